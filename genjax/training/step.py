@@ -1,0 +1,200 @@
+"""The one training step: any number of players, any family, any engine.
+
+`make_step` returns a pure function that training/engine.py compiles with jit over a mesh or with pmap.
+Nothing here knows a model by name; what differs between families is in their `plays`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from genjax.core import Batch, Keys, Mean, Model, Play, Tree, Variables, across, row_keys
+
+Metrics = dict[str, Mean]
+Plays = tuple[str, ...]
+
+
+@struct.dataclass
+class TrainState:
+    """Exactly what a checkpoint holds.
+
+    Attributes:
+      step: int32, steps taken.
+      variables: with `frozen` empty: frozen stages are an argument of the step.
+      opt: {player: optax state}.
+      carry: batch-first; what the last batch left behind for the next of the same rows.
+    """
+
+    step: jax.Array
+    variables: Variables
+    opt: dict[str, Any]
+    carry: Tree
+
+
+class Average(NamedTuple):
+    """An exponential moving average of some players' parameters.
+
+    Attributes:
+      players: whose parameters.
+      half_life: in examples, so that it means the same at every batch size.
+      ramp_up: the half-life is at most this fraction of the examples seen so far (Karras et al. 2022,
+        arXiv:2206.00364, their EMA warm-up); None for no ramp-up.
+    """
+
+    players: tuple[str, ...]
+    half_life: float
+    ramp_up: float | None = 0.05
+
+    def decay(self, step: jax.Array, batch: int) -> jax.Array:
+        """The weight of the old average at this step (int32) of `batch` examples."""
+        half_life = jnp.asarray(self.half_life, jnp.float32)
+        if self.ramp_up is not None:
+            half_life = jnp.minimum(half_life, self.ramp_up * (step.astype(jnp.float32) + 1) * batch)
+        return jnp.where(half_life > 0, 0.5 ** (batch / jnp.maximum(half_life, 1e-8)), 0.0)
+
+
+def create(
+    model: Model,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    key: jax.Array,
+    batch: Batch,
+    frozen: Mapping[str, Variables] | None = None,
+    averages: Mapping[str, Average] | None = None,
+) -> TrainState:
+    """The state before the first step. Runs under jax.eval_shape and under jit with out_shardings."""
+    variables = model.init(key, batch, dict(frozen or {}))
+    # A copy: an average that shared its buffer with the parameters would be donated twice.
+    ema = {
+        name: {p: jax.tree.map(jnp.copy, variables.params[p]) for p in average.players}
+        for name, average in (averages or {}).items()
+    }
+    variables = variables.replace(frozen={}, ema=ema)
+    opt = {p: optimizers[p].init(params) for p, params in variables.params.items()}
+    return TrainState(jnp.zeros((), jnp.int32), variables, opt, model.carry(batch))
+
+
+def due(model: Model, step: int) -> Plays:
+    """The plays that are made at this step, found on the host: one program per distinct answer."""
+    return tuple(name for name, play in model.plays.items() if step % play.every == 0)
+
+
+def gradient(
+    play: Play, variables: Variables, batch: Batch, keys: Keys, step: jax.Array, accumulate: int = 1
+) -> tuple[Tree, Tree, Metrics, Tree]:
+    """One play's gradient of its mean loss over the global batch.
+
+    Args:
+      accumulate: micro-batches the rows are divided into; strided, so that rows stay on their device.
+
+    Returns:
+      (gradient like params[player], next state, metrics with "loss", carry).
+    """
+    params = variables.params[play.player]
+
+    def total(p: Tree, state: Tree, rows: Batch, keys: Keys):
+        w = variables.replace(params={**variables.params, play.player: p}, state=state)
+        loss, aux = play.objective(w, rows, keys, step=step)
+        return loss.total.astype(jnp.float32), (aux.state, {"loss": loss, **aux.metrics}, aux.carry)
+
+    grad = jax.grad(total, has_aux=True)
+    if accumulate == 1:
+        g, (state, means, carry) = grad(params, variables.state, batch, keys)
+    else:
+
+        def micro(summed, rows):
+            g, (state, means, carry) = grad(params, summed[1], *rows)
+            return (jax.tree.map(jnp.add, summed[0], g), state), (means, carry)
+
+        start = (jax.tree.map(jnp.zeros_like, params), variables.state)
+        rows = jax.tree.map(lambda x: _split(x, accumulate), (batch, keys))
+        (g, state), (means, carry) = jax.lax.scan(micro, start, rows)
+        means = jax.tree.map(lambda x: x.sum(0), means)
+        carry = jax.tree.map(_join, carry)
+    g, means = across((g, means))
+    # Totals are divided once, by the global count: means of shards or micro-batches would weigh
+    # ragged rows wrongly.
+    count = jnp.maximum(means["loss"].count, 1)
+    return jax.tree.map(lambda x: x / count.astype(x.dtype), g), state, means, carry
+
+
+def _split(x: jax.Array, parts: int) -> jax.Array:
+    return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _join(x: jax.Array) -> jax.Array:
+    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+
+StepFn = Callable[..., tuple[TrainState, Metrics]]
+
+
+def make_step(
+    model: Model,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    *,
+    averages: Mapping[str, Average] | None = None,
+    accumulate: int = 1,
+) -> StepFn:
+    """The pure step: (state, frozen, batch, root key, plays) -> (state, metrics).
+
+    For each play that is due, in order: the gradient with respect to its player's parameters alone,
+    that player's optax update, the next state threaded on; then the averages. `plays` is static.
+    Metrics are named play/metric.
+    """
+    averages = dict(averages or {})
+
+    def step(
+        s: TrainState, frozen: dict[str, Variables], batch: Batch, root: jax.Array, plays: Plays
+    ) -> tuple[TrainState, Metrics]:
+        v, opt, carry, metrics = s.variables.replace(frozen=frozen), dict(s.opt), s.carry, {}
+        rows = jnp.arange(batch["mask"].shape[0])
+        rows = rows + across(0 * rows[:1], lambda _, axis: jax.lax.axis_index(axis)) * len(rows)
+        keys = row_keys(root, s.step, rows)
+        for name in plays:
+            play = model.plays[name]
+            params = v.params[play.player]
+            g, state, means, new = gradient(play, v, {**batch, "carry": s.carry}, keys, s.step, accumulate)
+            update, opt[play.player] = optimizers[play.player].update(g, opt[play.player], params)
+            params = optax.apply_updates(params, update)
+            v = v.replace(params={**v.params, play.player: params}, state=state)
+            carry = new or carry
+            metrics |= {f"{name}/{k}": m for k, m in means.items()}
+            metrics[f"{name}/grad_norm"] = Mean(optax.global_norm(g), jnp.ones(()))
+        examples = len(rows) * across(jnp.ones((), jnp.int32))
+        ema = {n: _average(a, v, v.ema[n], s.step, examples) for n, a in averages.items()}
+        return TrainState(s.step + 1, v.replace(ema=ema, frozen={}), opt, carry), metrics
+
+    return step
+
+
+def _average(average: Average, v: Variables, old: Tree, step: jax.Array, examples: jax.Array) -> Tree:
+    d = average.decay(step, examples)  # type: ignore[arg-type]
+    new = {p: v.params[p] for p in average.players}
+    return jax.tree.map(lambda e, p: (d * e + (1 - d) * p).astype(e.dtype), old, new)
+
+
+def many(step: StepFn) -> StepFn:
+    """k steps in one call: batch leaves gain a leading axis k, `plays` is a tuple of k tuples.
+
+    A scan where every step makes the same plays, unrolled where they differ. Metrics are stacked.
+    """
+
+    def steps(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, plays: Sequence[Plays]):
+        if len(set(plays)) == 1:
+            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, plays[0]), s, batch)
+        rows = []
+        for i, names in enumerate(plays):
+            s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, names)
+            rows.append(metrics)
+        # A metric of a play that is not due at one of the steps counts as nothing there.
+        names = {n: m for metrics in rows for n, m in metrics.items()}
+        zero = {n: jax.tree.map(jnp.zeros_like, m) for n, m in names.items()}
+        return s, jax.tree.map(lambda *x: jnp.stack(x), *({**zero, **metrics} for metrics in rows))
+
+    return steps
