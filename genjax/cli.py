@@ -1,0 +1,131 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+
+from genjax.errors import ConfigError, GenjaxError
+
+EXAMPLES = """examples:
+  genjax compare --config=compare/digits                 five families side by side, one report
+  genjax train --config=digits/gpt --config.model.width=128
+  genjax sample runs/digits-gpt --num=64 --label=3 --sample.temperature=0.8
+  genjax evaluate runs/digits-gpt
+  genjax data tfds:mnist
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    p = argparse.ArgumentParser(
+        prog="genjax",
+        description="Train, sample, evaluate and compare generative models.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--version", action="store_true", help="print the version and leave")
+    p.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = p.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    c = add("train", "Train a model, or go on where its run directory left off.")
+    c.add_argument("--config", required=True, metavar="FILE[:SIZE]", help="a config file or short name")
+    c.add_argument("--dir", help="the run directory (default: runs/<name>)")
+    c.epilog = "any field of the config: --config.SECTION.FIELD=VALUE"
+
+    c = add("sample", "Draw samples from a run.")
+    c.add_argument("run", help="a run directory")
+    c.add_argument("--num", type=int, default=64, help="how many")
+    c.add_argument("--label", type=int, help="the class to draw (default: each in turn)")
+    c.add_argument("--prompt", help="text to go on from")
+    c.add_argument("--seed", type=int, default=0)
+    c.add_argument("--step", default="latest", help="latest, best or a step")
+    c.add_argument("--average", default="eval", help="which average of the parameters, or none")
+    c.add_argument("--out", help="where to write (default: <run>/samples/sample.png, .npz or .txt)")
+    c.epilog = "any knob of the sampler: --sample.KNOB=VALUE"
+
+    c = add("evaluate", "Score a run: realism, diversity, likelihood, control, cost.")
+    c.add_argument("run", help="a run directory")
+    c.add_argument("--step", default="latest", help="latest, best or a step")
+    c.add_argument("--features", help="the classifier config of the feature space (default: by dataset)")
+    c.epilog = "any field of the evaluation: --evaluate.FIELD=VALUE; any knob: --sample.KNOB=VALUE"
+
+    c = add("compare", "Train, sample and score several models under one budget; write one report.")
+    c.add_argument("--config", default="compare/digits", metavar="FILE[:SIZE]")
+    c.add_argument("--dir", help="the comparison's directory (default: runs/compare-<name>)")
+    c.epilog = "any field of the config: --config.budget.value=30"
+
+    c = add("data", "Prepare and describe a dataset; write a picture of it.")
+    c.add_argument("name", help="digits, mnist5k, pydoc, ring, grid, tfds:NAME, folder:PATH, text:PATH")
+    c.add_argument("--out", help="where to write the picture")
+    c.epilog = "any field of the data section: --data.FIELD=VALUE"
+
+    c = add("report", "Write report.html again from a run's or a comparison's files.")
+    c.add_argument("dir", help="a run or comparison directory")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code (0, or the error's own: see genjax.errors)."""
+    p = parser()
+    args, rest = p.parse_known_args(argv)
+    if args.version:
+        from genjax import __version__
+
+        print(f"genjax {__version__}")
+        return 0
+    if not args.command:
+        p.print_help()
+        return 2
+    try:
+        from genjax import commands
+
+        return commands.run(args, _overrides(args.command, rest))
+    except GenjaxError as error:
+        if args.traceback:
+            raise
+        print(f"genjax: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("genjax: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if args.traceback or error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        print(f"genjax: {error}\n  mend: free space, or give a writable folder", file=sys.stderr)
+        return 4
+
+
+PREFIXES = {
+    "train": ("config",),
+    "compare": ("config",),
+    "sample": ("sample",),
+    "evaluate": ("evaluate", "sample"),
+    "data": ("data",),
+    "report": (),
+}
+
+
+def _overrides(command: str, rest: Sequence[str]) -> dict[str, list[str]]:
+    """{prefix: ["key=value", ...]} of the arguments argparse does not know, e.g. --config.seed=1."""
+    found: dict[str, list[str]] = {prefix: [] for prefix in PREFIXES[command]}
+    items = list(rest)
+    while items:
+        item = items.pop(0)
+        prefix, dot, key = item.removeprefix("--").partition(".")
+        if not item.startswith("--") or not dot or prefix not in found:
+            forms = ", ".join(f"--{p}.KEY=VALUE" for p in found) or "none"
+            raise ConfigError(f"unknown argument {item!r} of `genjax {command}`", f"overrides here: {forms}")
+        if "=" not in key and items and not items[0].startswith("--"):
+            key = f"{key}={items.pop(0)}"
+        found[prefix].append(key)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
