@@ -1,0 +1,54 @@
+"""The `data` section of a config: the only home of its defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+Order = Literal["shuffled", "lanes", "once"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Which data, and how it is batched.
+
+    Attributes:
+      name: `digits`, `mnist5k`, `pydoc`, `ring`, `grid`, `tfds:NAME`, `folder:PATH`, `text:PATH` or
+        `zip:A,B`.
+      batch: rows of a training batch, over all devices and hosts.
+      eval_batch: rows of an evaluation batch.
+      order: `shuffled` (exact epochs), `lanes` (contiguous text: what truncated backpropagation needs)
+        or `once` (one ordered pass).
+      length: tokens that are predicted in one row of text; a row holds length + 1.
+      tokenizer: of text: `bytes` (256 tokens) or `chars` (the characters that the text has).
+      size: side in pixels to which a folder's images are cropped (centre square) and resized; None to
+        keep them, which must then all have one size.
+      eval_fraction: the last part of a text, or of a folder without its own test part, that is held out.
+      limit: keep only the first rows of each split (of every kind alike: rows lie in a fixed random
+        order where their order has no meaning); None for all.
+      seed: of the order of the rows; never of the data.
+      originals: a folder of raw files for machines without a network: one directory a dataset. The
+        environment's GENJAX_ORIGINALS where it is None.
+      cache: where prepared data is kept. The environment's GENJAX_DATA, or ~/.cache/genjax, where None.
+    """
+
+    name: str = "digits"
+    batch: int = 128
+    eval_batch: int = 512
+    order: Order = "shuffled"
+    length: int = 64
+    tokenizer: Literal["bytes", "chars"] = "bytes"
+    size: int | None = None
+    eval_fraction: float = 0.1
+    limit: int | None = None
+    seed: int = 0
+    originals: str | None = None
+    cache: str | None = None
+
+    def __post_init__(self):
+        for field in ("batch", "eval_batch", "length", "size", "limit"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field} must be at least 1, got {value}")
+        if not 0 < self.eval_fraction < 1:
+            raise ValueError(f"eval_fraction must lie between 0 and 1, got {self.eval_fraction}")

@@ -1,0 +1,91 @@
+"""load(config) -> Dataset: finds the source by the name's first word, and checks what it hands back."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from genjax.core import Element, Spec
+from genjax.data import sources
+from genjax.data.config import Config
+from genjax.data.dataset import Dataset, Split, fingerprint
+from genjax.data.rows import First, Rows
+from genjax.data.tokenizers import Tokenizer
+from genjax.errors import ConfigError, DataError, nearest
+
+
+class Loaded(NamedTuple):
+    """What a source hands back. A source is a module of genjax.data.sources with
+    `load(config, argument) -> Loaded`; its file's name is the first word of the datasets' names.
+
+    Attributes:
+      elements: the form of a row.
+      train, eval: the rows.
+      content: a digest that is equal exactly where the content of both is.
+      tokenizer, classes, info: see Dataset.
+    """
+
+    elements: Mapping[str, Element]
+    train: Rows
+    eval: Rows
+    content: str
+    tokenizer: Tokenizer | None = None
+    classes: tuple[str, ...] = ()
+    info: str = ""
+
+
+def names() -> list[str]:
+    """The first words of the names that `load` knows."""
+    return sorted(m.name for m in pkgutil.iter_modules(sources.__path__) if not m.name.startswith("_"))
+
+
+def read(config: Config) -> Loaded:
+    """What the source named in the config holds.
+
+    Raises:
+      DataError: an unknown name, with the nearest known one.
+    """
+    kind, _, argument = config.name.partition(":")
+    if kind not in names():
+        takes = {"tfds": "tfds:NAME", "folder": "folder:PATH", "text": "text:PATH", "zip": "zip:A,B"}
+        known = ", ".join(takes.get(name, name) for name in names())
+        raise DataError(f"unknown dataset {config.name!r}{nearest(kind, names())}", f"one of {known}")
+    return importlib.import_module(f"genjax.data.sources.{kind}").load(config, argument)
+
+
+def load(config: Config | None = None, **changes) -> Dataset:
+    """The dataset that the config names; `load(name="digits")` is the short form.
+
+    Args:
+      config: the data section of a config.
+      changes: fields to change in it.
+
+    Raises:
+      DataError: the data is unknown, missing, corrupt or of another form; says what to do.
+    """
+    try:
+        config = dataclasses.replace(config or Config(), **changes)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"data: {error}") from error
+    got = read(config)
+    splits = []
+    for name, rows in (("train", got.train), ("eval", got.eval)):
+        if not len(rows):
+            raise DataError(f"{config.name!r} has no rows in its {name} part", "more data, or another split")
+        splits.append(Split(name, First(rows, config.limit) if config.limit else rows))
+    train, held = splits
+    spec = Spec(dict(got.elements), len(train))
+    return Dataset(
+        name=config.name,
+        spec=spec,
+        train=train,
+        eval=held,
+        fingerprint=fingerprint(spec, (len(train), len(held)), got.content),
+        tokenizer=got.tokenizer,
+        classes=got.classes,
+        info=got.info,
+        config=config,
+    )

@@ -1,0 +1,76 @@
+"""Where rows come from: anything with a length and vectorised random access."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+Columns = dict[str, np.ndarray]
+
+
+class Rows(Protocol):
+    """N rows. `memory` says that reading them costs microseconds, so that threads would only get in
+    each other's way."""
+
+    memory: bool
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, indices: np.ndarray) -> Columns:
+        """The rows at `indices` (int64, B): named arrays, every one B-first and newly made."""
+        ...
+
+
+class Arrays:
+    """Rows held in memory, one array a column."""
+
+    memory = True
+
+    def __init__(self, columns: Mapping[str, np.ndarray]):
+        self.columns = {k: np.ascontiguousarray(v) for k, v in columns.items()}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __call__(self, indices: np.ndarray) -> Columns:
+        return {k: v.take(indices, axis=0) for k, v in self.columns.items()}
+
+
+class Windows:
+    """Running text as rows of length + 1 tokens: row r is tokens[r*length : (r+1)*length + 1].
+
+    Neighbours share one token, so every token but the first is predicted exactly once; what is left of
+    the text after the last whole window is dropped.
+
+    Args:
+      tokens: N integers, in any dtype that holds them.
+      length: T, tokens predicted in a row.
+    """
+
+    memory = True
+
+    def __init__(self, tokens: np.ndarray, length: int):
+        self.tokens, self.length = tokens, length
+        self._window = np.arange(length + 1)
+
+    def __len__(self) -> int:
+        return max(len(self.tokens) - 1, 0) // self.length
+
+    def __call__(self, indices: np.ndarray) -> Columns:
+        where = indices[:, None] * self.length + self._window
+        return {"tokens": self.tokens.take(where).astype(np.int32)}
+
+
+class First:
+    """The first `limit` of some rows."""
+
+    def __init__(self, rows: Rows, limit: int):
+        self.rows, self.limit, self.memory = rows, min(limit, len(rows)), rows.memory
+
+    def __len__(self) -> int:
+        return self.limit
+
+    def __call__(self, indices: np.ndarray) -> Columns:
+        return self.rows(indices)
