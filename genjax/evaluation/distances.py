@@ -3,7 +3,7 @@
 The product form |x|^2 + |y|^2 - 2 x.y runs at the speed of a matrix product but loses digits where points are
 near. Features are therefore centred and scaled first, every squared distance gets a bound on its error, and
 what the bound leaves undecided (who is the k-th neighbour; is a point inside a ball) is settled on the
-host from the float64 differences of those few pairs. Results equal the all-float64 computation, on any device.
+host from the float64 differences of those few pairs. Results equal the float64 computation, on any device.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Points(NamedTuple):
         return len(self.raw)
 
     def chunks(self, size: int) -> Iterator[tuple[int, int, Float[Array, "C D"], Float[Array, " C"]]]:
-        """(start, rows that count, scaled, norms), every chunk of `size` rows so that one program serves all."""
+        """(start, rows that count, scaled, norms), all chunks of `size` rows: one program serves all."""
         for start in range(0, len(self), size):
             rows = np.arange(start, start + size).clip(max=len(self) - 1)
             yield start, min(size, len(self) - start), self.scaled[rows], self.norms[rows]

@@ -72,7 +72,7 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """The squared Fréchet distance between N(mean_a, cov_a) and N(mean_b, cov_b); covariances may be singular.
+    """The squared Fréchet distance of N(mean_a, cov_a) and N(mean_b, cov_b); covariances may be singular.
 
     tr((S_1 S_2)^{1/2}) is the sum of the square roots of the eigenvalues of R' S_2 R where S_1 = R R': a
     symmetric positive semi-definite matrix, so that no complex root can arise and nothing need be added to

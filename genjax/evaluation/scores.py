@@ -187,8 +187,8 @@ def table(rows: Mapping[str, Sequence[Score]]) -> list[Column]:
       rows: {row name (a model, the real-data floor): its scores}.
 
     Raises:
-      ProtocolError: two rows of a column differ in protocol, unit, direction or criterion; it names the column,
-        the rows, the first differing key and both values. Or one row has two scores of one name.
+      ProtocolError: two rows of a column differ in protocol, unit, direction or criterion; it names the
+        column, the rows, the first differing key and both values. Or one row has two scores of one name.
     """
     columns: dict[str, dict[str, Score]] = {}
     for row, scores in rows.items():
@@ -220,6 +220,7 @@ def _same(name: str, row_a: str, a: Score, row_b: str, b: Score) -> None:
         if x is _ABSENT or y is _ABSENT or x != y:
             show = [("no such key" if v is _ABSENT else repr(v)) for v in (x, y)]
             raise ProtocolError(
-                f"column {name!r}: protocols differ in {key!r}: {row_a!r} has {show[0]}, {row_b!r} has {show[1]}",
+                f"column {name!r}: protocols differ in {key!r}: "
+                f"{row_a!r} has {show[0]}, {row_b!r} has {show[1]}",
                 "evaluate both under the same protocol, or put them in separate tables",
             )
