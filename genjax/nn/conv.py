@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from genjax.core import across
+
 Padding = str | Sequence[tuple[int, int]]
 
 
@@ -24,6 +26,13 @@ def conv(
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+def conv_transpose(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], strides: tuple[int, int] = (2, 2)
+) -> Float[Array, "B H2 W2 D"]:
+    """lax.conv_transpose with padding "SAME": H2 = H * stride, where kernel >= stride."""
+    return lax.conv_transpose(x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
 class Conv(nn.Module):
     """A convolution, B H W C -> B H/stride W/stride features, with float32 parameters.
 
@@ -34,6 +43,7 @@ class Conv(nn.Module):
       padding: "SAME", "VALID" or ((top, bottom), (left, right)).
       bias: leave it out before a norm: its true gradient is zero there and it drifts under Adam.
       dtype: of the computation.
+      transpose: upsample by `stride` instead (a fractionally strided convolution; padding "SAME").
     """
 
     features: int
@@ -42,6 +52,7 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
     bias: bool = True
     dtype: Any = jnp.float32
+    transpose: bool = False
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
 
@@ -49,11 +60,50 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         k = self.kernel if isinstance(self.kernel, tuple) else (self.kernel, self.kernel)
         kernel = self.param("kernel", self.kernel_init, (*k, x.shape[-1], self.features))
-        y = conv(x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride), self.padding)
+        x, kernel, strides = x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride)
+        y = conv_transpose(x, kernel, strides) if self.transpose else conv(x, kernel, strides, self.padding)
         if self.bias:
             bias = self.param("bias", self.bias_init, (self.features,))
             y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    The statistics are of the global batch on every engine. Running averages live in the collection
+    "batch_stats". In inference mode (train=False) they are used in the batch's place.
+
+    Attributes:
+      momentum: weight of the old running average.
+      center: learn a shift.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    center: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B C"], train: bool) -> Float[Array, "*B C"]:
+        C = x.shape[-1]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (C,))
+        var = self.variable("batch_stats", "var", jnp.ones, (C,))
+        mu, sigma2 = mean.value, var.value
+        if train:
+            rows = x.reshape(-1, C).astype(jnp.float32)
+            n = across(jnp.float32(rows.shape[0]))
+            mu = across(rows.sum(0)) / n
+            sigma2 = across(jnp.square(rows - mu[None]).sum(0)) / n
+            if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+                m = self.momentum
+                mean.value = m * mean.value + (1 - m) * lax.stop_gradient(mu)
+                var.value = m * var.value + (1 - m) * lax.stop_gradient(sigma2)
+        scale = self.param("scale", nn.initializers.ones, (C,)) * lax.rsqrt(sigma2 + self.epsilon)
+        shift = -mu * scale
+        if self.center:
+            shift = shift + self.param("bias", nn.initializers.zeros, (C,))
+        ones = (1,) * (x.ndim - 1)
+        return x * scale.reshape(*ones, C).astype(x.dtype) + shift.reshape(*ones, C).astype(x.dtype)
 
 
 def upsample(x: Float[Array, "B H W C"], factor: int = 2) -> Float[Array, "B H2 W2 C"]:
@@ -67,3 +117,25 @@ def downsample(x: Float[Array, "B H W C"], factor: int = 2) -> Float[Array, "B H
     """The mean of each factor x factor block; height and width must be multiples of it."""
     B, H, W, C = x.shape
     return x.reshape(B, H // factor, factor, W // factor, factor, C).mean((2, 4))
+
+
+def halvings(height: int, width: int, smallest: int = 4) -> int:
+    """How often an image can be halved evenly with no side below `smallest`: 28 -> 2 (to 7), 64 -> 4."""
+    n = 0
+    while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= smallest:
+        height, width, n = height // 2, width // 2, n + 1
+    return n
+
+
+def shift(
+    keys: jax.Array, x: Float[Array, "B H W C"], most: int, fill: float = 0.0
+) -> Float[Array, "B H W C"]:
+    """Each image moved by a random whole number of pixels of at most `most` in each direction."""
+    size = x.shape[1:]
+    padded = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)), constant_values=fill)
+
+    def one(key: jax.Array, image: jax.Array) -> jax.Array:
+        top, left = jax.random.randint(key, (2,), 0, 2 * most + 1)
+        return lax.dynamic_slice(image, (top, left, 0), size)
+
+    return jax.vmap(one)(keys, padded)
