@@ -1,18 +1,22 @@
 """Any dataset as sequences of tokens, so that n-grams, RNNs and GPTs draw images as they write text.
 
-A sequence is one start token, then the row's values in raster order. The start token carries the
-condition: `levels + label` where the data has labels, `levels + classes` where none is asked for.
+A sequence of an image is one start token, then the row's values in raster order. The start token carries
+the condition: `levels + label` where the data has labels, `levels + classes` where none is asked for.
+A sequence of text is a window of it, whose first token is read and not predicted; put behind the start
+token (`drop`) it is predicted too, so that a model can begin by itself.
 Tokens that can be predicted are [0, levels); the start tokens are read only.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Batch, Spec
+from genjax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,20 +42,21 @@ class Sequence:
         """The sequence view of a spec.
 
         Raises:
-          ValueError: where it has neither tokens nor a quantised image.
+          ConfigError: where it has neither tokens nor a quantised image.
         """
         for name in ("tokens", "image"):
             if name in spec and spec[name].levels:
                 e = spec[name]
                 return cls(name, e.shape, e.levels or 0, spec.classes(), name == "tokens")
-        raise ValueError(f"no discrete element to read as a sequence among {sorted(spec.elements)}")
+        raise ConfigError(
+            f"no discrete element to read as a sequence among {sorted(spec.elements)}",
+            "choose a dataset with tokens or quantised images, or a model of real-valued data",
+        )
 
     @property
     def length(self) -> int:
         """T: how many tokens are predicted for one row."""
-        size = 1
-        for n in self.shape:
-            size *= n
+        size = math.prod(self.shape)
         return size - 1 if self.text else size
 
     @property
@@ -59,36 +64,67 @@ class Sequence:
         """How many different tokens can be read: the levels, a start token per class, and one without."""
         return self.levels + self.classes + 1
 
+    @property
+    def null(self) -> int:
+        """The start token without a condition."""
+        return self.levels + self.classes
+
     def start(self, prompt: Batch, num: int) -> Int[Array, "num 1"]:
         """The start tokens of `num` rows: of prompt["label"] where it is given."""
         if self.classes and "label" in prompt:
             return (self.levels + prompt["label"].astype(jnp.int32))[:, None]
-        return jnp.full((num, 1), self.levels + self.classes, jnp.int32)
+        return jnp.full((num, 1), self.null, jnp.int32)
+
+    def unconditional(self, tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
+        """The same inputs with every start token replaced by the one without a condition."""
+        return jnp.where(tokens >= self.levels, self.null, tokens)
 
     def encode(
         self, batch: Batch, drop: Float[Array, " B"] | None = None
     ) -> tuple[Int[Array, "B T"], Int[Array, "B T"], Float[Array, "B T"]]:
-        """(inputs, targets, mask): inputs[:, t] precedes targets[:, t]; the mask is 0 on padding rows.
+        """(inputs, targets, mask): inputs[:, t] precedes targets[:, t]; the mask is 0 on padding.
+
+        `token_mask` (B x T) in the batch masks targets of a row beside the row mask.
 
         Args:
-          drop: rows where it is 1 are shown without their label (classifier-free training).
+          drop: rows where it is 1 begin with the start token without a condition: images lose their
+            label (classifier-free training), text is read from its first token on.
         """
-        if self.text:
-            tokens = batch["tokens"].astype(jnp.int32)
-            inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        else:
-            targets = batch[self.element].astype(jnp.int32).reshape(batch[self.element].shape[0], -1)
-            start = self.start(batch, targets.shape[0])
-            if drop is not None:
-                start = jnp.where(drop[:, None] > 0, self.levels + self.classes, start)
-            inputs = jnp.concatenate([start, targets[:, :-1]], axis=1)
-        mask = jnp.broadcast_to(batch["mask"][:, None], targets.shape)
+        values = batch[self.element].astype(jnp.int32).reshape(batch[self.element].shape[0], -1)
+        mask = jnp.broadcast_to(batch["mask"][:, None], (values.shape[0], self.length))
         if "token_mask" in batch:
             mask = mask * batch["token_mask"]
+        dropped = None if drop is None else drop[:, None] > 0
+        if not self.text:
+            start = self.start(batch, values.shape[0])
+            if dropped is not None:
+                start = jnp.where(dropped, self.null, start)
+            return jnp.concatenate([start, values[:, :-1]], axis=1), values, mask
+        inputs, targets = values[:, :-1], values[:, 1:]
+        if dropped is not None:
+            begun = jnp.concatenate([self.start({}, values.shape[0]), values[:, :-2]], axis=1)
+            inputs = jnp.where(dropped, begun, inputs)
+            targets = jnp.where(dropped, values[:, :-1], targets)
         return inputs, targets, mask
 
+    def prefix(self, prompt: Batch, num: int) -> tuple[Int[Array, "num P"], Int[Array, " num"], int]:
+        """What a decoder reads before it draws: (tokens, how many of them per row, start tokens among them).
+
+        Args:
+          prompt: `label` (num); `tokens` (num x P): a beginning to go on from (raster order for images),
+            of which row i has `length`[i] tokens where that is given.
+        """
+        tokens = prompt.get("tokens")
+        if tokens is None:
+            return self.start(prompt, num), jnp.ones((num,), jnp.int32), 1
+        tokens = tokens.astype(jnp.int32)
+        lengths = prompt.get("length", jnp.full((num,), tokens.shape[1], jnp.int32)).astype(jnp.int32)
+        if self.text:
+            return tokens, lengths, 0
+        return jnp.concatenate([self.start(prompt, num), tokens], axis=1), lengths + 1, 1
+
     def decode(self, tokens: Int[Array, "B T"]) -> Batch:
-        """Predicted tokens as a batch of the data's form."""
+        """A row's values in order as a batch of the data's form."""
         if self.text:
             return {"tokens": tokens}
         return {self.element: tokens.reshape(-1, *self.shape).astype(jnp.uint8)}

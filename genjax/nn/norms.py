@@ -1,0 +1,52 @@
+"""Normalisation over the last axis, in float32 whatever the input's dtype.
+
+No linear layer before one of these should have a bias: its gradient would be zero but for rounding, and
+Adam turns that rounding into drift.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias (Ba et al. 2016, arXiv:1607.06450)."""
+
+    epsilon: float = 1e-5
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
+        y = y * _over(self.param("scale", nn.initializers.ones, (x.shape[-1],)), y)
+        if self.bias:
+            y = y + _over(self.param("bias", nn.initializers.zeros, (x.shape[-1],)), y)
+        return y.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + epsilon) * scale (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B W"]) -> Float[Array, "*B W"]:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
+        y = y * _over(self.param("scale", nn.initializers.ones, (x.shape[-1],)), y)
+        return y.astype(x.dtype)
+
+
+def norm(kind: str, *, bias: bool, name: str) -> nn.Module:
+    """The norm of this kind: "layernorm" or "rmsnorm" (which has no bias)."""
+    return LayerNorm(bias=bias, name=name) if kind == "layernorm" else RMSNorm(name=name)
+
+
+def _over(vector: Float[Array, " W"], x: Float[Array, "*B W"]) -> Float[Array, "*_ W"]:
+    """The vector with as many axes as x."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
