@@ -34,23 +34,22 @@ def conv_transpose(
 
 
 class Conv(nn.Module):
-    """A convolution, B H W C -> B H/stride W/stride features, with float32 parameters.
+    """A convolution with linen.Conv's names: B H W C -> B H/stride W/stride features, float32 parameters.
 
     Attributes:
       features: D, output channels.
-      kernel: (height, width), or one number for both.
-      stride: in both directions.
+      kernel_size, strides: (height, width), or one number for both.
       padding: "SAME", "VALID" or ((top, bottom), (left, right)).
-      bias: leave it out before a norm: its true gradient is zero there and it drifts under Adam.
+      use_bias: leave it out before a norm: its true gradient is zero there and it drifts under Adam.
       dtype: of the computation.
-      transpose: upsample by `stride` instead (a fractionally strided convolution; padding "SAME").
+      transpose: upsample by the strides instead (fractionally strided; padding "SAME").
     """
 
     features: int
-    kernel: int | tuple[int, int] = 3
-    stride: int = 1
+    kernel_size: int | tuple[int, int] = (3, 3)
+    strides: int | tuple[int, int] = (1, 1)
     padding: Padding = "SAME"
-    bias: bool = True
+    use_bias: bool = True
     dtype: Any = jnp.float32
     transpose: bool = False
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
@@ -58,14 +57,18 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
-        k = self.kernel if isinstance(self.kernel, tuple) else (self.kernel, self.kernel)
-        kernel = self.param("kernel", self.kernel_init, (*k, x.shape[-1], self.features))
-        x, kernel, strides = x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride)
+        size, strides = _pair(self.kernel_size), _pair(self.strides)
+        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = conv_transpose(x, kernel, strides) if self.transpose else conv(x, kernel, strides, self.padding)
-        if self.bias:
+        if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,))
             y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return y
+
+
+def _pair(n: int | tuple[int, int]) -> tuple[int, int]:
+    return (n, n) if isinstance(n, int) else n
 
 
 class BatchNorm(nn.Module):
