@@ -148,9 +148,13 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         inputs, targets, mask = sequence.encode(batch, None if drop is None else drop.astype(jnp.float32))
         out = logits(variables, inputs, fold(keys, 1) if training and config.dropout else None)
         nats = token_nats(out, targets)
-        return Mean.of(nats, mask), Aux(variables.state, {"accuracy": Mean.of(token_hits(out, targets), mask)})
+        return Mean.of(nats, mask), Aux(
+            variables.state, {"accuracy": Mean.of(token_hits(out, targets), mask)}
+        )
 
-    def likelihood(variables: Variables, batch: Batch, keys: Keys, *, label: bool = True) -> tuple[Mean, dict]:
+    def likelihood(
+        variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
+    ) -> tuple[Mean, dict]:
         """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens."""
         inputs, targets, mask = sequence.encode(batch)
         if not label:

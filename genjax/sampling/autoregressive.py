@@ -240,7 +240,9 @@ def _join(
     if prompts.shape[1] == 0:
         return new
     old = jnp.take_along_axis(
-        prompts, jnp.broadcast_to(jnp.clip(jnp.arange(total), 0, prompts.shape[1] - 1)[None], new.shape), axis=1
+        prompts,
+        jnp.broadcast_to(jnp.clip(jnp.arange(total), 0, prompts.shape[1] - 1)[None], new.shape),
+        axis=1,
     )
     return jnp.where(at < 0, old, new)
 

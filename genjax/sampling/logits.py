@@ -31,7 +31,9 @@ class Truncation:
 
     def __post_init__(self):
         if self.temperature < 0:
-            raise ConfigError(f"temperature {self.temperature} is negative", "0 is greedy, 1 is the model's own")
+            raise ConfigError(
+                f"temperature {self.temperature} is negative", "0 is greedy, 1 is the model's own"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k {self.top_k} keeps nothing", "give at least 1, or None")
         if self.top_p is not None and not 0 < self.top_p <= 1:

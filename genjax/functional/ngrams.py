@@ -1,0 +1,164 @@
+"""Counts of what follows a context, as dense tables: contexts, counting, smoothed probabilities.
+
+A context is a tuple of slots (a label, a position, neighbouring tokens), most important first. Every prefix of
+the slots has its own table, so that a long context seen rarely leans on the shorter one seen often.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from genjax.functional.sequences import Sequence
+
+
+@struct.dataclass
+class Counts:
+    """How often each token followed each context.
+
+    Attributes:
+      pairs: per table, int32, contexts x V.
+      totals: per table, int32: the same summed over V.
+      rows: int32, rows counted.
+    """
+
+    pairs: tuple[Int[Array, "C V"], ...]
+    totals: tuple[Int[Array, " C"], ...]
+    rows: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbour:
+    """A token of the past: `lag` back in raster order, where pixel column + dx and channel + dc exist."""
+
+    lag: int
+    dx: int = 0
+    dc: int = 0
+
+
+def previous(number: int) -> tuple[Neighbour, ...]:
+    """The last `number` tokens, the latest first."""
+    return tuple(Neighbour(lag) for lag in range(1, number + 1))
+
+
+def nearest(number: int, shape: tuple[int, ...]) -> tuple[Neighbour, ...]:
+    """The `number` nearest pixels that come before one in raster order (a causal template), nearest first.
+
+    For images of several channels, the same pixel's earlier channels come first of all.
+    """
+    channels = shape[2] if len(shape) == 3 else 1
+    earlier = [Neighbour(dc, dc=-dc) for dc in range(1, channels)]
+    reach = range(-number, number + 1)
+    past = [(dy, dx) for dy in range(-number, 1) for dx in reach if (dy, dx) < (0, 0)]
+    past.sort(key=lambda at: (at[0] ** 2 + at[1] ** 2, -at[0], at[1]))
+    row = shape[1] * channels
+    return tuple([*earlier, *(Neighbour(-dy * row - dx * channels, dx) for dy, dx in past)][:number])
+
+
+@dataclasses.dataclass(frozen=True)
+class Contexts:
+    """Which slots make a context, and how they are numbered.
+
+    Attributes:
+      sequence: the tokens' form.
+      neighbours: the tokens of the past, most important first.
+      bins: how many values a neighbour's level is rounded to; one more stands for "outside".
+      position: whether the place in the row is a slot too, after the label.
+    """
+
+    sequence: Sequence
+    neighbours: tuple[Neighbour, ...]
+    bins: int
+    position: bool
+
+    @property
+    def memory(self) -> int:
+        """How many past tokens are looked at."""
+        return max((n.lag for n in self.neighbours), default=1)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each slot has."""
+        label = (self.sequence.classes + 1,) if self.sequence.classes else ()
+        place = (self.sequence.length,) if self.position else ()
+        return (*label, *place, *(self.bins + 1,) * len(self.neighbours))
+
+    @property
+    def tables(self) -> tuple[int, ...]:
+        """How many contexts each table has: one table per prefix of the slots, the empty one first."""
+        return tuple(math.prod(self.sizes[:k]) for k in range(len(self.sizes) + 1))
+
+    def number(
+        self, past: Int[Array, "B M+T"], positions: Int[Array, "B T"], label: Int[Array, " B"]
+    ) -> list[Int[Array, "B T"]]:
+        """The number of every target's context in each table.
+
+        Args:
+          past: what was read: `memory` tokens before these inputs (start tokens where there are none), then
+            the T inputs. A value outside [0, levels) counts as outside.
+          positions: of the targets in their rows.
+          label: 0 .. classes, the last for none.
+        """
+        s, T = self.sequence, positions.shape[1]
+        slots = [jnp.broadcast_to(label[:, None], positions.shape)] if s.classes else []
+        if self.position:
+            slots.append(jnp.minimum(positions, s.length - 1))
+        width, channels = (s.shape[1], s.shape[2] if len(s.shape) == 3 else 1) if len(s.shape) > 1 else (0, 1)
+        for n in self.neighbours:
+            begin = past.shape[1] - T - n.lag + 1
+            value = past[:, begin : begin + T]
+            inside = value < s.levels
+            if n.dx:
+                column = positions // channels % width + n.dx
+                inside &= (column >= 0) & (column < width)
+            if n.dc:
+                inside &= positions % channels + n.dc >= 0
+            slots.append(jnp.where(inside, value * self.bins // s.levels, self.bins))
+        numbers = [jnp.zeros_like(positions)]
+        for slot, size in zip(slots, self.sizes, strict=True):
+            numbers.append(numbers[-1] * size + slot)
+        return numbers
+
+
+def empty(tables: tuple[int, ...], levels: int) -> Counts:
+    """No counts, for tables of these many contexts."""
+    return Counts(
+        tuple(jnp.zeros((size, levels), jnp.int32) for size in tables),
+        tuple(jnp.zeros((size,), jnp.int32) for size in tables),
+        jnp.zeros((), jnp.int32),
+    )
+
+
+def add(
+    counts: Counts,
+    contexts: list[Int[Array, "N"]],
+    targets: Int[Array, "N"],
+    weight: Int[Array, "N"],
+    rows: jax.Array,
+) -> Counts:
+    """The counts with these pairs added in place (where the buffer is donated): nothing the table's size moves."""
+    pairs = tuple(p.at[c, targets].add(weight) for p, c in zip(counts.pairs, contexts, strict=True))
+    totals = tuple(t.at[c].add(weight) for t, c in zip(counts.totals, contexts, strict=True))
+    return Counts(pairs, totals, counts.rows + rows)
+
+
+def smoothed(
+    pairs: list[Float[Array, "*S"]], totals: list[Float[Array, "*S"]], levels: int, weight: float
+) -> Float[Array, "*S"]:
+    """The probability of a token, each table leaning on the one before it, the first on the uniform 1/V.
+
+    p_k(x | c) = (n_k(c, x) + weight p_{k-1}(x | c)) / (n_k(c) + weight): the hierarchical Dirichlet language
+    model of MacKay & Peto 1995. With the longest table alone and weight = delta V it is additive smoothing.
+
+    Args:
+      pairs, totals: n_k(c, x) and n_k(c), shortest context first, of shapes that agree.
+    """
+    p = jnp.full_like(pairs[0], 1.0 / levels)
+    for n, total in zip(pairs, totals, strict=True):
+        p = (n + weight * p) / (total + weight)
+    return p
