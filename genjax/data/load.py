@@ -12,7 +12,7 @@ from genjax.core import Element, Spec
 from genjax.data import sources
 from genjax.data.config import Config
 from genjax.data.dataset import Dataset, Split, fingerprint
-from genjax.data.rows import First, Rows
+from genjax.data.rows import Rows, first
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import ConfigError, DataError, nearest
 
@@ -75,7 +75,7 @@ def load(config: Config | None = None, **changes) -> Dataset:
     for name, rows in (("train", got.train), ("eval", got.eval)):
         if not len(rows):
             raise DataError(f"{config.name!r} has no rows in its {name} part", "more data, or another split")
-        splits.append(Split(name, First(rows, config.limit) if config.limit else rows))
+        splits.append(Split(name, first(rows, config.limit)))
     train, held = splits
     spec = Spec(dict(got.elements), len(train))
     return Dataset(

@@ -63,6 +63,15 @@ class Windows:
         return {"tokens": self.tokens.take(where).astype(np.int32)}
 
 
+def first(rows: Rows, limit: int | None) -> Rows:
+    """The first `limit` of some rows; all of them where it is None."""
+    if limit is None:
+        return rows
+    if isinstance(rows, Zipped):
+        return Zipped({letter: first(part, limit) for letter, part in rows.parts.items()})
+    return First(rows, limit)
+
+
 class First:
     """The first `limit` of some rows."""
 
@@ -74,3 +83,25 @@ class First:
 
     def __call__(self, indices: np.ndarray) -> Columns:
         return self.rows(indices)
+
+
+class Zipped:
+    """Rows of several sources side by side, under their letters: `image_a`, `image_b`.
+
+    As long as the longest; a shorter one begins again. Streams give each source an order of its own.
+    """
+
+    def __init__(self, parts: Mapping[str, Rows]):
+        self.parts = dict(parts)
+        self.memory = all(p.memory for p in self.parts.values())
+
+    def __len__(self) -> int:
+        sizes = [len(p) for p in self.parts.values()]
+        return max(sizes) if min(sizes) else 0
+
+    def __call__(self, indices: np.ndarray) -> Columns:
+        return self.join({letter: indices % len(part) for letter, part in self.parts.items()})
+
+    def join(self, indices: Mapping[str, np.ndarray]) -> Columns:
+        """Each source's rows at its own indices."""
+        return {f"{k}_{s}": v for s, part in self.parts.items() for k, v in part(indices[s]).items()}

@@ -9,11 +9,12 @@ import numpy as np
 
 from genjax.data.config import Order
 from genjax.data.permutation import shuffled
-from genjax.data.rows import Columns, Rows
+from genjax.data.rows import Columns, Rows, Zipped
 from genjax.errors import ConfigError, nearest
 
 _ENDLESS = 1 << 40
 _CHUNK_BYTES = 4 << 20
+_STRIDE = 1 << 32  # between the seeds of zipped sources, far from any that a user would choose
 
 
 class Plan(NamedTuple):
@@ -109,18 +110,28 @@ class Stream:
             index += 1
         return index
 
-    def plan(self, index: int) -> Plan:
+    def plan(self, index: int, rows: Rows | None = None, seed: int | None = None) -> Plan:
         """Which rows of the split this host has in the index-th batch, the skipped ones left out."""
         if index < 0 or (not self.endless and index >= len(self)):
             raise IndexError(f"batch {index} of {'an endless stream' if self.endless else len(self)}")
         number = self.number(index)
         fresh = index == 0 or self.number(index - 1) != number - 1
-        return plan(self.order, len(self.rows), self.batch, self.seed, number, self._part, fresh)
+        n, seed = len(rows or self.rows), self.seed if seed is None else seed
+        return plan(self.order, n, self.batch, seed, number, self._part, fresh)
 
     def __getitem__(self, index: int) -> Columns:
         p = self.plan(int(index))
-        batch = {**self.rows(p.indices), "mask": p.mask}
+        batch = {**self._read(int(index), p), "mask": p.mask}
         return batch if p.reset is None else {**batch, "reset": p.reset}
+
+    def _read(self, index: int, p: Plan) -> Columns:
+        if self.order != "shuffled" or not isinstance(self.rows, Zipped):
+            return self.rows(p.indices)
+        # A shuffle of its own for each domain: what stands beside what is never the same twice.
+        parts = enumerate(self.rows.parts.items())
+        return self.rows.join(
+            {s: self.plan(index, r, self.seed + k * _STRIDE).indices for k, (s, r) in parts}
+        )
 
     def __iter__(self) -> Iterator[Columns]:
         """The batches from `start` on. Close the iterator (or drop it) to stop its threads."""

@@ -1,0 +1,75 @@
+"""Captions of a folder's images: metadata.jsonl, one {"file_name": ..., "text": ...} a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from genjax.data.config import Config
+from genjax.data.sources._files import utf8
+from genjax.data.tokenizers import Tokenizer, fit
+from genjax.errors import DataError
+
+NAME = "metadata.jsonl"
+
+
+def columns(
+    config: Config,
+    parts: dict[str, Path],
+    files: dict[str, list[Path]],
+    out: dict[str, dict[str, np.ndarray]],
+) -> Tokenizer | None:
+    """Adds `caption` (N, length) and `caption_mask` to each part's columns; None where none has any.
+
+    A caption longer than config.length tokens is cut there.
+    """
+    with_captions = [part for part, folder in parts.items() if (folder / NAME).exists()]
+    if not with_captions:
+        return None
+    texts = {part: _texts(parts[part], files[part]) for part in parts}
+    tokenizer = fit(config.tokenizer, "".join(t for part in texts.values() for t in part))
+    for part, captions in texts.items():
+        tokens = np.zeros((len(captions), config.length), np.int32)
+        mask = np.zeros((len(captions), config.length), np.float32)
+        for row, text in enumerate(captions):
+            ids = tokenizer.encode(text)[: config.length]
+            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+        out[part] |= {"caption": tokens, "caption_mask": mask}
+    return tokenizer
+
+
+def _texts(folder: Path, files: list[Path]) -> list[str]:
+    """The caption of each file."""
+    path = folder / NAME
+    if not path.exists():
+        raise DataError(f"{path} is missing, where the other part has captions", "captions for both parts")
+    captions: dict[Path, str] = {}
+    known = set(files)
+    for number, line in enumerate(utf8(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        file, text = _line(line, f"{path}:{number}")
+        if folder / file not in known:
+            raise DataError(
+                f"{path}:{number} names {file!r}, and there is no image {folder / file}", "mend it"
+            )
+        if folder / file in captions:
+            raise DataError(f"{path}:{number} gives {file!r} a second caption", "one caption an image")
+        captions[folder / file] = text
+    bare = next((f for f in files if f not in captions), None)
+    if bare:
+        raise DataError(f"{bare} has no caption in {path}", "a line for every image")
+    return [captions[f] for f in files]
+
+
+def _line(line: str, where: str) -> tuple[str, str]:
+    form = 'each line is {"file_name": "picture.png", "text": "what it shows"}'
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is not JSON: {error.msg} at column {error.colno}", form) from error
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(k), str) for k in ("file_name", "text")):
+        raise DataError(f"{where} lacks file_name or text", form)
+    return entry["file_name"], entry["text"]

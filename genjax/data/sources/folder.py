@@ -1,0 +1,137 @@
+"""folder:PATH: images in PATH, or in PATH/train and PATH/test.
+
+Subfolders are classes, in the order of their names. Captions come from a metadata.jsonl beside the images,
+one {"file_name": ..., "text": ...} a line; they are the element `caption` (data.length tokens, padded), with
+`caption_mask` (1 on its tokens). Images must have one size, unless data.size says to which square they are
+cropped and resized. Without a test part a fixed random data.eval_fraction is held out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from genjax.core import Element
+from genjax.data import images
+from genjax.data.config import Config
+from genjax.data.dataset import digest
+from genjax.data.load import Loaded
+from genjax.data.progress import progress
+from genjax.data.rows import Arrays
+from genjax.data.sources import _captions
+from genjax.data.sources._files import existing
+from genjax.data.sources._split import stratified
+from genjax.data.tokenizers import Tokenizer
+from genjax.errors import DataError
+
+HELD = ("test", "eval", "val", "valid", "validation")
+MEMORY = 1 << 30
+"""Up to this many bytes of pixels are decoded once, when the dataset is loaded."""
+
+
+def load(config: Config, argument: str) -> Loaded:
+    """Images, with labels and captions where there are any.
+
+    Raises:
+      DataError: names the first file that is missing, unreadable, of another size or another number of
+        channels; an empty folder; images both in classes and outside them; a bad metadata.jsonl.
+    """
+    root = existing(argument, "folder")
+    if not root.is_dir():
+        raise DataError(f"folder: {root} is a file", "name the folder that the images are in")
+    parts = _parts(root)
+    files = {part: images.find(folder) for part, folder in parts.items()}
+    classes = sorted({c for part, folder in parts.items() for c in _classes(folder, files[part])})
+    columns = {part: _columns(folder, files[part], classes) for part, folder in parts.items()}
+    tokenizer = _captions.columns(config, parts, files, columns)
+    everything = [f for found in files.values() for f in found]
+    shape = images.check(everything, config.size)
+    train, held = _divided(config, files, columns)
+    pixels = sum(len(part[0]) for part in (train, held)) * int(np.prod(shape))
+    rows = [images.Images(part[0], part[1], shape, config.size) for part in (train, held)]
+    elements = _elements(config, shape, classes, tokenizer)
+    info = f"{len(everything):,} images in {root}"
+    if pixels > MEMORY:
+        content = _sums(everything) + digest(*(c for r in rows for c in r.columns.values()))
+        return Loaded(elements, *rows, content, tokenizer, tuple(classes), info)
+    held_in_memory = [Arrays(images.decode_all(r)) for r in rows]
+    content = digest(*(c for r in held_in_memory for c in r.columns.values()))
+    return Loaded(elements, *held_in_memory, content, tokenizer, tuple(classes), info)
+
+
+def _elements(
+    config: Config, shape: tuple[int, ...], classes: list[str], tokenizer: Tokenizer | None
+) -> dict[str, Element]:
+    elements = {"image": Element(shape, "uint8", 256)}
+    if classes:
+        elements["label"] = Element((), "int32", len(classes))
+    if tokenizer:
+        elements["caption"] = Element((config.length,), "int32", tokenizer.vocabulary)
+        elements["caption_mask"] = Element((config.length,), "float32")
+    return elements
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """{part: folder}: train and test where the root has both, else the root as one."""
+    held = next((root / name for name in HELD if (root / name).is_dir()), None)
+    if (root / "train").is_dir() and held:
+        return {"train": root / "train", "eval": held}
+    return {"train": root / "train" if (root / "train").is_dir() else root}
+
+
+def _classes(folder: Path, files: list[Path]) -> set[str]:
+    """The names of the subfolders that hold images; an empty set where all lie in the folder itself."""
+    inside = [f for f in files if f.parent != folder]
+    outside = [f for f in files if f.parent == folder]
+    if inside and outside:
+        raise DataError(
+            f"{outside[0]} lies outside the classes of the other images, such as {inside[0].parent}",
+            "put every image in a class's folder, or all in one folder",
+        )
+    return {f.relative_to(folder).parts[0] for f in inside}
+
+
+def _columns(folder: Path, files: list[Path], classes: list[str]) -> dict[str, np.ndarray]:
+    if not classes:
+        return {}
+    names = [f.relative_to(folder).parts[0] if f.parent != folder else "" for f in files]
+    if "" in names:
+        raise DataError(
+            f"{files[names.index('')]} has no class, where the other part's images have",
+            "the same classes' folders in train and test",
+        )
+    return {"label": np.array([classes.index(n) for n in names], np.int32)}
+
+
+Part = tuple[list[Path], dict[str, np.ndarray]]
+
+
+def _divided(
+    config: Config, files: dict[str, list[Path]], columns: dict[str, dict[str, np.ndarray]]
+) -> tuple[Part, Part]:
+    if "eval" in files:
+        return (files["train"], columns["train"]), (files["eval"], columns["eval"])
+    found, whole = files["train"], columns["train"]
+    labels = whole.get("label", np.zeros(len(found), np.int32))
+    if len(found) < 2:
+        raise DataError(f"{found[0]} is the only image", "at least two, one of them to evaluate with")
+    held = int(np.clip(round(len(found) * config.eval_fraction), 1, len(found) - 1))
+    train, test = (
+        ([found[i] for i in index], {k: v[index] for k, v in whole.items()})
+        for index in stratified(labels, held)
+    )
+    return train, test
+
+
+def _sums(files: list[Path]) -> str:
+    def one(file: Path) -> bytes:
+        return hashlib.sha256(file.read_bytes()).digest()
+
+    h = hashlib.sha256()
+    with ThreadPoolExecutor(8) as pool:
+        for part in progress(pool.map(one, files), len(files), "reading images for the fingerprint"):
+            h.update(part)
+    return h.hexdigest()
