@@ -1,0 +1,117 @@
+"""The Gaussian algebra of diffusion: what a network predicts, posteriors and weights.
+
+Coefficients alpha and sigma are scalars or one per row (B); they are spread over the rows' other axes here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax.functional.schedules import log_snr
+
+Prediction = Literal["noise", "data", "velocity"]
+Weighting = Literal["uniform", "min_snr", "bound"]
+Variance = Literal["small", "large"]
+Coefficients = tuple[jax.Array, jax.Array]
+"""(alpha, sigma)"""
+
+
+def spread(c: Array, x: Array) -> Array:
+    """A coefficient per row (or one for all) with as many axes as x."""
+    c = jnp.asarray(c)
+    return c.reshape(c.shape + (1,) * (x.ndim - c.ndim))
+
+
+def diffuse(
+    x_0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], at: Coefficients
+) -> Float[Array, "B *shape"]:
+    """x_t = alpha x_0 + sigma noise."""
+    return spread(at[0], x_0) * x_0 + spread(at[1], x_0) * noise
+
+
+def target(
+    prediction: Prediction, x_0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], at: Coefficients
+) -> Float[Array, "B *shape"]:
+    """What a network with this prediction should say.
+
+    "noise" is epsilon (Ho et al. 2020), "data" is x_0, "velocity" is alpha noise - sigma x_0 (Salimans & Ho
+    2022, arXiv:2202.00512, sec. 4).
+    """
+    if prediction == "noise":
+        return noise
+    if prediction == "data":
+        return x_0
+    return spread(at[0], x_0) * noise - spread(at[1], x_0) * x_0
+
+
+def to_data(
+    prediction: Prediction, output: Float[Array, "B *shape"], x_t: Float[Array, "B *shape"], at: Coefficients
+) -> Float[Array, "B *shape"]:
+    """The estimate of x_0 that a network's output stands for."""
+    alpha, sigma = (spread(c, x_t) for c in at)
+    if prediction == "noise":
+        return (x_t - sigma * output) / alpha
+    if prediction == "data":
+        return output
+    return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
+
+
+def to_noise(
+    x_0: Float[Array, "B *shape"], x_t: Float[Array, "B *shape"], at: Coefficients
+) -> Float[Array, "B *shape"]:
+    """The noise that leads from x_0 to x_t."""
+    return (x_t - spread(at[0], x_t) * x_0) / spread(at[1], x_t)
+
+
+def posterior_coefficients(s: Coefficients, t: Coefficients) -> tuple[Array, Array, Array]:
+    """(a, b, v) with q(x_s | x_t, x_0) = N(a x_t + b x_0, v), for times s < t of one path.
+
+    Ho et al. 2020, eq. 7, for any two times of any path: with the variance of the step
+    sigma_{t|s}^2 = sigma_t^2 (1 - SNR_t / SNR_s), a = alpha_t / alpha_s sigma_s^2 / sigma_t^2,
+    b = alpha_s sigma_{t|s}^2 / sigma_t^2 and v = sigma_{t|s}^2 sigma_s^2 / sigma_t^2.
+    """
+    (alpha_s, sigma_s), (alpha_t, sigma_t) = s, t
+    fresh = -jnp.expm1(log_snr(alpha_t, sigma_t) - log_snr(alpha_s, sigma_s))
+    return alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * fresh, sigma_s**2 * fresh
+
+
+def step_variance(s: Coefficients, t: Coefficients, variance: Variance) -> Array:
+    """The variance of the reverse step from t to s (Ho et al. 2020, sec. 3.2).
+
+    "small" is the posterior's (right for data at one point), "large" that of q(x_t | x_s) (right for data
+    that are themselves a unit Gaussian).
+    """
+    if variance == "small":
+        return posterior_coefficients(s, t)[2]
+    (alpha_s, sigma_s), (alpha_t, sigma_t) = s, t
+    return sigma_t**2 * -jnp.expm1(log_snr(alpha_t, sigma_t) - log_snr(alpha_s, sigma_s))
+
+
+def weight(
+    weighting: Weighting, prediction: Prediction, s: Coefficients, t: Coefficients, gamma: float = 5.0
+) -> Array:
+    """The weight of the squared error of a network's output at time t.
+
+    Args:
+      weighting: "uniform" is 1 (Ho et al. 2020, eq. 14, for the noise); "min_snr" is min(SNR, gamma) on x_0
+        (Hang et al. 2023, arXiv:2303.09556, sec. 3.4); "bound" is the variational bound's own,
+        (SNR_s - SNR_t) / 2 on x_0 (Kingma et al. 2021, arXiv:2107.00630, eq. 13), s being the time before t.
+      prediction: whose error is weighted: an error of x_0 is that of the noise over SNR, and of the velocity
+        over SNR + 1.
+      gamma: of "min_snr".
+
+    Returns:
+      Like t's coefficients. "bound" is infinite at the first step of a chain, where s has no noise: the
+      bound has another term there.
+    """
+    if weighting == "uniform":
+        return jnp.ones_like(t[0])
+    snr = jnp.exp(log_snr(*t))
+    per_data = {"noise": snr, "data": jnp.ones_like(snr), "velocity": snr + 1.0}[prediction]
+    if weighting == "min_snr":
+        return jnp.minimum(snr, gamma) / per_data
+    return 0.5 * (jnp.exp(log_snr(*s)) - snr) / per_data

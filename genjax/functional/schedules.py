@@ -1,0 +1,136 @@
+"""Noise schedules: paths t -> (alpha, sigma) with x_t = alpha(t) x_0 + sigma(t) noise, t in [0, 1].
+
+A path may be any pair of functions; those here are variance preserving (alpha^2 + sigma^2 = 1). Time 0 is
+data and time 1 is (nearly) noise. The discrete chains of DDPM are the paths of `discrete`, which pass
+exactly through the chain's points at t = i / T, so that one sampler serves both views.
+
+Each is computed from L(t) = -log alpha^2(t), in which sigma^2 = -expm1(-L) keeps its precision near data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Path: TypeAlias = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+"""t -> (alpha, sigma), elementwise."""
+
+
+def _preserving(L: Float[Array, "*t"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+    return jnp.exp(-0.5 * L), jnp.sqrt(-jnp.expm1(-L))
+
+
+def linear(
+    t: Float[Array, "*t"], beta_min: float = 0.1, beta_max: float = 20.0
+) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+    """The continuous limit of DDPM's schedule: beta(t) grows linearly from beta_min to beta_max.
+
+    Song et al. 2021 (arXiv:2011.13456), eq. 33: log alpha^2 = -(beta_min t + (beta_max - beta_min) t^2 / 2).
+    """
+    return _preserving(t * (beta_min + 0.5 * (beta_max - beta_min) * t))
+
+
+def cosine(t: Float[Array, "*t"], offset: float = 0.008) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+    """alpha^2(t) = f(t) / f(0), f(t) = cos^2((t + s) / (1 + s) pi / 2) (Nichol & Dhariwal 2021, eq. 17).
+
+    alpha(1) is 0: all signal is gone, and a network that predicts the noise says nothing of x_0 there.
+    """
+    angle = lambda t: (t + offset) / (1 + offset) * (math.pi / 2)
+    # max, since cos(pi / 2) is -4e-8 in float32.
+    alpha = jnp.maximum(jnp.cos(angle(t)), 0.0) / math.cos(angle(0.0))
+    # sin^2(a) - sin^2(b) = sin(a + b) sin(a - b): no cancellation near t = 0.
+    variance = jnp.sin(angle(t) + angle(0.0)) * jnp.sin(angle(t) - angle(0.0))
+    return alpha, jnp.sqrt(jnp.maximum(variance, 0.0)) / math.cos(angle(0.0))
+
+
+def linear_betas(steps: int = 1000, largest: float = 0.999) -> np.ndarray:
+    """DDPM's betas (Ho et al. 2020, sec. 4), float64 (T,): from 1e-4 to 0.02 at T = 1000.
+
+    At another T they are scaled by 1000 / T, so that the chain still ends in noise (Nichol & Dhariwal
+    2021, sec. 3), and kept at or below `largest`.
+    """
+    scale = 1000.0 / steps
+    return np.minimum(np.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=np.float64), largest)
+
+
+def cosine_betas(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> np.ndarray:
+    """The betas of the cosine schedule, float64 (T,), at most `largest` (Nichol & Dhariwal 2021, sec. 3)."""
+    t = np.arange(steps + 1, dtype=np.float64) / steps
+    alpha_bar = np.cos((t + offset) / (1 + offset) * np.pi / 2) ** 2
+    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], largest)
+
+
+def discrete(betas: np.ndarray) -> Path:
+    """The path of a discrete chain q(x_i | x_{i-1}) = N(sqrt(1 - beta_i) x_{i-1}, beta_i).
+
+    Args:
+      betas: (T,), of steps 1 to T.
+
+    Returns:
+      A path with alpha^2(i / T) = prod_{j <= i} (1 - beta_j), log-linear in alpha^2 in between, and no noise
+      at t = 0.
+
+    Raises:
+      ValueError: where a beta is outside (0, 1).
+    """
+    betas = np.asarray(betas, np.float64)
+    if betas.ndim != 1 or not np.all((betas > 0) & (betas < 1)):
+        raise ValueError("betas must be one row of numbers strictly between 0 and 1")
+    T = len(betas)
+    L = np.concatenate([[0.0], np.cumsum(-np.log1p(-betas))]).astype(np.float32)
+
+    def path(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _preserving(jnp.interp(t * T, jnp.arange(T + 1, dtype=jnp.float32), L))
+
+    return path
+
+
+BETAS: dict[str, Callable[[int], np.ndarray]] = {"linear": linear_betas, "cosine": cosine_betas}
+
+
+def chain(name: Literal["linear", "cosine"], steps: int) -> Path:
+    """The path of a discrete chain of `steps` steps by the name of its betas."""
+    return discrete(BETAS[name](steps))
+
+
+def log_snr(alpha: Float[Array, "*t"], sigma: Float[Array, "*t"]) -> Float[Array, "*t"]:
+    """log(alpha^2 / sigma^2): decreases with time; infinite where there is no noise."""
+    return 2.0 * (jnp.log(alpha) - jnp.log(sigma))
+
+
+Spacing = Literal["trailing", "leading", "quadratic"]
+
+
+def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.ndarray:
+    """A decreasing sub-sequence of a chain's times to sample along: float32 (steps + 1,), ending at 0.
+
+    Args:
+      steps: how many transitions; at most `chain`.
+      chain: T, the steps of the chain that was trained.
+      spacing: "trailing" divides evenly and begins at 1, where the trained chain ends (Lin et al. 2024,
+        arXiv:2305.08891, sec. 3.3); "leading" visits 1 + k floor(T / steps), which ends at the chain's first
+        point and begins short of 1 (the spacing of Nichol & Dhariwal and of diffusers' default);
+        "quadratic" is denser near data (Song et al. 2021, arXiv:2010.02502, app. D.2).
+
+    Raises:
+      ValueError: where steps is not within 1 .. chain, or the spacing is unknown.
+    """
+    if not 1 <= steps <= chain:
+        raise ValueError(f"cannot take {steps} sampling steps along a chain of {chain}")
+    if spacing == "trailing":
+        index = np.round(np.arange(steps, 0, -1) * (chain / steps))
+    elif spacing == "leading":
+        index = 1 + np.arange(steps)[::-1] * (chain // steps)
+    elif spacing == "quadratic":
+        index = np.linspace(1, np.sqrt(chain), steps)[::-1] ** 2 if steps > 1 else np.array([chain])
+        # Rounding may visit a point twice near data: then the next free one is taken.
+        index = np.maximum(np.round(index), np.arange(steps, 0, -1))
+    else:
+        raise ValueError(f"unknown spacing {spacing!r}: trailing, leading or quadratic")
+    return (np.append(index, 0) / chain).astype(np.float32)

@@ -1,0 +1,177 @@
+"""The U-Net of DDPM, configurable: images (or feature maps) of any size, odd ones included, to the same size.
+
+Ho et al. 2020 (app. B), with the scale and shift by the condition of Dhariwal & Nichol 2021 (sec. 3). Layout
+is BxHxWxC.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax.core import Keys
+from genjax.nn.attention import attend
+from genjax.nn.conv import Conv, upsample
+from genjax.nn.dropout import dropout, fold
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation over each row's pixels and a group's channels, in float32 inside.
+
+    Attributes:
+      groups: at most so many; fewer where they do not divide the channels.
+      affine: whether it learns a scale and a shift.
+      dtype: of the result.
+    """
+
+    groups: int = 8
+    affine: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        norm = nn.GroupNorm(
+            num_groups=math.gcd(self.groups, x.shape[-1]),
+            use_scale=self.affine,
+            use_bias=self.affine,
+            dtype=self.dtype,
+        )
+        return norm(x)
+
+
+class Residual(nn.Module):
+    """norm, SiLU, conv; norm scaled and shifted by the condition, SiLU, dropout, conv; plus the input.
+
+    Attributes:
+      features: channels out.
+      dropout: its rate.
+      groups, dtype: as in UNet.
+    """
+
+    features: int
+    dropout: float = 0.0
+    groups: int = 8
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], condition: Float[Array, "B E"], keys: Keys | None = None
+    ) -> Float[Array, "B H W F"]:
+        conv = lambda name, **how: Conv(self.features, dtype=self.dtype, name=name, **how)
+        h = nn.silu(GroupNorm(self.groups, dtype=self.dtype, name="norm_in")(x))
+        h = conv("conv_in", use_bias=False)(h)
+        film = nn.Dense(2 * self.features, dtype=self.dtype, name="film")(condition)
+        scale, shift = jnp.split(film[:, None, None, :], 2, axis=-1)
+        h = GroupNorm(self.groups, affine=False, dtype=self.dtype, name="norm_out")(h)
+        h = nn.silu(h * (1 + scale) + shift)
+        h = dropout(h, self.dropout, keys)
+        # Zeros: every block begins as the identity, and depth costs nothing at the start.
+        h = conv("conv_out", kernel_init=nn.initializers.zeros)(h)
+        if x.shape[-1] != self.features:
+            x = nn.Dense(self.features, dtype=self.dtype, name="skip")(x)
+        return x + h
+
+
+class Attention(nn.Module):
+    """Self-attention of all pixels of a row, residual.
+
+    Attributes:
+      head: channels of one head (at most; the channels are divided evenly).
+      groups, dtype: as in UNet.
+    """
+
+    head: int = 32
+    groups: int = 8
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        rows, height, width, channels = x.shape
+        heads = math.gcd(max(channels // self.head, 1), channels)
+        h = GroupNorm(self.groups, dtype=self.dtype, name="norm")(x)
+        # No bias: the keys' has no gradient, since softmax does not see what is common to all keys.
+        qkv = nn.Dense(3 * channels, use_bias=False, dtype=self.dtype, name="qkv")(h)
+        q, k, v = jnp.moveaxis(qkv.reshape(rows, height * width, 3, heads, channels // heads), 2, 0)
+        h = attend(q, k, v).reshape(x.shape)
+        out = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
+        return x + out(h)
+
+
+class UNet(nn.Module):
+    """Down, middle and up, with a skip from every feature map on the way down.
+
+    Attributes:
+      channels: of the output.
+      width: channels at the full size.
+      multipliers: of `width`, one per level; each level halves the size, rounding up.
+      blocks: residual blocks per level on the way down (one more on the way up).
+      attention: sizes (the larger side, in pixels) at which every block is followed by attention.
+      middle_attention: whether the lowest level has attention between its two blocks.
+      head: channels of an attention head.
+      dropout: rate within residual blocks.
+      groups: of the normalisation.
+      remat: recompute the blocks' activations in the backward pass.
+      dtype: of the computation; parameters are float32.
+    """
+
+    channels: int
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 2)
+    blocks: int = 2
+    attention: tuple[int, ...] = ()
+    middle_attention: bool = True
+    head: int = 32
+    dropout: float = 0.0
+    groups: int = 8
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], condition: Float[Array, "B E"], keys: Keys | None = None
+    ) -> Float[Array, "B H W {self.channels}"]:
+        """Args: x, the condition of every row (time, label ...), keys of dropout (None: no dropout)."""
+        x = x.astype(self.dtype)
+        condition = nn.silu(condition.astype(self.dtype))
+        residual = nn.remat(Residual) if self.remat else Residual
+        common = {"groups": self.groups, "dtype": self.dtype}
+        sites = itertools.count()
+
+        def block(h: Array, features: int, name: str) -> Array:
+            noise = fold(keys, next(sites))
+            h = residual(features, self.dropout, name=name, **common)(h, condition, noise)
+            return attention(h, f"{name}_attention") if max(h.shape[1:3]) in self.attention else h
+
+        def attention(h: Array, name: str) -> Array:
+            return Attention(self.head, name=name, **common)(h)
+
+        conv = lambda features, name, **how: Conv(features, dtype=self.dtype, name=name, **how)
+        h = conv(self.width, "in")(x)
+        skips, last = [h], len(self.multipliers) - 1
+        for level, multiplier in enumerate(self.multipliers):
+            for i in range(self.blocks):
+                h = block(h, multiplier * self.width, f"down{level}_{i}")
+                skips.append(h)
+            if level < last:
+                h = conv(multiplier * self.width, f"down{level}", strides=2)(h)
+                skips.append(h)
+        h = block(h, h.shape[-1], "middle_0")
+        if self.middle_attention and max(h.shape[1:3]) not in self.attention:
+            h = attention(h, "middle_attention")
+        h = block(h, h.shape[-1], "middle_1")
+        for level, multiplier in reversed(list(enumerate(self.multipliers))):
+            for i in range(self.blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], axis=-1)
+                h = block(h, multiplier * self.width, f"up{level}_{i}")
+            if level:
+                # A size that was rounded up on the way down is cut to what it was.
+                h = upsample(h)[:, : skips[-1].shape[1], : skips[-1].shape[2]]
+                h = conv(h.shape[-1], f"up{level}")(h)
+        h = nn.silu(GroupNorm(self.groups, dtype=self.dtype, name="norm")(h))
+        out = Conv(self.channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
+        return out(h).astype(jnp.float32)

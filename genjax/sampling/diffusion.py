@@ -1,0 +1,233 @@
+"""Samplers for every Denoiser: they know a path and E[x_0 | x_t], and no architecture.
+
+A sampler is a `Method`: one function that moves x from time t to an earlier time s. To add one (Heun,
+DPM-Solver++, a flow's Euler step), write one function that returns a Method and pass it as `sampler`, or
+name it in METHODS. A method that looks back keeps what it needs in `memory`; one of higher order calls
+`denoise` more than once.
+
+The loop over times is one compiled scan, and every row draws from its own key alone: sample i does not
+depend on which rows were drawn beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from genjax.core import Batch, Denoiser, Keys, Tree, Variables
+from genjax.errors import ConfigError, nearest
+from genjax.functional.diffusion import Variance, posterior_coefficients, step_variance, to_noise
+from genjax.functional.schedules import Path
+
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+"""(x_t, t_B) -> E[x_0 | x_t]"""
+
+
+class Point(NamedTuple):
+    """A time of a path, with its coefficients. All scalars."""
+
+    t: jax.Array
+    alpha: jax.Array
+    sigma: jax.Array
+
+    @property
+    def at(self) -> tuple[jax.Array, jax.Array]:
+        return self.alpha, self.sigma
+
+
+class Method(NamedTuple):
+    """How to step.
+
+    Attributes:
+      start: x at the first time -> memory (any tree; {} for methods that do not look back).
+      step: (denoise, x, memory, now: Point, then: Point, noise) -> (x at the earlier time `then`, memory).
+        `denoise(x, t)` takes the scalar t of a Point; `noise()` draws a unit Gaussian like x from the rows'
+        keys of this step: the same one however often it is called.
+    """
+
+    start: Callable[[jax.Array], Tree]
+    step: Callable[..., tuple[jax.Array, Tree]]
+
+
+def ddim(eta: float = 0.0) -> Method:
+    """Denoising diffusion implicit models (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
+
+    Args:
+      eta: 0 is deterministic, 1 has the variance of DDPM's posterior.
+    """
+
+    def step(denoise, x, memory, now: Point, then: Point, noise):
+        x_0 = denoise(x, now.t)
+        epsilon = to_noise(x_0, x, now.at)
+        if eta == 0:
+            return then.alpha * x_0 + then.sigma * epsilon, memory
+        variance = eta**2 * posterior_coefficients(then.at, now.at)[2]
+        kept = jnp.sqrt(jnp.maximum(then.sigma**2 - variance, 0.0))
+        return then.alpha * x_0 + kept * epsilon + jnp.sqrt(variance) * noise(), memory
+
+    return Method(lambda x: {}, step)
+
+
+def ddpm(variance: Variance = "small") -> Method:
+    """Ancestral sampling along any sub-sequence of times (Ho et al. 2020, algorithm 2).
+
+    Args:
+      variance: "small" or "large" (see functional.diffusion.step_variance). The last step adds no noise.
+    """
+
+    def step(denoise, x, memory, now: Point, then: Point, noise):
+        of_x, of_data, _ = posterior_coefficients(then.at, now.at)
+        mean = of_x * x + of_data * denoise(x, now.t)
+        v = jnp.where(then.sigma > 0, step_variance(then.at, now.at, variance), 0.0)
+        return mean + jnp.sqrt(v) * noise(), memory
+
+    return Method(lambda x: {}, step)
+
+
+METHODS: dict[str, Callable[..., Method]] = {"ddim": ddim, "ddpm": ddpm}
+
+
+def method(name: str | Method, **knobs: Any) -> Method:
+    """A method by its name, with those of its knobs that are not None; a Method is returned as it is.
+
+    Raises:
+      ConfigError: for an unknown name, or a knob that this method does not have.
+    """
+    knobs = {k: v for k, v in knobs.items() if v is not None}
+    if isinstance(name, Method):
+        if knobs:
+            raise ConfigError(f"{', '.join(knobs)} cannot be set on a Method", "give them to its constructor")
+        return name
+    if name not in METHODS:
+        raise ConfigError(f"unknown sampler {name!r}{nearest(name, METHODS)}", f"one of {', '.join(METHODS)}")
+    try:
+        return METHODS[name](**knobs)
+    except TypeError as error:
+        raise ConfigError(f"the sampler {name!r} has no such knob: {error}", "leave it out") from error
+
+
+def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null: Batch | None) -> Denoise:
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, in their 1 + w).
+
+    E[x_0 | x_t] and the noise are affine in one another, so that guiding either is the same.
+
+    Args:
+      denoise: (x_t, t_B, prompt) -> E[x_0 | x_t].
+      scale: of the conditional estimate: 1 is the model's own, 0 the unconditional one (each then costs one
+        evaluation); beyond 1, as one doubled batch, away from `null`.
+      prompt: what is conditioned on, batch-first.
+      null: the prompt to move away from, of the same form (no condition, or a negative prompt).
+
+    Raises:
+      ConfigError: for a scale other than 1 where there is no such prompt.
+    """
+    if scale == 1:
+        return lambda x, t: denoise(x, t, prompt)
+    if null is None:
+        raise ConfigError(f"guidance={scale} without a condition", "give a prompt, or set guidance to 1")
+    if scale == 0:
+        return lambda x, t: denoise(x, t, null)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), prompt, null)
+
+    def estimate(x: jax.Array, t: jax.Array) -> jax.Array:
+        with_it, without = jnp.split(
+            denoise(jnp.tile(x, (2,) + (1,) * (x.ndim - 1)), jnp.tile(t, 2), both), 2
+        )
+        return without + scale * (with_it - without)
+
+    return estimate
+
+
+def threshold(
+    x_0: Float[Array, "B *shape"], clip: float | None, quantile: float | None = None
+) -> Float[Array, "B *shape"]:
+    """Keeps estimates within the data's range.
+
+    Args:
+      clip: the data lie in [-clip, clip]; None leaves x_0 as it is.
+      quantile: dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3): a row whose |x_0|
+        exceeds `clip` at this quantile is cut there and scaled back into range.
+    """
+    if clip is None:
+        return x_0
+    if quantile is None:
+        return jnp.clip(x_0, -clip, clip)
+    size = jnp.quantile(jnp.abs(x_0).reshape(x_0.shape[0], -1), quantile, axis=1)
+    size = jnp.maximum(size, clip).reshape((-1,) + (1,) * (x_0.ndim - 1))
+    return jnp.clip(x_0, -size, size) * (clip / size)
+
+
+def normal(keys: Keys, shape: tuple[int, ...], n: int | jax.Array = 0) -> jax.Array:
+    """Unit Gaussian rows, each from its own fold_in(key, n): (B, *shape) float32."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, n), shape))(keys)
+
+
+def integrate(
+    denoise: Denoise, path: Path, x: Float[Array, "B *shape"], keys: Keys, times: Array, method: Method
+) -> Float[Array, "B *shape"]:
+    """Moves x along `times` (N + 1, monotone): one scan over N steps, whatever the method.
+
+    Increasing times run a deterministic method backwards (DDIM inversion). Step n draws from
+    fold_in(key, n).
+    """
+
+    def evaluate(x: jax.Array, t: jax.Array) -> jax.Array:
+        return denoise(x, jnp.full((x.shape[0],), t))
+
+    def body(carry, point):
+        (x, memory), (n, now, then) = carry, point
+        noise = lambda: normal(keys, x.shape[1:], n)
+        return method.step(evaluate, x, memory, now, then, noise), None
+
+    times = jnp.asarray(times, jnp.float32)
+    points = Point(times, *path(times))
+    now, then = (jax.tree.map(lambda a, cut=cut: a[cut], points) for cut in (slice(-1), slice(1, None)))
+    order = jnp.arange(1, times.shape[0])
+    (x, _), _ = jax.lax.scan(body, (x, method.start(x)), (order, now, then))
+    return x
+
+
+def sample(
+    denoiser: Denoiser,
+    variables: Variables,
+    keys: Keys,
+    prompt: Batch,
+    times: Array | np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    sampler: str | Method = "ddim",
+    eta: float | None = None,
+    variance: Variance | None = None,
+    guidance: float = 1.0,
+    null: Batch | None = None,
+    clip: float | None = None,
+    quantile: float | None = None,
+) -> Float[Array, "B *shape"]:
+    """Draws one row per key.
+
+    Args:
+      denoiser, variables: the model.
+      keys: (B,).
+      prompt: batch-first, or {}.
+      times: (N + 1,) decreasing from where the noise begins to 0 (see functional.schedules.times).
+      shape: of one row.
+      sampler: the name of a method, or a Method.
+      eta: of "ddim".
+      variance: of "ddpm".
+      guidance, null: see `guided`.
+      clip, quantile: see `threshold`; applied to every estimate of x_0, after guidance.
+
+    Raises:
+      ConfigError: see `method` and `guided`.
+    """
+    how = method(sampler, eta=eta, variance=variance)
+    estimate = guided(lambda x, t, p: denoiser.denoise(variables, x, t, p), guidance, prompt, null)
+    denoise = lambda x, t: threshold(estimate(x, t), clip, quantile)
+    times = jnp.asarray(times, jnp.float32)
+    x = denoiser.path(times[0])[1] * normal(keys, shape)
+    return integrate(denoise, denoiser.path, x, keys, times, how)
