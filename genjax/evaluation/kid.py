@@ -2,7 +2,8 @@
 
 The squared maximum mean discrepancy under the cubic kernel k(x, y) = (x.y / D + 1)^3, by its unbiased
 estimator (eq. 4): the diagonals are left out, so that its mean is zero for equal distributions at any count
-and it may be negative. In float64 on the host, in chunks: it is a small difference of large sums, which float32 loses.
+and it may be negative. In float64 on the host, in chunks: it is a small difference of large sums, which
+float32 loses.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""Likelihood over a split: nats per token, or bits per dimension, exactly averaged.
+
+    bits per dimension = total nats / (units * ln 2)
+
+Totals and counts are kept per row and summed in float64, so that padding rows, ragged texts and the batch
+size change nothing. A bound (ELBO) or a density (of dequantised or real-valued data) is another quantity
+than an exact probability: the kind is part of the score's name and protocol.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.core import Batch, Model, Tree, Variables, row_keys
+from genjax.errors import NonFiniteError
+from genjax.evaluation.intervals import Interval, of_ratio
+
+STREAM = 0x11CE
+"""The stream of the keys with which a bound is drawn: fold_in(fold_in(key(seed), STREAM), row)."""
+LN2 = math.log(2.0)
+
+
+class Totals(NamedTuple):
+    """Nats and units of every independent row (float64, (R,)): a row, or where carry flows a lane."""
+
+    nats: np.ndarray
+    units: np.ndarray
+
+    def per_unit(self) -> Interval:
+        """Nats per unit, with the interval from the spread of the rows."""
+        return of_ratio(self.nats, self.units)
+
+    def bits_per_unit(self) -> Interval:
+        """Bits per unit (per dimension of an image)."""
+        i = self.per_unit()
+        return Interval(i.value / LN2, *(None if x is None else x / LN2 for x in (i.low, i.high)), i.method)
+
+    def perplexity(self) -> Interval:
+        """exp(nats per unit)."""
+        i = self.per_unit()
+        return Interval(math.exp(i.value), *(None if x is None else math.exp(x) for x in i[1:3]), i.method)
+
+
+def likelihood(
+    model: Model,
+    variables: Variables,
+    split: Any,
+    *,
+    batch: int = 128,
+    seed: int = 0,
+    knobs: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Totals:
+    """The nats that the model needs for the rows of a split, each row once.
+
+    A model with a carry reads lanes of contiguous rows, its carry threaded from batch to batch and zero at
+    the start, every row still counted exactly once; any other reads rows in order.
+
+    Args:
+      variables: finished ones, at the average that is to be scored.
+      split: a Split (len, stream).
+      knobs: of model.likelihood, e.g. the samples of an importance-weighted bound.
+      limit: rows at most (the first ones); None for all.
+
+    Raises:
+      ValueError: the model has no likelihood.
+      NonFiniteError: a row that counts has a NaN or infinite total: probability zero, or a broken model.
+    """
+    if model.likelihood is None:
+        raise ValueError("this model has no likelihood")
+    rows = min(len(split), limit or len(split))
+    batch = min(batch, rows)
+    score = _compiled(model.likelihood, tuple(sorted((knobs or {}).items())))
+    root = jax.random.key(seed)
+    first = split.stream(order="once", batch=batch)[0]
+    carry = model.carry({k: jnp.asarray(v) for k, v in first.items()})
+    lanes = bool(jax.tree.leaves(carry))
+    nats, units, done = [], [], 0
+    for b, index in _batches(split, batch, rows, lanes):
+        total, count, carry = score(variables, b, carry, root, index)
+        nats.append(np.asarray(total, np.float64))
+        units.append(np.asarray(count, np.float64))
+        done += int(np.asarray(b["mask"]).sum())
+        if progress:
+            progress(done, rows)
+    # Rows of a lane are one text and depend on each other: the lane is what is independent.
+    join = (lambda x: np.sum(x, axis=0)) if lanes else np.concatenate
+    totals = Totals(join(nats), join(units))
+    if not np.isfinite(totals.nats).all():
+        bad = int(np.flatnonzero(~np.isfinite(totals.nats))[0])
+        raise NonFiniteError(
+            f"the likelihood of {'lane' if lanes else 'row'} {bad} is {totals.nats[bad]}",
+            "give every outcome a positive probability (smoothing), or train with a smaller learning rate",
+        )
+    return totals
+
+
+def _batches(split: Any, batch: int, rows: int, lanes: bool) -> Iterator[tuple[Batch, np.ndarray]]:
+    """(batch, indices of its rows in the split) until each of the first `rows` rows has been read once."""
+    if not lanes:
+        for i in range(-(-rows // batch)):
+            b = dict(split.stream(order="once", batch=batch)[i])
+            index = i * batch + np.arange(batch)
+            b["mask"] = b["mask"] * (index < rows).astype(np.float32)
+            yield b, index
+        return
+    # Lane b starts at row floor(b n / batch): what it reads past its end belongs to the next lane.
+    n, lane = len(split), np.arange(batch, dtype=np.int64)
+    start, end = lane * n // batch, (lane + 1) * n // batch
+    stream = split.stream(order="lanes", batch=batch)
+    for i in range(-(-rows // batch)):
+        b, index = dict(stream[i]), start + i
+        b["mask"] = b["mask"] * (index < end).astype(np.float32)
+        yield b, index
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(function: Callable[..., Any], knobs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """One program for a model's likelihood: later calls with the same shapes do not compile again."""
+
+    @jax.jit
+    def score(variables: Variables, batch: Batch, carry: Tree, root: jax.Array, index: jax.Array):
+        keys = row_keys(root, STREAM, index)
+        mean, carry = function(variables, {**batch, "carry": carry}, keys, **dict(knobs))
+        live = batch["mask"] > 0
+        total, count = (jnp.asarray(x, jnp.float32) for x in (mean.total, mean.count))
+        # where: a padding row may be infinite or NaN, and must not count.
+        return jnp.where(live, total, 0), jnp.where(live, count, 0), carry
+
+    return score
