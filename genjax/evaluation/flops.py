@@ -49,12 +49,14 @@ ZERO = Flops(0.0, 0.0, 0.0)
 
 # Moves data or keeps books: no arithmetic.
 _FREE = re.compile(
-    r"broadcast_in_dim|reshape|transpose|squeeze|expand_dims|(dynamic_)?slice|dynamic_update_slice|gather|pad|rev"
-    r"|concatenate|split|iota|copy(_p)?|(bitcast_)?convert_element_type|reduce_precision|real|imag|stop_gradient"
+    r"broadcast_in_dim|reshape|transpose|squeeze|expand_dims|(dynamic_)?slice|dynamic_update_slice|gather|pad"
+    r"|rev|concatenate|split|iota|copy(_p)?|(bitcast_)?convert_element_type|reduce_precision|real|imag|stop_gradient"
     r"|device_put|sharding_constraint|layout_constraint|mesh_cast|reshard|optimization_barrier|pvary|axis_index"
     r"|random_(un)?wrap|name|create_token|empty2?|debug_callback|all_gather|all_to_all|ppermute|pbroadcast"
 )
-_REDUCTION = re.compile(r"reduce(_\w+)?|arg(max|min)|cum(sum|prod|max|min|logsumexp)|psum(_invariant)?|p(max|min)")
+_REDUCTION = re.compile(
+    r"reduce(_\w+)?|arg(max|min)|cum(sum|prod|max|min|logsumexp)|psum(_invariant)?|p(max|min)"
+)
 
 
 def count(function: Callable[..., Any], *args: Any, **static: Any) -> Flops:
@@ -119,8 +121,8 @@ def _size(var: Any) -> int:
 
 
 def _inner(params: dict[str, Any]) -> Any:
-    """The jaxpr that an equation calls, or None. (A custom derivative's rules are callables, and not
-    called.)""" for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+    """The jaxpr that an equation calls, or None. A custom derivative's rules are callables, and not called."""
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if key in params:
             j = params[key]
             return j.jaxpr if isinstance(j, jex.ClosedJaxpr) else j
