@@ -1,0 +1,74 @@
+"""The page around the sections: one file, no external resource, complete without script."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genjax.report.markup import Html, tag
+from genjax.report.style import CSS, JS
+
+
+def page(
+    title: str, kicker: str, stand: str, hero: Html | None, sections: Sequence[Html | None], foot: str
+) -> str:
+    """A whole HTML document.
+
+    Args:
+      title: the headline. kicker: the small line above it. stand: the paragraph under it.
+      hero: the picture at the head. sections: in order; None is left out. foot: the last line.
+    """
+    kept = [s for s in sections if s is not None]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Html(CSS)),
+    )
+    button = tag("button", "light / dark", id="theme", type="button", hidden=True)
+    nav = tag("nav", [_link(s) for s in kept], button)
+    top = tag(
+        "header",
+        tag("p", kicker, class_="kicker"),
+        tag("h1", title),
+        tag("p", stand, class_="stand"),
+        hero,
+        nav,
+    )
+    body = tag("body", top, tag("main", kept), tag("footer", foot), tag("script", Html(JS)))
+    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+
+
+def _link(section: Html) -> Html:
+    """A link to a section, by the id and the heading that it has."""
+    name = re.search(r' id="([^"]+)"', section[: section.index(">")])
+    heading = re.search(r"<h2>(.*?)</h2>", section)
+    assert name and heading, "a section has an id and a heading"
+    return tag("a", Html(heading[1]), href=f"#{name[1]}")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def tidy(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and infinities become None, mappings plain dicts."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {str(k): tidy(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(v) for v in value]
+    return value

@@ -1,0 +1,84 @@
+"""The key table: the floor first, then the families; columns under the seven criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from genjax.report import charts
+from genjax.report.markup import Html, tag
+from genjax.report.runs import SCORED, Comparison, Run
+from genjax.report.tables import CRITERIA, FLOOR, Column, bands, number, reason, spread
+
+
+def tables(comparison: Comparison, columns: Sequence[Column]) -> list[Html]:
+    """The columns as one table or, where there are many, as several with the same rows."""
+    return [_table(comparison, band) for band in bands(columns)]
+
+
+def _table(comparison: Comparison, columns: Sequence[Column]) -> Html:
+    groups = [(key, len(list(found))) for key, found in groupby(columns, lambda c: c.criterion)]
+    head = tag(
+        "thead",
+        tag(
+            "tr",
+            tag("th"),
+            [tag("th", tag("span", CRITERIA[key]), colspan=n, scope="colgroup") for key, n in groups],
+            class_="group",
+        ),
+        tag("tr", tag("th", "Family", scope="col"), [_head(c, n + 1) for n, c in enumerate(columns)]),
+    )
+    body = [_row(None, n, columns) for n in range(1) if comparison.floor is not None]
+    body += [_row(run, index, columns) for index, run in enumerate(comparison.entries)]
+    return tag(
+        "div",
+        tag("table", head, tag("tbody", body), class_="scores", style=f"width:{150 + 106 * len(columns)}px"),
+        class_="scroll",
+        tabindex="0",
+    )
+
+
+def _head(column: Column, place: int) -> Html:
+    way = {"higher": "higher is better", "lower": "lower is better"}.get(column.better, "no direction")
+    return tag(
+        "th",
+        f"{column.label} ",
+        tag("span", column.arrow, title=way),
+        tag("small", column.unit) if column.unit else None,
+        scope="col",
+        data_column=place,
+        title=f"{way}; {', '.join(f'{k} {v}' for k, v in column.of.protocol.items())}",
+    )
+
+
+def _row(run: Run | None, index: int, columns: Sequence[Column]) -> Html:
+    if run is None:
+        name = tag("th", "Real against real", tag("small", "the floor", style="padding:0"), scope="row")
+        return tag("tr", name, [_cell(c, None, None) for c in columns], class_="floor")
+    pending = None if run.status == SCORED else tag("span", run.status, class_="status")
+    name = tag(
+        "th",
+        tag("i", class_=f"c c{index % 8}"),
+        run.label,
+        " ",
+        pending,
+        tag("small", run.name if run.label != run.name else run.family),
+        scope="row",
+    )
+    return tag("tr", name, [_cell(c, run, index % 8) for c in columns], data_entry=index % 8)
+
+
+def _cell(column: Column, run: Run | None, index: int | None) -> Html:
+    score = column.cells.get(run.name if run else FLOOR)
+    if score is None:
+        return tag("td", "–", tag("small", reason(run, column)) if run else None, class_="na")
+    best = run is not None and column.best() == run.name
+    return tag(
+        "td",
+        tag("span", number(score.value, score.low, score.high), class_="v"),
+        tag("span", spread(score), class_="pm"),
+        charts.interval_bar(score, column.cells.values(), index),
+        class_=f"c{index} best" if best else None,
+        data_value=repr(score.value),
+        title="; ".join(f"{k}: {v}" for k, v in score.detail.items()) or None,
+    )

@@ -1,0 +1,399 @@
+"""The parts of the page, each a function of the comparison (and its columns) that may have nothing to say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from genjax.report import charts, pictures, scoretable, words
+from genjax.report.markup import Html, tag
+from genjax.report.runs import TRAINING, Comparison, Run
+from genjax.report.tables import FLOOR, Column, find, interval, number, spread
+
+
+def hero(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """The strip: a row of real data, then one of each family, class by class."""
+    if not pictures.any_images(comparison):
+        return None
+    quality = realism(columns)
+    rows: list[Html] = []
+    if pictures.rows_of(comparison.real):
+        floor = quality.cells.get(FLOOR) if quality else None
+        rows.append(
+            _strip_row(
+                comparison,
+                "Real data",
+                str(comparison.about.get("dataset") or ""),
+                comparison.real,
+                floor,
+                None,
+            )
+        )
+        rows.append(tag("div", class_="rule"))
+    for index, run in enumerate(comparison.entries):
+        score = quality.cells.get(run.name) if quality else None
+        beside = run.name if run.label != run.name else run.family
+        rows.append(_strip_row(comparison, run.label, beside, run.samples, score, index % 8))
+    head = tag(
+        "div",
+        tag("span", "", class_="head mid"),
+        tag("span", "first samples of each class, in order of drawing", class_="head mid"),
+        tag("span", f"{quality.label} {quality.arrow}" if quality else "", class_="head mid"),
+        class_="row",
+    )
+    return tag("div", head, rows, class_="strip")
+
+
+def _strip_row(
+    comparison: Comparison, name: str, beside: str, samples: Any, score: Any, index: int | None
+) -> Html:
+    css = "row real" if index is None else f"row c{index}"
+    fact = [number(score.value, score.low, score.high), tag("small", spread(score))] if score else ""
+    return tag(
+        "div",
+        tag("div", tag("i", class_="c"), name, tag("small", beside), class_="name"),
+        pictures.strip(samples, comparison.levels, f"samples: {name}"),
+        tag("div", fact, class_="fact"),
+        class_=css,
+        data_entry=index,
+    )
+
+
+def realism(columns: Sequence[Column]) -> Column | None:
+    """The column that stands for quality: the Fréchet distance, else the first of realism."""
+    return (
+        find(columns, "frechet")
+        or find(columns, "fid")
+        or next((c for c in columns if c.criterion == "realism" and c.better != "none"), None)
+    )
+
+
+def says(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """What the intervals support."""
+    found = words.findings(comparison, columns)
+    return (
+        section("says", "What this says", None, tag("ul", [tag("li", s) for s in found], class_="says"))
+        if found
+        else None
+    )
+
+
+def scores(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """The key table."""
+    if not columns:
+        return section("scores", "Scores", "No entry has been scored yet.")
+    lead = (
+        "Every column was measured under one protocol. A value is coloured and marked ◂ only where it is best and "
+        "its interval overlaps with no other family’s; bars show value and interval on the column’s own range."
+    )
+    note = words.listed([m.lower() for m in words.unmeasured(columns)])
+    foot = tag("p", f"Of the seven criteria, not measured here: {note}.", class_="lead") if note else None
+    return section("scores", "Scores", lead, scoretable.tables(comparison, columns), foot)
+
+
+def samples(comparison: Comparison) -> Html | None:
+    """Grids of real data and of each family at equal size."""
+    if not pictures.any_images(comparison):
+        return None
+    cards = [
+        _card(
+            "Real data",
+            str(comparison.about.get("dataset") or ""),
+            None,
+            pictures.sheet(comparison.real, comparison.levels, "real data"),
+        )
+    ]
+    for index, run in enumerate(comparison.entries):
+        found = pictures.rows_of(run.samples)
+        note = (
+            ""
+            if found is None
+            else f"{len(found[0])} drawn" + ("" if found[1] is not None else ", no labels")
+        )
+        sheet = pictures.sheet(run.samples, comparison.levels, f"samples of {run.label}")
+        cards.append(_card(run.label, note, index % 8, sheet, pictures.film(run)))
+    lead = (
+        "The first samples that were drawn, never chosen by eye. Where a family takes a class label, each column "
+        "holds one class. Below a grid, how its samples grew during training."
+    )
+    return section("samples", "Samples beside real data", lead, tag("div", cards, class_="cards"))
+
+
+def _card(name: str, note: str, index: int | None, *content: Any) -> Html:
+    css = "card real" if index is None else f"card c{index}"
+    head = tag("header", tag("h3", name), tag("small", note))
+    return tag("article", head, content, class_=css, data_entry=index)
+
+
+def curves(comparison: Comparison) -> Html | None:
+    """Each family's own loss."""
+    cards = []
+    for index, run in enumerate(comparison.entries):
+        chart = charts.loss_chart(run, index % 8)
+        step, of = run.progress
+        note = f"step {step:,}".replace(",", " ") + (
+            f" of {of:,}".replace(",", " ") if of and run.status == TRAINING else ""
+        )
+        if chart is not None:
+            cards.append(_card(run.label, note, index % 8, chart))
+        elif run.metrics or run.config:
+            cards.append(
+                _card(
+                    run.label,
+                    note,
+                    index % 8,
+                    tag("p", "learns without a loss that is logged", class_="none"),
+                )
+            )
+    if not cards:
+        return None
+    lead = (
+        "Each family minimises a loss of its own, in units of its own: compare a curve with itself, never with its "
+        "neighbour’s. Lines are means of neighbouring steps, bands their extremes, dots held-out data."
+    )
+    return section("curves", "Training curves", lead, tag("div", cards, class_="cards"))
+
+
+def costs(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """Quality against training FLOPs, training seconds and seconds for each sample."""
+    quality = realism(columns)
+    if quality is None:
+        return None
+    panels = []
+    for label, cost in cost_axes(comparison, columns):
+        dots = [
+            charts.Dot(r.label, i % 8, cost[r.name], quality.cells[r.name])
+            for i, r in enumerate(comparison.entries)
+            if r.name in cost and r.name in quality.cells
+        ]
+        chart = charts.against(dots, quality, label)
+        if chart is not None:
+            panels.append(tag("figure", chart, class_="card"))
+    if not panels:
+        return None
+    lead = (
+        f"{quality.label} ({'lower' if quality.better == 'lower' else 'higher'} is better) over what it cost. "
+        "Whiskers are the intervals; the grey band is what two sets of real data give, beyond which no "
+        "improvement can be seen."
+    )
+    return section("cost", "Quality against cost", lead, tag("div", panels, class_="cards"))
+
+
+def cost_axes(comparison: Comparison, columns: Sequence[Column]) -> list[tuple[str, dict[str, float]]]:
+    """(axis label, {entry: cost}) of the costs that were measured."""
+    out = []
+    costs = [c for c in columns if c.criterion == "cost"]
+    flops = find(costs, "train", "flop") or find(costs, "flop", "example")
+    if flops:
+        out.append((_named(flops), _values(flops)))
+    seconds = find(costs, "train", "second")
+    if seconds:
+        out.append((_named(seconds), _values(seconds)))
+    else:
+        last = {
+            r.name: max((float(m.get("seconds") or 0) for m in r.metrics), default=0)
+            for r in comparison.entries
+        }
+        out.append(("Training seconds", {k: v for k, v in last.items() if v > 0}))
+    rate = [c for c in costs if "per_second" in c.name and "sample" in c.name]
+    direct = find([c for c in costs if c not in rate], "sampl", "second")
+    if direct:
+        out.append((_named(direct), _values(direct)))
+    elif rate:
+        values = {k: 1 / v for k, v in _values(rate[-1]).items() if v > 0}
+        out.append((f"Seconds per sample (from {rate[-1].label.lower()})", values))
+    return out
+
+
+def _named(column: Column) -> str:
+    return (
+        f"{column.label} ({column.unit})"
+        if column.unit and column.unit.lower() not in column.label.lower()
+        else column.label
+    )
+
+
+def _values(column: Column) -> dict[str, float]:
+    return {name: score.value for name, score in column.measured.items()}
+
+
+def neighbours(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """The samples that lie nearest to the training data, beside what they lie nearest to."""
+    score = find(columns, "memor") or find(columns, "copied") or find(columns, "neighbour")
+    cards = []
+    for index, run in enumerate(comparison.entries):
+        pairs = pictures.pairs(run, comparison.levels)
+        if pairs is None:
+            continue
+        cell = score.cells.get(run.name) if score else None
+        note = f"{words.mention(score)} {words.value_of(cell)}" if score and cell else ""
+        cards.append(_card(run.label, note, index % 8, pairs))
+    if not cards:
+        return None
+    floor = score.cells.get(FLOOR) if score else None
+    lead = (
+        "Does a family compose new pictures, or recite? For each, the eight samples that lie nearest to any "
+        "training image (left), that image (right), and their distance: the most suspicious ones, not typical ones."
+    )
+    beside = (
+        tag(
+            "p",
+            f"For real data that are not in the training split: {words.mention(score)} {words.value_of(floor)}.",
+            class_="lead",
+        )
+        if score and floor
+        else None
+    )
+    return section("neighbours", "Nearest training images", lead, beside, tag("div", cards, class_="cards"))
+
+
+def likelihoods(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """Likelihoods, a table for each kind."""
+    kinds = {
+        "exact": "exact: the model’s own probability of the data",
+        "bound": "bound: the true value is at most this",
+        "density": "density: of real-valued data, comparable only with itself",
+    }
+    found = [c for c in columns if c.kind]
+    if not found:
+        return None
+    parts = []
+    for kind, meaning in kinds.items():
+        for column in (c for c in found if c.kind == kind):
+            rows = [
+                tag(
+                    "tr",
+                    tag("th", comparison.labels[name], scope="row"),
+                    tag("td", number(score.value, score.low, score.high), " ", tag("small", spread(score))),
+                    tag("td", f"{interval(score)[0]:.5g} to {interval(score)[1]:.5g}"),
+                    tag("td", ", ".join(f"{k} {v}" for k, v in score.detail.items())),
+                )
+                for name, score in ((n, column.cells[n]) for n in column.ranked() or column.measured)
+            ]
+            head = tag(
+                "tr",
+                [
+                    tag("th", t, scope="col")
+                    for t in ("", f"{column.unit or column.label} {column.arrow}", "95% interval", "detail")
+                ],
+            )
+            parts.append(
+                tag(
+                    "div",
+                    tag(
+                        "table",
+                        tag("caption", f"{column.label}. {meaning}."),
+                        tag("thead", head),
+                        tag("tbody", rows),
+                    ),
+                    class_="scroll",
+                )
+            )
+    without = [
+        r.label
+        for r in comparison.entries
+        if r.scores is not None and not any(r.name in c.cells for c in found)
+    ]
+    lead = "Held-out data under each model. Numbers of different kinds are never put in one column."
+    if without:
+        lead += f" {words.listed(without)} {'has' if len(without) == 1 else 'have'} no likelihood that can be computed."
+    return section("likelihood", "Likelihood, by kind", lead, parts)
+
+
+def protocol(comparison: Comparison, columns: Sequence[Column]) -> Html:
+    """Everything that the numbers depend on."""
+    about = comparison.about
+    dataset = next((r.dataset for r in comparison.entries if r.dataset), {})
+    general = {
+        "dataset": about.get("dataset"),
+        "fingerprint": dataset.get("fingerprint"),
+        "budget": budget(about),
+        **{f"features: {k}": v for k, v in (about.get("features") or {}).items()},
+        **{f"evaluation: {k}": v for k, v in (about.get("evaluate") or {}).items()},
+    }
+    by_column = [
+        tag(
+            "tr",
+            tag("th", c.label, scope="row"),
+            tag("td", ", ".join(f"{k} {v}" for k, v in c.of.protocol.items())),
+        )
+        for c in columns
+    ]
+    knobs = [
+        tag(
+            "tr",
+            tag("th", tag("i", class_=f"c c{i % 8}"), r.label, scope="row"),
+            tag("td", r.description),
+            tag("td", ", ".join(f"{k} {v}" for k, v in r.knobs.items()) or "defaults"),
+            tag("td", r.config.get("seed", "")),
+            tag("td", f"{r.progress[0]:,}".replace(",", " ")),
+        )
+        for i, r in enumerate(comparison.entries)
+    ]
+    entries = tag("tr", [tag("th", t, scope="col") for t in ("Entry", "", "Sampler", "Seed", "Steps")])
+    return section(
+        "protocol",
+        "Protocol",
+        None,
+        definitions(general),
+        tag("div", tag("table", tag("thead", entries), tag("tbody", knobs)), class_="scroll"),
+        tag("details", tag("summary", "The protocol of each column"), tag("table", tag("tbody", by_column)))
+        if by_column
+        else None,
+    )
+
+
+def reproduce(about: dict[str, Any], runs: Sequence[Run]) -> Html:
+    """The command, the versions, and every config as it was resolved."""
+    configs = [
+        tag(
+            "details",
+            tag("summary", run.label, " ", tag("small", f"{run.directory.name}/config.json")),
+            tag("pre", json.dumps(run.config, indent=2, ensure_ascii=False)),
+        )
+        for run in runs
+        if run.config
+    ]
+    command = tag("pre", about["command"], class_="command") if about.get("command") else None
+    environment = about.get("environment") or {}
+    return section("reproduce", "Reproduce", None, command, definitions(environment), configs)
+
+
+def caveats(comparison: Comparison, columns: Sequence[Column]) -> Html:
+    """What to know before quoting."""
+    found = words.caveats(comparison, columns)
+    return section(
+        "caveats",
+        "Before you quote a number",
+        None,
+        tag("ul", [tag("li", s) for s in found], class_="caveats"),
+    )
+
+
+def section(name: str, title: str, lead: str | None, *content: Any) -> Html:
+    """A part of the page under its heading."""
+    return tag("section", tag("h2", title), tag("p", lead, class_="lead") if lead else None, content, id=name)
+
+
+def definitions(values: dict[str, Any]) -> Html | None:
+    """Names and values; nested mappings are flattened, what is missing is left out."""
+    rows = []
+    for key, value in values.items():
+        if value is None or value == "":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        rows.append([tag("dt", key), tag("dd", value)])
+    return tag("dl", rows) if rows else None
+
+
+def budget(about: dict[str, Any]) -> str:
+    """The budget in words."""
+    found = about.get("budget") or {}
+    if not found.get("value"):
+        return ""
+    value = found["value"]
+    amount = number(float(value)) if isinstance(value, int | float) else str(value)
+    unit = {"seconds": "seconds of training each", "steps": "steps each", "flops": "FLOPs of training each"}
+    return f"{amount} {unit.get(str(found.get('kind')), str(found.get('kind')))}"

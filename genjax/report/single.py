@@ -1,0 +1,51 @@
+"""One run's report: its samples, its curves, its scores and how to repeat it, in one self-contained page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genjax import __version__
+from genjax.errors import DataError
+from genjax.report import runs, sections
+from genjax.report.page import page, write_text
+from genjax.report.tables import columns
+
+
+def write(run_directory: str | Path) -> Path:
+    """Writes report.html into a run directory, finished or not; returns its path.
+
+    Raises:
+      DataError: not a run directory, or a file that cannot be read; names it.
+    """
+    run = runs.run(run_directory)
+    if run.status == runs.WAITING:
+        raise DataError(
+            f"{run.directory} has neither config.json nor metrics.jsonl",
+            "give a directory that `genjax train` wrote",
+        )
+    alone = runs.Comparison(run.directory, {"dataset": _dataset(run)}, (run,), None, None)
+    found = columns(alone)
+    step, of = run.progress
+    state = f"{run.status}, step {step}" + (f" of {of}" if of else "")
+    text = page(
+        run.name,
+        " · ".join(w for w in ("genjax run", run.family, _dataset(run)) if w),
+        f"One run: {state}.",
+        sections.hero(alone, found),
+        [
+            sections.scores(alone, found) if found else None,
+            sections.samples(alone),
+            sections.curves(alone),
+            sections.neighbours(alone, found),
+            sections.likelihoods(alone, found),
+            sections.protocol(alone, found),
+            sections.reproduce({}, [run]),
+        ],
+        f"Written by genjax {__version__} from the files of {run.directory.name}/.",
+    )
+    return write_text(run.directory / "report.html", text)
+
+
+def _dataset(run: runs.Run) -> str:
+    data = run.config.get("data")
+    return str(run.dataset.get("name") or (data.get("name") if isinstance(data, dict) else "") or "")

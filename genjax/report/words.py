@@ -1,0 +1,187 @@
+"""What the scores say, in sentences that their intervals support and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genjax.evaluation.scores import Score
+from genjax.report.runs import SCORED, Comparison
+from genjax.report.tables import FLOOR, Column, apart, find, number, spread, unmeasured
+
+
+def findings(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
+    """Sentences about realism, diversity, control, likelihood, cost and memorisation, in that order."""
+    names = comparison.labels
+    said = [
+        *_realism(find(columns, "frechet") or find(columns, "fid") or find(columns, "kid"), names),
+        *_leader(
+            find(columns, "recall") or find(columns, "coverage"), "covers most of the data’s variety", names
+        ),
+        *_leader(_class_accuracy(columns), "follows its class labels most reliably", names),
+        *(s for c in columns if c.kind for s in _leader(c, _likely(c.kind), names)),
+        *_cost(columns, names),
+        *_memorised(columns, names),
+    ]
+    waiting = [f"{r.label} ({r.status})" for r in comparison.entries if r.status != SCORED]
+    if waiting:
+        verb, them = ("is", "it") if len(waiting) == 1 else ("are", "them")
+        said.append(f"{listed(waiting)} {verb} not scored yet, and nothing is said of {them}.")
+    return said
+
+
+def _likely(kind: str) -> str:
+    return {
+        "exact": "gives the data the highest likelihood",
+        "bound": "has the best bound of the likelihood",
+    }.get(kind, "gives the data the highest density")
+
+
+def mention(column: Column) -> str:
+    """The column's name inside a sentence."""
+    label = column.label
+    return label if label.startswith(("Fréchet", "KID", "FID", "FLOP")) else label[:1].lower() + label[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def value_of(score: Score) -> str:
+    """A value with its interval, for a sentence."""
+    return " ".join(w for w in (number(score.value, score.low, score.high), spread(score)) if w)
+
+
+def _class_accuracy(columns: Sequence[Column]) -> Column | None:
+    return next((c for c in columns if c.criterion == "controllability" and "accuracy" in c.name), None)
+
+
+def _leader(column: Column | None, does: str, names: dict[str, str]) -> list[str]:
+    if column is None or len(column.ranked()) < 2:
+        return []
+    first, second = column.ranked()[:2]
+    level = [names[name] for name in column.level() if name != first]
+    value = value_of(column.cells[first])
+    if not level:
+        return [
+            f"{names[first]} {does}: {mention(column)} {value}, "
+            f"against {value_of(column.cells[second])} for {names[second]}, the next."
+        ]
+    return [
+        f"By {mention(column)} {names[first]} is ahead ({value}), but cannot be told from {listed(level)}: "
+        "their intervals overlap."
+    ]
+
+
+def _realism(column: Column | None, names: dict[str, str]) -> list[str]:
+    if column is None:
+        return []
+    said = _leader(column, "is nearest to the real data", names)
+    floor = column.cells.get(FLOOR)
+    ranked = column.ranked()
+    if floor is None or not ranked:
+        return said
+    at_floor = [names[name] for name in ranked if not apart(floor, column.cells[name])]
+    if at_floor:
+        said.append(
+            f"At this number of samples {listed(at_floor)} cannot be told from a second set of real data by "
+            f"{mention(column)} (the floor is {value_of(floor)})."
+        )
+    elif floor.value > 0 and column.better == "lower":
+        ratio = (column.cells[ranked[0]].value) / floor.value
+        said.append(
+            f"No family reaches the floor: the best, {names[ranked[0]]}, is at {number(round(ratio, 1))} times the "
+            f"{mention(column)} between two sets of real data ({value_of(floor)})."
+        )
+    return said
+
+
+def _cost(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
+    said = []
+    speed = next((c for c in columns if c.criterion == "cost" and "per_second" in c.name), None)
+    if speed is not None and len(speed.ranked()) >= 2:
+        fast, slow = speed.ranked()[0], speed.ranked()[-1]
+        if apart(speed.cells[fast], speed.cells[slow]) and (speed.cells[slow].value) > 0:
+            ratio = (speed.cells[fast].value) / (speed.cells[slow].value)
+            said.append(
+                f"Sampling costs differ by a factor of {number(float(f'{ratio:.2g}'))}: {names[fast]} draws "
+                f"{value_of(speed.cells[fast])} samples a second, {names[slow]} {value_of(speed.cells[slow])}."
+            )
+    flops = find(columns, "flops", "sample") if not said else None
+    if flops is not None and len(flops.ranked()) >= 2:
+        cheap, dear = flops.ranked()[0], flops.ranked()[-1]
+        if apart(flops.cells[cheap], flops.cells[dear]):
+            said.append(
+                f"A sample of {names[dear]} takes {value_of(flops.cells[dear])}FLOPs, one of {names[cheap]} "
+                f"{value_of(flops.cells[cheap])}FLOPs."
+            )
+    return said
+
+
+def _memorised(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
+    column = find(columns, "memori") or find(columns, "copied")
+    if column is None or FLOOR not in column.cells or column.better not in ("higher", "lower"):
+        return []
+    floor = column.cells[FLOOR]
+    sign = 1 if column.better == "lower" else -1
+    worse = [
+        names[name]
+        for name, score in column.measured.items()
+        if apart(floor, score) and sign * ((score.value) - (floor.value)) > 0
+    ]
+    if not worse:
+        return [f"By {mention(column)}, no family lies nearer to the training data than other real data do."]
+    verb = "lies" if len(worse) == 1 else "lie"
+    return [
+        f"{listed(worse)} {verb} nearer to the training data than other real data do, by {mention(column)} "
+        f"(the floor is {value_of(floor)}): look at the nearest training images below."
+    ]
+
+
+def caveats(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
+    """What a careful reader must know before quoting the numbers; only what holds for this comparison."""
+    said = []
+    about = comparison.about
+    if comparison.floor is None:
+        said.append("There is no real-against-real floor: how small a distance could be is not known.")
+    if about.get("features"):
+        accuracy = about["features"].get("accuracy")
+        how_good = f" (held-out accuracy {accuracy})" if accuracy is not None else ""
+        said.append(
+            f"Distances are measured in the features of one classifier{how_good}. They are not comparable "
+            "with figures from papers (Inception features), nor with comparisons under another features digest."
+        )
+    seeds = {str(r.config.get("seed")) for r in comparison.entries if r.config}
+    if comparison.entries and len(seeds) <= 1:
+        said.append(
+            "Each family was trained once, with one seed. The intervals are those of sampling and of evaluation, "
+            "not of training: another seed may order close families differently."
+        )
+    if about.get("budget"):
+        said.append(
+            f"Equal budget means equal {_kind(about)}. Under another budget, or tuned for longer, the order may change."
+        )
+    kinds = sorted({c.kind for c in columns if c.kind})
+    if len(kinds) > 1:
+        said.append(
+            f"Likelihoods are of different kinds here ({listed(kinds)}) and stand in separate columns; a bound may "
+            "be loose, and a density of real-valued data is not a probability."
+        )
+    missing = unmeasured(columns)
+    if missing and columns:
+        said.append(f"Not measured in this comparison: {listed([m.lower() for m in missing])}.")
+    said.append(
+        "A best value is marked only where its interval overlaps with no other; with several columns, some "
+        "differences will look clear by chance."
+    )
+    return said
+
+
+def _kind(about: dict) -> str:
+    kind = str(about["budget"].get("kind", ""))
+    return {
+        "seconds": "training time on this machine",
+        "steps": "numbers of steps",
+        "flops": "training FLOPs",
+    }.get(kind, kind)

@@ -1,0 +1,157 @@
+"""Reading run directories; and `build`, which writes a comparison that no training has made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from genjax.errors import DataError
+from genjax.evaluation import scores as evaluation
+from genjax.evaluation.scores import Score
+from genjax.report import grids, runs
+
+FAMILIES = {"ngram": "n-gram", "vae": "VAE", "gan": "GAN", "gpt": "GPT", "diffusion": "Diffusion"}
+QUALITY = {  # made up: Fréchet, KID, precision, recall, density, coverage, label accuracy, nearest training
+    "floor": (1.9, 0.0002, 0.93, 0.93, 0.99, 0.95, 0.981, 11.2),
+    "ngram": (96.0, 0.071, 0.21, 0.34, 0.18, 0.22, None, 14.8),
+    "vae": (31.0, 0.019, 0.71, 0.55, 0.62, 0.58, 0.92, 11.9),
+    "gan": (19.5, 0.011, 0.83, 0.49, 0.85, 0.66, 0.90, 11.6),
+    "gpt": (8.7, 0.0041, 0.88, 0.86, 0.91, 0.88, 0.953, 11.3),
+    "diffusion": (8.1, 0.0036, 0.90, 0.85, 0.94, 0.89, 0.964, 9.1),
+}
+COST = {  # made up: parameters, training FLOP, training seconds, samples per second at batch 64
+    "ngram": (0, 2.1e9, 1.4, 410.0),
+    "vae": (412_331, 3.9e11, 60.2, 18_200.0),
+    "gan": (1_204_993, 9.8e11, 60.1, 9_700.0),
+    "gpt": (813_568, 2.2e12, 60.4, 120.0),
+    "diffusion": (1_510_017, 4.4e12, 60.3, 21.0),
+}
+SHARED = {"dataset": "digits", "fingerprint": "5e1f0c", "split": "eval", "samples": 900, "features": "b71c22", "seed": 0}
+
+
+def quality(row: str) -> list[Score]:
+    """The made-up scores of a row."""
+    names = ("frechet", "kid", "precision", "recall", "density", "coverage", "label_accuracy", "memorisation")
+    betters = ("lower", "lower", *("higher",) * 6)
+    criteria = (*("realism",) * 3, "diversity", "realism", "diversity", "controllability", "diversity")
+    out = []
+    for name, better, criterion, value in zip(names, betters, criteria, QUALITY[row], strict=True):
+        if value is not None:
+            half = abs(value) * (0.03 if criterion != "controllability" else 0.012)
+            protocol = {**SHARED, "metric": name}
+            detail = {"sets": 5, "interval": "independent sets"}
+            out.append(Score(name, value, value - half, value + half, better, criterion, "", protocol, detail))  # type: ignore[arg-type]
+    return out
+
+
+def cost(row: str) -> list[Score]:
+    """The made-up costs and likelihood of an entry."""
+    params, flops, seconds, rate = COST[row]
+    device = {"device": "cpu", "cores": 2}
+    out = [
+        Score("params", params, better="lower", criterion="cost"),
+        Score("train_flops", flops, better="lower", criterion="cost", unit="FLOP"),
+        Score("train_seconds", seconds, better="lower", criterion="cost", unit="s", protocol=device),
+        Score(
+            "samples_per_second_64", rate, rate * 0.94, rate * 1.05, "higher", "cost", "1/s",
+            {**device, "batch": 64}, {"sampler": "ddim 50" if row == "diffusion" else "ancestral"},
+        ),
+    ]  # fmt: skip
+    kind = {"ngram": "exact", "gpt": "exact", "vae": "bound", "diffusion": "bound"}.get(row)
+    if kind:
+        bits = {"ngram": 2.61, "gpt": 1.72, "vae": 2.33, "diffusion": 2.05}[row]
+        name = f"bits_per_dim/{kind}"
+        out.append(Score(name, bits, bits - 0.03, bits + 0.03, "lower", "coherence", "bits/dim", SHARED))
+    return out
+
+
+def digits(rng: np.random.Generator, row: str, count: int = 200) -> dict[str, np.ndarray]:
+    """Real digits, spoilt in a manner of the family."""
+    data = load_digits()
+    order = rng.permutation(len(data.images))[:count]
+    image, label = data.images[order].astype(float), data.target[order]
+    if row == "ngram":
+        image = np.apply_along_axis(rng.permutation, 2, image)
+    if row == "vae":
+        image = (image + np.roll(image, 1, 1) + np.roll(image, 1, 2)) / 3 * 1.3
+    if row == "gan":
+        image = image + rng.normal(0, 3, image.shape)
+    found = {"image": np.clip(image.round(), 0, 16).astype(np.uint8)[..., None], "label": label.astype(np.int32)}
+    return {"image": found["image"]} if row == "ngram" else found
+
+
+def build_run(directory: Path, row: str, stage: str = "scored", seed: int = 0) -> Path:
+    """A run directory as far as `stage`: training, sampled or scored."""
+    rng = np.random.default_rng(seed)
+    (directory / "samples").mkdir(parents=True)
+    config = {
+        "name": row, "seed": 0, "data": {"name": "digits", "batch": 128}, "model": {"name": row},
+        "train": {"steps": 1200}, "sample": {"temperature": 1.0, "num": 900},
+    }  # fmt: skip
+    if row == "diffusion":
+        config["sample"] = {"sampler": "ddim", "steps": 50, "guidance": 1.5}
+    spec = {"elements": {"image": {"shape": [8, 8, 1], "dtype": "uint8", "levels": 17}}}
+    write_json(directory / "config.json", config)
+    write_json(directory / "dataset.json", {"name": "digits", "fingerprint": "5e1f0c", "spec": spec})
+    players = ("generator", "critic") if row == "gan" else ("model",)
+    with open(directory / "metrics.jsonl", "w") as file:
+        for step in range(0, 0 if row == "ngram" else 1201, 5):
+            noise = rng.normal(0, 0.03, 2)
+            line: dict[str, Any] = {"step": step, "split": "train", "seconds": step / 20, "examples": step * 128}
+            for n, player in enumerate(players):
+                base = 1.2 - 0.3 * n if row == "gan" else 0.6 + 2 * np.exp(-step / 150)
+                line[f"{player}/loss"] = float(base + noise[n] * 3)
+            file.write(json.dumps(line) + "\n")
+            if step % 200 == 0 and row != "gan":
+                held = {"step": step, "split": "eval", "seconds": step / 20, "model/loss": line["model/loss"] + 0.06}
+                file.write(json.dumps(held) + "\n")
+    samples = digits(rng, row)
+    for step in (0, 400, 800, 1200) if row != "ngram" else ():
+        noise = rng.integers(0, 17, samples["image"].shape)
+        mixed = np.where(rng.random(noise.shape) < step / 1200, samples["image"], noise)
+        grids.save(directory / "samples" / f"{step:08d}.png", mixed[:25], 17, 5)
+    if stage != "training":
+        np.savez(directory / "samples" / "samples.npz", **samples)  # type: ignore[arg-type]
+        real = digits(np.random.default_rng(9), "real", 40)["image"]
+        distance = rng.uniform(3, 12, 40)
+        np.savez(directory / "neighbours.npz", image=samples["image"][:40], neighbour=real, distance=distance)
+    if stage == "scored":
+        evaluation.write(directory / "scores.json", [*quality(row), *cost(row)])
+    return directory
+
+
+def build(directory: Path, stages: dict[str, str] | None = None, floor: bool = True) -> Path:
+    """A comparison of five families on digits; `stages` holds entries back ("waiting" for not begun)."""
+    stages = stages or {}
+    directory.mkdir(parents=True, exist_ok=True)
+    for n, row in enumerate(FAMILIES):
+        if stages.get(row, "scored") != "waiting":
+            build_run(directory / row, row, stages.get(row, "scored"), n)
+    if floor:
+        (directory / "floor").mkdir()
+        evaluation.write(directory / "floor" / "scores.json", quality("floor"))
+    (directory / "real").mkdir()
+    np.savez(directory / "real" / "samples.npz", **digits(np.random.default_rng(7), "real"))  # type: ignore[arg-type]
+    about = {
+        "name": "digits",
+        "title": "Five families of generative model on real 8x8 digits",
+        "dataset": "digits",
+        "budget": {"kind": "seconds", "value": 60},
+        "entries": {k: {"family": v, "run": k, "description": ""} for k, v in FAMILIES.items()},
+        "floor": {"scores": "floor/scores.json"},
+        "features": {"description": "small classifier, penultimate layer", "digest": "b71c22", "accuracy": 0.984},
+        "environment": {"python": "3.11.2", "jax": "0.10.2", "device": "cpu, 2 cores"},
+        "command": "genjax compare --config=compare/digits",
+    }
+    write_json(directory / "compare.json", about)
+    return directory
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))
