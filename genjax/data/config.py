@@ -24,6 +24,7 @@ class Config:
       size: side in pixels to which a folder's images are cropped (centre square) and resized; None to
         keep them, which must then all have one size.
       eval_fraction: the last part of a text, or of a folder without its own test part, that is held out.
+      eval_split: of a `tfds:` dataset, the split to evaluate with; None for `validation`, or else `test`.
       limit: keep only the first rows of each split (of every kind alike: rows lie in a fixed random
         order where their order has no meaning); None for all.
       seed: of the order of the rows; never of the data.
@@ -40,6 +41,7 @@ class Config:
     tokenizer: Literal["bytes", "chars"] = "bytes"
     size: int | None = None
     eval_fraction: float = 0.1
+    eval_split: str | None = None
     limit: int | None = None
     seed: int = 0
     originals: str | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 Columns = dict[str, np.ndarray]
+_CACHED = 4 << 30
 
 
 class Rows(Protocol):
@@ -24,11 +25,12 @@ class Rows(Protocol):
 
 
 class Arrays:
-    """Rows held in memory, one array a column."""
-
-    memory = True
+    """Rows held in memory, or in files mapped into it, one array a column."""
 
     def __init__(self, columns: Mapping[str, np.ndarray]):
+        mapped = sum(v.nbytes for v in columns.values() if isinstance(v, np.memmap))
+        # What the page cache may not hold must be waited for, and then threads do help.
+        self.memory = mapped <= _CACHED
         self.columns = {k: np.ascontiguousarray(v) for k, v in columns.items()}
 
     def __len__(self) -> int:
@@ -83,6 +85,19 @@ class First:
 
     def __call__(self, indices: np.ndarray) -> Columns:
         return self.rows(indices)
+
+
+class Subset:
+    """Some rows of others, in an order of their own."""
+
+    def __init__(self, rows: Rows, index: np.ndarray):
+        self.rows, self.index, self.memory = rows, np.asarray(index, np.int64), rows.memory
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __call__(self, indices: np.ndarray) -> Columns:
+        return self.rows(self.index[indices])
 
 
 class Zipped:

@@ -1,0 +1,137 @@
+"""tfds:NAME: any dataset of the TFDS catalogue with images or text, prepared once, then read without TFDS.
+
+The originals come from the network, or from a folder of them (data.originals, GENJAX_ORIGINALS): one
+directory a dataset, the files under their registered names, their sums verified. Prepared data lies in
+data.cache (GENJAX_DATA, ~/.cache/genjax). Training rows are `train`; evaluation rows are data.eval_split, or
+`validation`, or `test`, or else a fixed random data.eval_fraction of `train`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from genjax.core import Element
+from genjax.data.config import Config
+from genjax.data.load import Loaded
+from genjax.data.prepare import Request
+from genjax.data.rows import Arrays, Rows, Subset
+from genjax.data.sources._files import existing
+from genjax.data.sources._split import stratified
+from genjax.data.sources._text import divide, windows
+from genjax.errors import DataError
+
+
+def load(config: Config, argument: str) -> Loaded:
+    """Images with labels, or windows of text.
+
+    Raises:
+      DataError: see genjax.data.prepare; and a cache that cannot be written.
+    """
+    if not argument:
+        raise DataError("tfds: names no dataset", "write tfds:NAME, for example tfds:mnist")
+    request = _request(config, argument)
+    folder = Path(request.columns)
+    if not (folder / "columns.json").exists():
+        _once(request)
+    about = json.loads((folder / "columns.json").read_text())
+    info = f"{about['name']} of the TFDS catalogue, splits {' and '.join(about['splits'].values())}"
+    if about["kind"] == "text":
+        texts = {p: (folder / f"{p}.txt").read_bytes().decode("utf-8") for p in about["splits"]}
+        train, held = texts["train"], texts.get("eval")
+        pair = (train, held) if held is not None else divide(train, config.eval_fraction)
+        return windows(config, *pair, info=info)
+    return _images(config, folder, about, info)
+
+
+def cache(config: Config) -> Path:
+    """Where prepared data is kept."""
+    chosen = config.cache or os.environ.get("GENJAX_DATA") or "~/.cache/genjax"
+    return Path(chosen).expanduser()
+
+
+def _request(config: Config, name: str) -> Request:
+    originals = config.originals or os.environ.get("GENJAX_ORIGINALS") or None
+    if originals is not None:
+        originals = str(existing(originals, "originals").resolve())
+    choices = hashlib.sha256(json.dumps([name, config.size, config.eval_split]).encode()).hexdigest()[:8]
+    key = f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{choices}"
+    root = cache(config).resolve()
+    return Request(
+        name, str(root / "tfds"), str(root / "columns" / key), originals, config.size, config.eval_split
+    )
+
+
+def _once(request: Request) -> None:
+    """Prepares the columns, one process at a time: a second one waits and finds them done."""
+    import filelock
+
+    columns = Path(request.columns)
+    try:
+        columns.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(columns.with_suffix(".lock")):
+            if not (columns / "columns.json").exists():
+                run(request)
+    except OSError as error:
+        raise DataError(
+            f"cannot write prepared data to {columns.parent}: {error}", "set GENJAX_DATA or data.cache"
+        ) from error
+
+
+def run(request: Request) -> None:
+    """Prepares in a process of its own, whose progress bars are shown on a terminal."""
+    root = str(Path(__file__).resolve().parents[3])
+    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
+    hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        asked = json.dumps(dataclasses.asdict(request))
+        done = subprocess.run(
+            [sys.executable, "-m", "genjax.data.prepare", asked, str(result)],
+            stdout=subprocess.DEVNULL,
+            stderr=None if sys.stderr.isatty() else subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, **hidden},
+        )
+        if not result.exists():
+            last = (done.stderr or "").strip().splitlines()[-3:]
+            raise DataError(
+                f"preparing tfds:{request.name} ended with code {done.returncode}: {' / '.join(last)}",
+                "is there enough disk and memory? What is prepared so far is kept; try again",
+            )
+        answer = json.loads(result.read_text())
+    if "error" in answer:
+        raise DataError(answer["error"], answer["mend"])
+
+
+def _images(config: Config, folder: Path, about: dict, info: str) -> Loaded:
+    rows: dict[str, Rows] = {}
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    for part in about["splits"]:
+        columns[part] = {
+            name: np.load(folder / f"{part}-{name}.npy", mmap_mode="r")
+            for name in ("image", "label")
+            if (folder / f"{part}-{name}.npy").exists()
+        }
+        rows[part] = Arrays(columns[part])
+    content = about["digest"]
+    if "eval" not in rows:
+        whole, n = rows["train"], len(rows["train"])
+        labels = np.asarray(columns["train"].get("label", np.zeros(n, np.int32)))
+        train, held = stratified(labels, max(round(n * config.eval_fraction), 1))
+        rows = {"train": Subset(whole, train), "eval": Subset(whole, held)}
+    elements = {"image": Element(tuple(columns["train"]["image"].shape[1:]), "uint8", 256)}
+    if "label" in columns["train"]:
+        elements["label"] = Element((), "int32", about["labels"])
+    classes = tuple(about["classes"])
+    return Loaded(elements, rows["train"], rows["eval"], content, classes=classes, info=info)
