@@ -1,0 +1,148 @@
+"""What each command of the command line does. Imported once a command has been chosen."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from genjax.errors import ConfigError
+
+Overrides = Mapping[str, list[str]]
+
+
+def run(args: argparse.Namespace, overrides: Overrides) -> int:
+    """Runs the chosen command; returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="genjax: %(message)s", stream=sys.stderr)
+    logging.getLogger("genjax").setLevel(logging.INFO)
+    commands: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
+        "train": _train,
+        "sample": _sample,
+        "evaluate": _evaluate,
+        "compare": _compare,
+        "data": _data,
+        "report": _report,
+    }
+    return commands[args.command](args, overrides)
+
+
+def _train(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import run, settings
+
+    config = settings.complete(settings.load(args.config, overrides["config"]))
+    directory = run.train(config, args.dir)
+    print(f"{directory}: trained to step {config.train.steps}")
+    print(f"  samples: genjax sample {directory}    scores: genjax evaluate {directory}")
+    return 0
+
+
+def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
+    import numpy as np
+
+    from genjax import run
+
+    if args.num < 1:
+        raise ConfigError(f"--num={args.num} is not a number of samples", "give 1 or more")
+    trained = run.restore(args.run, args.step)
+    dataset = trained.experiment.dataset
+    given = {**trained.experiment.settings.sample, **_values(overrides["sample"])}
+    prompt = run.labels(dataset, args.num, args.label)
+    if args.prompt is not None:
+        if dataset.tokenizer is None:
+            raise ConfigError(f"--prompt: {dataset.name} is not text", "use --label, or a run on text")
+        tokens = np.asarray(dataset.tokenizer.encode(args.prompt), np.int32)
+        if not len(tokens):
+            raise ConfigError("--prompt is empty", "leave it out to draw without one")
+        prompt = {"tokens": np.tile(tokens, (args.num, 1))}
+    average = None if args.average == "none" else args.average
+    draw = run.sampler(trained.experiment, given)
+    rows = draw(trained.variables.at(average), args.num, prompt, args.seed)
+    out = Path(args.out) if args.out else trained.directory / "samples" / "sample"
+    written = run.save_samples(dataset, rows, out, columns=max(1, round(args.num**0.5)))
+    if args.out is None and "tokens" in rows and dataset.tokenizer is not None:
+        print(written.read_text("utf-8"))
+    np.savez_compressed(written.with_suffix(".npz"), **rows)
+    print(f"{written}: {args.num} samples of step {trained.step}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import compare, features, run, settings
+
+    trained = run.restore(args.run, args.step)
+    dataset = trained.experiment.dataset
+    name = args.features
+    if name is None and "image" in dataset.spec:
+        guess = f"{dataset.name.rpartition(':')[2]}/classifier"
+        name = guess if _exists(settings.find, guess) else None
+    judge, _ = features.of(name, dataset, Path("runs") / "features", print)
+    scores = run.evaluate(
+        trained,
+        judge,
+        given=_values(overrides["sample"]),
+        overrides=_values(overrides["evaluate"]),
+        seconds=compare.training_seconds(trained.directory),
+    )
+    for s in scores:
+        interval = "" if s.low is None else f"  [{s.low:.4g}, {s.high:.4g}]"
+        print(f"  {s.criterion:<16} {s.name:<28} {s.value:>12.5g} {s.unit}{interval}")
+    from genjax.report import single
+
+    print(f"{trained.directory / 'scores.json'}, {single.write(trained.directory)}")
+    return 0
+
+
+def _exists(find: Callable[[str], Path], name: str) -> bool:
+    try:
+        find(name)
+    except ConfigError:
+        return False
+    return True
+
+
+def _compare(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import compare
+
+    page = compare.compare(compare.read(args.config, overrides["config"]), args.dir)
+    print(f"{page}: open it in a browser; {page.with_name('report.json')} is the same for programs")
+    return 0
+
+
+def _data(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import data
+    from genjax.config import build
+
+    config = build(data.Config, {"name": args.name, **_values(overrides["data"])}, "data")
+    dataset = data.load(config)
+    print(data.describe(dataset))
+    picture = data.preview(dataset, 100)
+    if isinstance(picture, str):
+        print(picture)
+        return 0
+    out = Path(args.out or Path("runs") / "data" / f"{args.name.replace(':', '-').replace('/', '_')}.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out)
+    print(f"{out}: the first rows")
+    return 0
+
+
+def _report(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax.report import compare, single
+
+    directory = Path(args.dir)
+    write = compare.write if (directory / "compare.json").exists() else single.write
+    print(write(directory))
+    return 0
+
+
+def _values(pairs: list[str]) -> dict[str, Any]:
+    """["a=1", ...] as {"a": 1, ...}."""
+    from genjax.settings import set_dotted
+
+    raw: dict[str, Any] = {}
+    for pair in pairs:
+        set_dotted(raw, pair)
+    return raw
