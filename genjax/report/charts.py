@@ -86,7 +86,7 @@ def loss_chart(run: Run, index: int) -> Html | None:
         said = " ".join(w for w in (player, "held out" if held_out else "training") if w)
         key.append(
             tag(
-                "li", tag("i", class_=css + (" held" if held_out else "")), f"{said} ", tag("b", number(last))
+                "li", tag("i", class_=css + (" held" if held_out else "")), f"{said} ", tag("b", f"{last:#.3g}")
             )
         )
     title = f"{run.label}: {', '.join(chosen)} over {max(reach):g} steps"

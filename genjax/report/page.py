@@ -45,11 +45,9 @@ def page(
 
 
 def _link(section: Html) -> Html:
-    """A link to a section, by the id and the heading that it has."""
-    name = re.search(r' id="([^"]+)"', section[: section.index(">")])
-    heading = re.search(r"<h2>(.*?)</h2>", section)
-    assert name and heading, "a section has an id and a heading"
-    return tag("a", Html(heading[1]), href=f"#{name[1]}")
+    """A link to a section by its id, which is also its short name."""
+    name = re.findall(r' id="([^"]+)"', section[: section.index(">")])[0]
+    return tag("a", name.capitalize(), href=f"#{name}")
 
 
 def write_text(path: Path, text: str) -> Path:

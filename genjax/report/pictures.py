@@ -17,10 +17,10 @@ ROW = 20
 SHARPEST = 2_000_000
 
 
-def image(pixels: np.ndarray, levels: int, columns: int, alt: str, gap: int | None = None) -> Html:
+def image(pixels: np.ndarray, levels: int, columns: int, alt: str) -> Html:
     """An embedded grid of tiles, enlarged by whole pixels."""
     scale = grids.scale_for(max(pixels.shape[1:3]))
-    gap = max(2, scale * pixels.shape[2] // 14) if gap is None else gap
+    gap = max(2, scale * pixels.shape[2] // 6)
     levels = max(levels, int(pixels.max()) + 1)  # a sample beyond the data's levels must not break the page
     picture = grids.grid(pixels, levels, columns, scale, gap=gap, background=None)
     return tag("img", src=grids.data_uri(picture), alt=alt, width=picture.width, height=picture.height)
@@ -141,9 +141,8 @@ def pairs(run: Run, levels: int, most: int = 8) -> Html | None:
             tag(
                 "figure",
                 image(
-                    np.stack([sample[i], near[i]]), levels, 2, f"sample {i} and its nearest training image", 4
-                ),
-                tag("figcaption", f"{distance[i]:.3g}"),
+                    np.stack([sample[i], near[i]]), levels, 2, f"sample {i} and its nearest training image"),
+                tag("figcaption", f"{distance[i]:#.3g}"),
             )
             for i in order
         ],

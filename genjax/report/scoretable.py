@@ -32,7 +32,7 @@ def _table(comparison: Comparison, columns: Sequence[Column]) -> Html:
     body += [_row(run, index, columns) for index, run in enumerate(comparison.entries)]
     return tag(
         "div",
-        tag("table", head, tag("tbody", body), class_="scores", style=f"width:{150 + 106 * len(columns)}px"),
+        tag("table", head, tag("tbody", body), class_="scores", style=f"min-width:{140 + 92 * len(columns)}px"),
         class_="scroll",
         tabindex="0",
     )
@@ -62,7 +62,7 @@ def _row(run: Run | None, index: int, columns: Sequence[Column]) -> Html:
         run.label,
         " ",
         pending,
-        tag("small", run.name if run.label != run.name else run.family),
+        tag("small", second_name(run)),
         scope="row",
     )
     return tag("tr", name, [_cell(c, run, index % 8) for c in columns], data_entry=index % 8)
@@ -77,8 +77,15 @@ def _cell(column: Column, run: Run | None, index: int | None) -> Html:
         "td",
         tag("span", number(score.value, score.low, score.high), class_="v"),
         tag("span", spread(score), class_="pm"),
-        charts.interval_bar(score, column.cells.values(), index),
+        charts.interval_bar(score, column.cells.values(), index) if len(column.cells) > 1 else None,
         class_=f"c{index} best" if best else None,
         data_value=repr(score.value),
         title="; ".join(f"{k}: {v}" for k, v in score.detail.items()) or None,
     )
+
+
+def second_name(run: Run) -> str | None:
+    """The entry's name (or, where that is the label, its family), unless it says the same again."""
+    other = run.name if run.label != run.name else run.family
+    same = "".join(filter(str.isalnum, other.lower())) == "".join(filter(str.isalnum, run.label.lower()))
+    return None if same else other

@@ -33,8 +33,9 @@ def hero(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
         rows.append(tag("div", class_="rule"))
     for index, run in enumerate(comparison.entries):
         score = quality.cells.get(run.name) if quality else None
-        beside = run.name if run.label != run.name else run.family
-        rows.append(_strip_row(comparison, run.label, beside, run.samples, score, index % 8))
+        size = next((s.value for s in run.scores or () if s.name in ("params", "parameters")), None)
+        beside = scoretable.second_name(run) if not size else f"{number(size)} parameters"
+        rows.append(_strip_row(comparison, run.label, beside or "", run.samples, score, index % 8))
     head = tag(
         "div",
         tag("span", "", class_="head mid"),
@@ -73,7 +74,7 @@ def says(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     """What the intervals support."""
     found = words.findings(comparison, columns)
     return (
-        section("says", "What this says", None, tag("ul", [tag("li", s) for s in found], class_="says"))
+        section("findings", "What this says", None, tag("ul", [tag("li", s) for s in found], class_="says"))
         if found
         else None
     )
@@ -248,57 +249,43 @@ def neighbours(comparison: Comparison, columns: Sequence[Column]) -> Html | None
     return section("neighbours", "Nearest training images", lead, beside, tag("div", cards, class_="cards"))
 
 
+KINDS = {
+    "exact": "the model’s own probability of the data",
+    "bound": "the true value is at most this",
+    "density": "of real-valued data, comparable only with itself",
+}
+
+
 def likelihoods(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     """Likelihoods, a table for each kind."""
-    kinds = {
-        "exact": "exact: the model’s own probability of the data",
-        "bound": "bound: the true value is at most this",
-        "density": "density: of real-valued data, comparable only with itself",
-    }
     found = [c for c in columns if c.kind]
     if not found:
         return None
-    parts = []
-    for kind, meaning in kinds.items():
-        for column in (c for c in found if c.kind == kind):
-            rows = [
-                tag(
-                    "tr",
-                    tag("th", comparison.labels[name], scope="row"),
-                    tag("td", number(score.value, score.low, score.high), " ", tag("small", spread(score))),
-                    tag("td", f"{interval(score)[0]:.5g} to {interval(score)[1]:.5g}"),
-                    tag("td", ", ".join(f"{k} {v}" for k, v in score.detail.items())),
-                )
-                for name, score in ((n, column.cells[n]) for n in column.ranked() or column.measured)
-            ]
-            head = tag(
-                "tr",
-                [
-                    tag("th", t, scope="col")
-                    for t in ("", f"{column.unit or column.label} {column.arrow}", "95% interval", "detail")
-                ],
-            )
-            parts.append(
-                tag(
-                    "div",
-                    tag(
-                        "table",
-                        tag("caption", f"{column.label}. {meaning}."),
-                        tag("thead", head),
-                        tag("tbody", rows),
-                    ),
-                    class_="scroll",
-                )
-            )
-    without = [
-        r.label
-        for r in comparison.entries
-        if r.scores is not None and not any(r.name in c.cells for c in found)
-    ]
-    lead = "Held-out data under each model. Numbers of different kinds are never put in one column."
+    scored = [r for r in comparison.entries if r.scores is not None]
+    without = [r.label for r in scored if not any(r.name in c.cells for c in found)]
+    lead = "Data under each model, a table for each kind of likelihood: the kinds are never put in one column."
     if without:
-        lead += f" {words.listed(without)} {'has' if len(without) == 1 else 'have'} no likelihood that can be computed."
-    return section("likelihood", "Likelihood, by kind", lead, parts)
+        verb = "has" if len(without) == 1 else "have"
+        lead += f" {words.listed(without)} {verb} no likelihood that can be computed."
+    cards = [_kind(comparison, column) for column in sorted(found, key=lambda c: list(KINDS).index(c.kind))]
+    return section("likelihood", "Likelihood, by kind", lead, tag("div", cards, class_="cards"))
+
+
+def _kind(comparison: Comparison, column: Column) -> Html:
+    index = {run.name: n % 8 for n, run in enumerate(comparison.entries)}
+    rows = [
+        tag(
+            "tr",
+            tag("th", tag("i", class_=f"c c{index[name]}"), comparison.labels[name], scope="row"),
+            tag("td", charts.interval_bar(column.cells[name], column.measured.values(), index[name])),
+            tag("td", words.value_of(column.cells[name])),
+            title="; ".join(f"{k}: {v}" for k, v in column.cells[name].detail.items()) or None,
+        )
+        for name in column.ranked() or column.measured
+    ]
+    note = f"{column.unit} {column.arrow}"
+    about = tag("p", f"{KINDS[column.kind]}.".capitalize(), class_="note")
+    return _card(column.label, note, None, about, tag("table", tag("tbody", rows), class_="kind"))
 
 
 def protocol(comparison: Comparison, columns: Sequence[Column]) -> Html:

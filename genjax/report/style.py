@@ -24,11 +24,11 @@ body{margin:0;background:var(--paper);color:var(--ink);
  font-variant-numeric:tabular-nums lining-nums}
 main,header,footer{max-width:1160px;margin:0 auto;padding:0 28px}
 header{padding-top:56px}
-h1,h2,.stand,.says,.lead{font-family:Charter,"Bitstream Charter","Iowan Old Style","Sitka Text",Cambria,Georgia,"Liberation Serif",serif}
+h1,h2,.stand,.says,.lead,.caveats{font-family:Charter,"Bitstream Charter","Iowan Old Style","Sitka Text",Cambria,Georgia,"Liberation Serif",serif}
 h1{font-size:clamp(32px,5vw,52px);line-height:1.06;letter-spacing:-.018em;font-weight:600;margin:10px 0 14px;max-width:26ch;text-wrap:balance;overflow-wrap:anywhere}
-h2{font-size:27px;line-height:1.15;letter-spacing:-.01em;font-weight:600;margin:0 0 6px}
+h2{font-size:27px;line-height:1.15;letter-spacing:-.01em;font-weight:600;margin:0 0 16px}.lead{margin-top:-8px}
 h3{font-size:14px;font-weight:650;margin:0}
-p{margin:0 0 12px}
+p{margin:0 0 12px}.note{color:var(--muted);font-size:13px;margin:0 0 6px}
 .kicker{font-size:12px;letter-spacing:.09em;text-transform:uppercase;color:var(--muted);margin:0}
 .stand{font-size:19px;line-height:1.45;color:var(--soft);max-width:700px}
 .lead{font-size:17px;line-height:1.5;color:var(--soft);max-width:700px;margin-bottom:20px}
@@ -37,7 +37,7 @@ nav a{color:var(--soft);text-decoration:none}
 a{color:var(--accent)}nav a:hover{color:var(--accent)}
 button{font:inherit;color:var(--muted);background:none;border:1px solid var(--rule);border-radius:99px;padding:1px 12px;cursor:pointer;margin-left:auto}
 section{padding:52px 0 0}
-img{background:#3c404a;display:block;max-width:100%;image-rendering:pixelated}
+img{display:block;background:#101216;border:5px solid #101216;border-radius:3px;max-width:100%;image-rendering:pixelated}
 figure{margin:0}
 svg{display:block;width:100%;height:auto;overflow:visible}
 i.c,.swatch{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--c);margin-right:8px;flex:none}
@@ -52,22 +52,22 @@ i.c,.swatch{display:inline-block;width:9px;height:9px;border-radius:50%;backgrou
 .strip .head{font-size:12px;color:var(--muted)}
 .strip .rule{grid-column:1/-1;border-top:1px solid var(--rule);margin:5px 0}
 .strip .none,.none{color:var(--muted);font-size:13px;border:1px dashed var(--rule);padding:9px 14px;border-radius:4px}
-.says{list-style:none;margin:0;padding:0;columns:2;column-gap:48px;font-size:18px;line-height:1.45}
+.says{list-style:none;margin:0;padding:0;display:grid;grid-template-columns:1fr 1fr;gap:8px 48px;font-size:18px;line-height:1.45}
 .says li{break-inside:avoid;padding:0 0 15px}
 .says li::before{content:"";display:block;width:26px;border-top:2px solid var(--accent);margin:0 0 9px}
-.scroll{overflow-x:auto;margin:0 -28px 26px;padding:0 28px}
+.scroll{overflow-x:auto;margin:0 0 26px}
 table{border-collapse:collapse;width:100%;font-size:14px}
 caption{text-align:left;color:var(--muted);font-size:13px;padding-bottom:8px}
 th,td{text-align:left;vertical-align:top;padding:9px 18px 9px 0;font-weight:400}
 tbody tr{border-top:1px solid var(--hair)}
 thead th{vertical-align:bottom;font-size:12.5px;line-height:1.25;color:var(--soft);padding-bottom:9px}
-thead .group th{font-size:11.5px;letter-spacing:.07em;text-transform:uppercase;color:var(--muted);padding-bottom:5px}
+thead .group th{font-size:12px;font-weight:650;color:var(--muted);padding:9px 9px 5px 0}
 thead .group th>span{display:block;border-bottom:1px solid var(--rule);padding-bottom:5px}
 thead small{display:block;color:var(--muted);font-size:11.5px;font-weight:400}
 thead .sort{cursor:pointer}thead .sort:hover{color:var(--accent)}
 table.scores{table-layout:fixed}table.scores th:first-child{width:150px}table.scores thead tr:last-child{border-bottom:1.5px solid var(--ink)}
-table.scores tbody th,table.scores thead th:first-child{position:sticky;left:-28px;background:var(--paper);z-index:1;padding-left:28px;white-space:nowrap}
-table.scores th:first-child{margin-left:-28px}
+table.scores tbody th,table.scores thead th:first-child{position:sticky;left:0;background:var(--paper);z-index:1;padding-left:10px;white-space:nowrap}
+
 tbody th{font-weight:600}
 tbody th small{display:block;font-weight:400;color:var(--muted);font-size:12px;padding-left:17px}
 td .v{font-size:15px;white-space:nowrap}
@@ -101,17 +101,18 @@ code,pre{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation 
 pre{background:var(--wash);padding:14px 18px;border-radius:4px;overflow-x:auto;margin:0 0 14px}
 pre.command::before{content:"$ ";color:var(--muted)}
 details{border-top:1px solid var(--hair);padding:8px 0}summary{cursor:pointer}summary small{color:var(--muted)}details pre{margin-top:10px;max-height:420px}
-.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
-.caveats{margin:0;padding-left:20px;max-width:75ch;color:var(--soft)}.caveats li{padding-bottom:8px}
+.kind td{padding:7px 0 7px 12px;text-align:right;vertical-align:baseline}.kind td:nth-child(2){width:45%}.kind th{padding-right:0}.kind .bar{width:100%}.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
+.caveats{margin:0;padding-left:20px;max-width:700px;color:var(--soft);font-size:16.5px;line-height:1.5}.caveats li{padding-bottom:8px}
 .status{font-size:12px;border:1px solid var(--rule);border-radius:99px;padding:0 9px;color:var(--muted);font-weight:400}
 footer{padding:44px 28px 60px;color:var(--muted);font-size:12.5px}
 [data-focus] [data-entry]{opacity:.28;transition:opacity .12s}[data-focus] [data-entry].on{opacity:1}
 @media (max-width:760px){
  main,header,footer{padding-left:18px;padding-right:18px}header{padding-top:30px}section{padding-top:40px}
- .strip{grid-template-columns:1fr max-content;gap:5px 10px}.strip .tiles{grid-column:1/-1;grid-row:auto;grid-template-columns:1fr;margin-bottom:9px}
- .strip .tiles img+img{display:none}.strip .head.mid{display:none}.strip .name small{display:inline;margin-left:8px}.strip .fact small{display:inline;margin-left:6px}
- .strip .name{order:0}.says{columns:1;font-size:17px}.two{grid-template-columns:1fr}
- .scroll{margin:0 -18px 22px;padding:0 18px}table.scores tbody th,table.scores thead th:first-child{left:-18px;padding-left:18px;white-space:normal;min-width:104px;padding-right:10px}
+ .strip{display:block}.strip .row{display:grid;grid-template:"name fact" auto "tiles tiles" auto/1fr max-content;gap:5px 10px;margin-bottom:14px}
+ .strip .row>.name{grid-area:name}.strip .row>.fact{grid-area:fact}.strip .row>.tiles,.strip .row>.none{grid-area:tiles;grid-template-columns:1fr}.strip .row:first-child{display:none}
+ .strip .tiles img+img{display:none}.strip .name small{display:inline;margin-left:8px}.strip .fact small{display:inline;margin-left:6px}
+ .says{grid-template-columns:1fr;font-size:17px}.two{grid-template-columns:1fr}
+ table.scores tbody th,table.scores thead th:first-child{white-space:normal;padding-right:8px}table.scores th:first-child{width:118px}
  dl{grid-template-columns:1fr;gap:0}dd{padding-bottom:8px}.cards{grid-template-columns:1fr}
 }
 @media print{

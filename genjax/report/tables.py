@@ -164,7 +164,7 @@ def number(value: float, low: float | None = None, high: float | None = None) ->
     """A value with the digits that its interval supports, at most four where it has none: 8.10, 1.23 M."""
     half = (high - low) / 2 if low is not None and high is not None else 0.0
     scale, suffix = _scale(value)
-    text = f"{value / scale:.{_decimals(value / scale, half / scale)}f}"
+    text = _round(value / scale, _decimals(value / scale, half / scale) - (half == 0 and suffix != ""))
     if half == 0 and "." in text:
         text = text.rstrip("0").rstrip(".")
     if suffix == "" and abs(value) >= 1000 and "." not in text:
@@ -182,8 +182,8 @@ def spread(score: Score) -> str:
     decimals = _decimals(value / scale, half / scale)
     low, high, value, half = (v / scale for v in (low, high, value, half))
     if low <= value <= high and abs((high - value) - (value - low)) <= 0.3 * half:
-        return f"± {half:.{decimals}f}{suffix}"
-    return f"{low:.{decimals}f} to {high:.{decimals}f}{suffix}".replace("-", "−")
+        return f"±\u00a0{_round(half, decimals)}{suffix}"
+    return f"{_round(low, decimals)} to {_round(high, decimals)}{suffix}".replace("-", "−")
 
 
 def _scale(value: float) -> tuple[float, str]:
@@ -205,7 +205,11 @@ def _decimals(value: float, half: float) -> int:
     if half <= 0:
         return max(0, 2 - size if abs(value) < 1 else 3 - size)
     first = math.floor(math.log10(half))
-    return min(8, max(0, -first + (half / 10.0**first < 2.95)))
+    return min(8, -first + (half / 10.0**first < 2.95))
+
+
+def _round(value: float, decimals: int) -> str:
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 
 def bands(found: Sequence[Column], most: int = 9) -> list[list[Column]]:

@@ -12,6 +12,7 @@ from genjax.report.tables import FLOOR, Column, apart, find, number, spread, unm
 def findings(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
     """Sentences about realism, diversity, control, likelihood, cost and memorisation, in that order."""
     names = comparison.labels
+    waiting = [f"{r.label} ({r.status})" for r in comparison.entries if r.status != SCORED]
     said = [
         *_realism(find(columns, "frechet") or find(columns, "fid") or find(columns, "kid"), names),
         *_leader(
@@ -22,10 +23,9 @@ def findings(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
         *_cost(columns, names),
         *_memorised(columns, names),
     ]
-    waiting = [f"{r.label} ({r.status})" for r in comparison.entries if r.status != SCORED]
     if waiting:
         verb, them = ("is", "it") if len(waiting) == 1 else ("are", "them")
-        said.append(f"{listed(waiting)} {verb} not scored yet, and nothing is said of {them}.")
+        said.append(f"{listed(waiting)} {verb} not scored yet: the other sentences say nothing of {them}.")
     return said
 
 
@@ -50,7 +50,7 @@ def listed(names: Sequence[str]) -> str:
 
 def value_of(score: Score) -> str:
     """A value with its interval, for a sentence."""
-    return " ".join(w for w in (number(score.value, score.low, score.high), spread(score)) if w)
+    return "\u00a0".join(w for w in (number(score.value, score.low, score.high), spread(score)) if w)
 
 
 def _class_accuracy(columns: Sequence[Column]) -> Column | None:
