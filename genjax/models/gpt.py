@@ -13,6 +13,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Variables
@@ -22,6 +23,7 @@ from genjax.functional.sequences import Sequence
 from genjax.nn.attention import KV, Implementation
 from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
+from genjax.nn.linear import linear
 from genjax.nn.transformer import Stack, Transformer
 from genjax.sampling.autoregressive import sampler
 
@@ -104,8 +106,8 @@ class GPT(nn.Module):
             head = table[: self.sequence.levels].T
         else:
             head = self.param("head", small, (c.width, self.sequence.levels))
-        logits = jnp.dot(x, head.astype(c.dtype), preferred_element_type=jnp.float32)
-        return nn.with_logical_constraint(logits, ("batch", "length", "vocab")), caches
+        logits = linear(x, head.astype(c.dtype)).astype(jnp.float32)
+        return with_logical_constraint(logits, ("batch", "length", "vocab")), caches
 
     def _places(self, positions: Int[Array, "B T"], init: nn.initializers.Initializer) -> jax.Array:
         """Learned embeddings of the positions; one past the last trained one counts as the last."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from genjax.core import Keys
 from genjax.nn.dropout import dropout
 from genjax.nn.embedding import rotary
-
+from genjax.nn.linear import Linear
 
 Implementation = Literal["auto", "dense"]
 
@@ -96,9 +96,8 @@ class Attention(nn.Module):
         B, T, W = x.shape
         D = W // self.heads
 
-        def dense(name: str, features: int, std: float) -> nn.Module:
-            init = nn.initializers.normal(std)
-            return nn.Dense(features, use_bias=self.bias, dtype=self.dtype, kernel_init=init, name=name)
+        def dense(name: str, features: int, std: float) -> Linear:
+            return Linear(features, bias=self.bias, std=std, dtype=self.dtype, name=name)
 
         q = dense("query", W, self.init_std)(x).reshape(B, T, self.heads, D)
         k = dense("key", self.kv_heads * D, self.init_std)(x).reshape(B, T, self.kv_heads, D)

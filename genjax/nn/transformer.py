@@ -8,12 +8,14 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
 from genjax.nn.attention import KV, Attention, Implementation
 from genjax.nn.dropout import dropout, fold
+from genjax.nn.linear import Linear
 from genjax.nn.norms import norm
 
 _PLAIN = {
@@ -79,16 +81,15 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "B T W"], keys: Keys | None = None) -> Float[Array, "B T W"]:
         s = self.stack
 
-        def dense(name: str, features: int, std: float) -> nn.Module:
-            init = nn.initializers.normal(std)
-            return nn.Dense(features, use_bias=s.bias, dtype=s.dtype, kernel_init=init, name=name)
+        def dense(name: str, features: int, std: float) -> Linear:
+            return Linear(features, bias=s.bias, std=std, dtype=s.dtype, name=name)
 
         h = dense("up", s.hidden, s.init_std)(x)
         if s.activation in _GATED:
             h = _GATED[s.activation](dense("gate", s.hidden, s.init_std)(x)) * h
         else:
             h = _PLAIN[s.activation](h)
-        h = nn.with_logical_constraint(h, ("batch", "length", "mlp"))
+        h = with_logical_constraint(h, ("batch", "length", "mlp"))
         return dropout(dense("down", x.shape[-1], s.out_std)(h), s.dropout, keys)
 
 
@@ -121,10 +122,10 @@ class Block(nn.Module):
         )
         y = norm(s.norm, bias=s.bias, name="attention_norm")(x)
         y, cache = attention(y, positions, cache, fold(keys, 0))
-        x = nn.with_logical_constraint(x + y, ("batch", "length", "embed"))
+        x = with_logical_constraint(x + y, ("batch", "length", "embed"))
         y = norm(s.norm, bias=s.bias, name="mlp_norm")(x)
         y = MLP(s, name="mlp")(y, fold(keys, 1))
-        return nn.with_logical_constraint(x + y, ("batch", "length", "embed")), cache
+        return with_logical_constraint(x + y, ("batch", "length", "embed")), cache
 
 
 class Transformer(nn.Module):
