@@ -1,8 +1,9 @@
 """Times alternatives side by side in one process, so that what the machine does meanwhile hits all alike.
 
 `compare({"jax": thunk, "torch": thunk})` runs short bursts of each in turn, many rounds, and reports the
-median and the fastest burst of each, and the median over rounds of its ratio to the last-named one: the two
-members of a ratio were measured within the same second.
+median and the fastest burst of each, the processor time it took (both cores together, which other processes
+on the machine hardly change), and the median over rounds of its ratio to a reference: the two members of a
+ratio were measured within the same second.
 """
 
 from __future__ import annotations
@@ -20,13 +21,21 @@ os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 
 
 class Row(NamedTuple):
-    """One alternative's timing: milliseconds a call, and its time over the reference's, by rounds."""
+    """One alternative's timing, in milliseconds a call, and over the reference's.
+
+    Attributes:
+      cpu_ms: the median of the process's processor time, all threads summed.
+      ratio: the median over rounds of its wall-clock time over the reference's.
+      best_ratio, cpu_ratio: of best_ms and of cpu_ms.
+    """
 
     name: str
     median_ms: float
     best_ms: float
+    cpu_ms: float
     ratio: float
     best_ratio: float
+    cpu_ratio: float
 
 
 def torch_threads(threads: int = THREADS) -> None:
@@ -72,40 +81,50 @@ def compare(
     for thunk in thunks.values():
         for _ in range(warmup):
             wait(thunk())
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for i in range(rounds):
         for name in names if i % 2 == 0 else names[::-1]:
             times[name].append(_burst(thunks[name], burst))
-    base = times[reference]
-    return [
-        Row(
-            name,
-            statistics.median(t),
-            min(t),
-            statistics.median(a / b for a, b in zip(t, base, strict=True)),
-            min(t) / min(base),
+    rows = []
+    base, base_cpu = zip(*times[reference], strict=True)
+    for name in names:
+        wall, cpu = zip(*times[name], strict=True)
+        rows.append(
+            Row(
+                name,
+                statistics.median(wall),
+                min(wall),
+                statistics.median(cpu),
+                statistics.median(a / b for a, b in zip(wall, base, strict=True)),
+                min(wall) / min(base),
+                statistics.median(cpu) / statistics.median(base_cpu),
+            )
         )
-        for name, t in times.items()
-    ]
+    return rows
 
 
-def _burst(thunk: Callable[[], Any], calls: int) -> float:
-    """Milliseconds a call, over `calls` calls after one that is not timed."""
+def _burst(thunk: Callable[[], Any], calls: int) -> tuple[float, float]:
+    """Milliseconds a call, by the wall and by the processor, over `calls` calls after an untimed one."""
     wait(thunk())
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     out = None
     for _ in range(calls):
         out = thunk()
     wait(out)
-    return (time.perf_counter() - start) / calls * 1e3
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return wall / calls * 1e3, cpu / calls * 1e3
 
 
 def markdown(rows: list[Row], title: str = "") -> str:
-    """The rows as a markdown table, the reference being the row whose ratio is 1."""
+    """The rows as a markdown table; the reference is the row whose ratios are all 1."""
     lines = [f"### {title}\n"] if title else []
-    lines += ["| | median ms | best ms | ratio (median of rounds) | ratio (best) |", "|---|---|---|---|---|"]
     lines += [
-        f"| {r.name} | {r.median_ms:.2f} | {r.best_ms:.2f} | {r.ratio:.2f} | {r.best_ratio:.2f} |"
+        "| | median ms | best ms | cpu ms | ratio (median of rounds) | ratio (best) | ratio (cpu) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.name} | {r.median_ms:.2f} | {r.best_ms:.2f} | {r.cpu_ms:.2f} "
+        f"| {r.ratio:.2f} | {r.best_ratio:.2f} | {r.cpu_ratio:.2f} |"
         for r in rows
     ]
     return "\n".join(lines)
