@@ -1,0 +1,394 @@
+"""Checkpoints through Orbax: written in the background, restored on any number of devices.
+
+A checkpoint is a folder checkpoints/STEP with the leaves of the TrainState by their paths (`state`) and a
+JSON record beside them (`record/metadata`): what model, data and tree they belong to. Orbax renames
+the folder into place when it is whole, so one that was cut short is never taken for a checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+import genjax
+from genjax.core import Tree, Variables
+from genjax.errors import CheckpointError
+from genjax.training import sharding
+from genjax.training.step import TrainState
+
+FOLDER = "checkpoints"
+log = logging.getLogger("genjax")
+
+
+class Restored(NamedTuple):
+    """A run's state, to go on from: the steps taken, the TrainState, and the JSON beside it."""
+
+    step: int
+    state: TrainState
+    record: dict[str, Any]
+
+
+class Loaded(NamedTuple):
+    """A finished model, to sample from: the steps taken, its Variables, and the JSON beside them."""
+
+    step: int
+    variables: Variables
+    record: dict[str, Any]
+
+
+@dataclasses.dataclass
+class _Keep:
+    """Which checkpoints stay: the last ones, and the best. An Orbax preservation policy."""
+
+    last: int
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        return [n >= len(checkpoints) - self.last or c.step == self.best for n, c in enumerate(checkpoints)]
+
+
+class Checkpoints:
+    """The checkpoints of one run directory, for the one process group that writes them."""
+
+    def __init__(self, directory: Path | str, keep_last: int = 3):
+        """Raises CheckpointError where the folder cannot be made."""
+        self.folder = (Path(directory) / FOLDER).absolute()
+        self._keep = _Keep(keep_last)
+        self._unfinished = _unfinished(self.folder)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except Exception as error:
+            raise _failed(f"no checkpoints can be kept in {self.folder}", error) from error
+        self._keep.best = _best(self.folder)
+
+    def save(self, state: TrainState, record: Mapping[str, Any], *, best: bool = False) -> None:
+        """Starts writing a canonical state; returns when it has been copied from the devices.
+
+        Args:
+          record: plain data kept beside it; `step`, `tree` and the version are added.
+          best: keep this one until a better one comes.
+
+        Raises:
+          CheckpointError: this save, or one that was still being written, failed.
+        """
+        step, leaves = int(state.step), sharding.named(state)
+        for path, x in leaves.items():
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+                raise CheckpointError(
+                    f"{path} is a PRNG key, which a checkpoint must not hold", "derive keys from the step"
+                )
+        record = {
+            **record,
+            "step": step,
+            "genjax": genjax.__version__,
+            "tree": describe(state),
+            "players": sorted(state.variables.params),
+            "averages": {name: sorted(players) for name, players in state.variables.ema.items()},
+            "best": best,
+        }
+        arrays = {path: x for path, x in leaves.items() if x.size}  # Orbax refuses empty arrays
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), record=ocp.args.JsonSave(record))
+        self.check()
+        if best:
+            self._keep.best = step
+        try:
+            saved = self._manager.save(step, args=args, force=True)
+        except Exception as error:
+            raise _failed(
+                f"the checkpoint of step {step} could not be written to {self.folder}", error
+            ) from error
+        if not saved:
+            raise CheckpointError(f"the checkpoint of step {step} was not written to {self.folder}")
+
+    def check(self) -> None:
+        """Raises CheckpointError where a save in the background has failed."""
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
+
+    def wait(self) -> None:
+        """Returns when every save is on the disk; raises CheckpointError where one has failed."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
+
+    def steps(self) -> list[int]:
+        """The steps of the finished checkpoints, in order."""
+        self._manager.reload()
+        return sorted(self._manager.all_steps())
+
+    def restore(
+        self, form: TrainState, layout: TrainState, identity: Mapping[str, Any] | None = None
+    ) -> Restored | None:
+        """The newest checkpoint that can be read, placed by `layout`; None where there is none.
+
+        What is unreadable is named in a warning and set aside, and the one before it is taken.
+
+        Args:
+          form: the canonical state's shapes and dtypes.
+          layout: its shardings, on whatever devices there are now.
+          identity: what must be the same in the record.
+
+        Raises:
+          CheckpointError: the checkpoint belongs to another model or other data (names the first
+            difference), or there are some and none can be read.
+        """
+        for step in self._unfinished:
+            log.warning("checkpoint %s in %s was not finished and is left out", step, self.folder)
+        steps, broken = self.steps(), []
+        for step in reversed(steps):
+            try:
+                record = _record(self.folder, step)
+                _same(self.folder / str(step), record, form, identity or {})
+                state = _read(self.folder / str(step), form, layout, "")
+            except CheckpointError:
+                raise
+            except Exception as error:
+                broken.append(step)
+                log.warning("checkpoint %d in %s cannot be read: %s", step, self.folder, _cause(error))
+                continue
+            for bad in broken:
+                self._set_aside(bad)
+            if broken:
+                log.warning("going on from checkpoint %d", step)
+            return Restored(step, state, record)
+        if broken:
+            raise CheckpointError(
+                f"none of the checkpoints {', '.join(map(str, steps))} in {self.folder} can be read",
+                "restore the folder from a backup, or train in a new directory",
+            )
+        return None
+
+    def close(self) -> None:
+        """Waits, and stops the threads. Raises CheckpointError where a save has failed."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            target = self.folder / f"unreadable-{step}"
+            shutil.rmtree(target, ignore_errors=True)
+            (self.folder / str(step)).rename(target)
+        self._manager.reload()
+
+
+def load(
+    directory: Path | str,
+    step: int | Literal["best"] | None = None,
+    like: Variables | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Loaded:
+    """A run's Variables, to sample from or to freeze; optimizer state is not read.
+
+    Args:
+      directory: the run directory.
+      step: which checkpoint; the newest that can be read where it is None, or the best.
+      like: the model's Variables (arrays or shapes) before training: gives the trees their types, and
+        refuses another model's checkpoint. Nested dicts where it is None.
+      sharding: where the arrays are put; the default device where it is None.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, it cannot be read, or it is another model's.
+    """
+    folder = (Path(directory) / FOLDER).absolute()
+    steps = saved_steps(directory)
+    if step == "best":
+        step = _best(folder)
+        if step is None:
+            raise CheckpointError(
+                f"no best checkpoint in {folder}", "set train.keep_best, or load the newest"
+            )
+    if not steps or (step is not None and step not in steps):
+        wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+        raise CheckpointError(
+            f"{wanted} in {folder}", f"there are: {', '.join(map(str, steps))}" if steps else "train first"
+        )
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    for n in [step] if step is not None else reversed(steps):
+        try:
+            record = _record(folder, n)
+            form = _variables(record, like)
+            wanted = {f"variables/{p}": _entry(x) for p, x in _named(form).items()}
+            saved = {p: e for p, e in record["tree"].items() if p.startswith("variables/")}
+            if found := difference(saved, wanted):
+                raise CheckpointError(f"{folder / str(n)} belongs to another model: {found}")
+            layout = jax.tree.map(lambda _: sharding, form)
+            return Loaded(n, _read(folder / str(n), form, layout, "variables/"), record)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            if step is not None or n == steps[0]:
+                raise _failed(
+                    f"checkpoint {n} in {folder} cannot be read", error, "load another step"
+                ) from error
+            log.warning("checkpoint %d in %s cannot be read: %s", n, folder, _cause(error))
+    raise CheckpointError(f"no checkpoint in {folder}")
+
+
+def saved_steps(directory: Path | str) -> list[int]:
+    """The steps of a run's finished checkpoints, in order; none where there is no folder."""
+    folder = Path(directory) / FOLDER
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
+
+
+def describe(tree: Tree) -> dict[str, list[Any]]:
+    """{path: [shape, dtype]} of a tree of arrays or shapes."""
+    return {path: _entry(x) for path, x in _named(tree).items()}
+
+
+def digest(variables: Tree) -> str:
+    """sha256 over paths, shapes, dtypes and values: names a frozen stage."""
+    h = hashlib.sha256()
+    for path, x in _named(variables).items():
+        value = np.asarray(jax.device_get(x))
+        h.update(f"{path}{value.dtype}{value.shape}".encode())
+        h.update(np.ascontiguousarray(value).tobytes())
+    return h.hexdigest()
+
+
+def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first leaf by which two described trees differ, in words; None where they are equal."""
+    for path, entry in wanted.items():
+        if path not in saved:
+            return f"it has no leaf {path} {_show(entry)}"
+        if list(saved[path]) != list(entry):
+            return f"leaf {path} is {_show(saved[path])} there and {_show(entry)} here"
+    extra = next((p for p in saved if p not in wanted), None)
+    return f"its leaf {extra} {_show(saved[extra])} is not in this model" if extra else None
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+def _named(tree: Tree) -> dict[str, Any]:
+    return sharding.named(tree)
+
+
+def _entry(x: Any) -> list[Any]:
+    return [list(x.shape), str(x.dtype)]
+
+
+def _show(entry: Any) -> str:
+    return f"{entry[1]}{tuple(entry[0])}"
+
+
+def _record(folder: Path, step: int) -> dict[str, Any]:
+    record = json.loads((folder / str(step) / "record" / "metadata").read_text())
+    if record["step"] != step:
+        raise ValueError(f"its record is of step {record['step']}")
+    return record
+
+
+def _read(folder: Path, form: Tree, layout: Tree, prefix: str) -> Tree:
+    """The leaves under `prefix`, each placed by its own sharding as it is read."""
+    forms = {prefix + p: x for p, x in _named(form).items()}
+    places = dict(zip(forms, jax.tree.leaves(layout), strict=True))
+    item = {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in forms.items() if x.size}
+    args = ocp.args.PyTreeRestore(
+        item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        arrays = reader.restore(folder / "state", args=args) if item else {}
+    for path, x in forms.items():
+        if not x.size:
+            arrays[path] = jax.device_put(jnp.zeros(x.shape, x.dtype), places[path])
+    return jax.tree.unflatten(jax.tree.structure(form), [arrays[p] for p in forms])
+
+
+def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
+    """The form of a checkpoint's Variables: typed as `like`, or nested dicts."""
+    if like is not None:
+        form = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like.replace(frozen={}, ema={}))
+        ema = {
+            name: {p: form.params.get(p, {}) for p in players} for name, players in record["averages"].items()
+        }
+        return form.replace(ema=ema)
+    nested: dict[str, Any] = {
+        "params": {p: {} for p in record["players"]},
+        "state": {},
+        "ema": {name: {p: {} for p in players} for name, players in record["averages"].items()},
+    }
+    for path, (shape, dtype) in record["tree"].items():
+        top, *parts = path.split("/")
+        if top == "variables":
+            node = nested
+            for part in parts[:-1]:
+                node = node.setdefault(part, {})
+            node[parts[-1]] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+    return Variables(**nested)
+
+
+def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping[str, Any]) -> None:
+    """Raises CheckpointError with the first difference of identity and the first of the tree."""
+    found = [
+        f"{key} is {a!r} there and {b!r} here" for key, a, b in _unlike(record.get("identity", {}), identity)
+    ][:1]
+    leaf = difference(record["tree"], describe(form))
+    found += [leaf] if leaf else []
+    if found:
+        raise CheckpointError(
+            f"{folder} belongs to another run: {'; '.join(found)}",
+            "train in a new directory, or go on with the config that it was made with",
+        )
+
+
+def _unlike(saved: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(saved, Mapping) and isinstance(here, Mapping):
+        keys = [*here, *(k for k in saved if k not in here)]
+        return [
+            d for k in keys for d in _unlike(saved.get(k), here.get(k), f"{path}.{k}" if path else str(k))
+        ]
+    return [] if saved == here else [(path, saved, here)]
+
+
+def _best(folder: Path) -> int | None:
+    """The step of the newest checkpoint that was the best when it was written."""
+    for step in reversed(saved_steps(folder.parent)):
+        try:
+            record = _record(folder, step)
+        except (OSError, ValueError, KeyError):
+            continue
+        if record.get("best"):
+            return step
+    return None
+
+
+def _unfinished(folder: Path) -> list[str]:
+    names = (
+        sorted(p.name for p in folder.glob("*") if "orbax-checkpoint-tmp" in p.name)
+        if folder.is_dir()
+        else []
+    )
+    return [re.sub(r"\.orbax-checkpoint-tmp.*", "", n) for n in names]
+
+
+def _cause(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300] if text else ''}"
+
+
+def _failed(what: str, error: BaseException, mend: str = "") -> CheckpointError:
+    return CheckpointError(
+        f"{what}: {_cause(error)}", mend or "make room or give the right to write, and run again"
+    )

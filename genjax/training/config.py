@@ -1,0 +1,128 @@
+"""What a training is asked to do. Standard library only: a config is read before jax is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How many ways each axis of the device mesh is divided; -1 takes what is left (at most one may).
+
+    Attributes:
+      data: copies of the model; each sees its own rows of the batch.
+      fsdp: shards of parameters and optimizer state that also divide the batch (ZeRO-3).
+      tensor: shards of the layers' own products.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def sizes(self, devices: int) -> tuple[int, int, int]:
+        """(data, fsdp, tensor) for this many devices.
+
+        Raises:
+          ValueError: they do not multiply to the number of devices.
+        """
+        sizes = [self.data, self.fsdp, self.tensor]
+        known = 1
+        for n in sizes:
+            known *= n if n > 0 else 1
+        if sizes.count(-1) > 1 or any(n == 0 or n < -1 for n in sizes) or devices % known:
+            raise ValueError(f"mesh {tuple(sizes)} does not divide {devices} devices")
+        sizes = [devices // known if n == -1 else n for n in sizes]
+        if sizes[0] * sizes[1] * sizes[2] != devices:
+            raise ValueError(f"mesh {tuple(sizes)} is not {devices} devices")
+        return sizes[0], sizes[1], sizes[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Average:
+    """An exponential moving average of parameters, kept beside them.
+
+    Attributes:
+      players: whose parameters; all of them where it is None.
+      half_life: in examples.
+      ramp_up: the half-life is at most this fraction of the examples seen so far; None for none.
+    """
+
+    players: tuple[str, ...] | None = None
+    half_life: float = 500_000.0
+    ramp_up: float | None = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How long and how a model is trained.
+
+    Attributes:
+      steps: steps in all, those of earlier sittings included.
+      accumulate: micro-batches that a batch is divided into.
+      steps_per_call: steps in one compiled call (a scan): for steps so short that calling costs.
+      engine: "jit" over the mesh, or "pmap" (data parallel only).
+      mesh: the device mesh; for pmap only `data` may be other than 1.
+      sharding: (regex, spec) pairs; the first regex that is found in a leaf's path gives its partition
+        spec, aligned at the right ("blocks/.*/kernel", (None, "fsdp")). Replicated where none is.
+      logical: (logical axis, mesh axis or None) pairs for the axes that layers name in activations.
+      averages: {name: Average}.
+      log_every, eval_every, sample_every, checkpoint_every: in steps; 0 means at the end alone (logs:
+        never). The end always evaluates, samples and saves.
+      eval_batches: evaluate on so many batches of the split; None for all of it, exactly.
+      keep_last: checkpoints to keep; keep_best: also the one that is best by this metric of the
+        evaluation, e.g. "vae/loss" or "vae/loss@ema"; best: whether "min" or "max" is good.
+      on_nonfinite: "stop" at a non-finite loss or gradient, or "skip": go back to the last checkpoint
+        and leave that batch out, at most `skip_limit` times.
+      profile: (first, last) steps of a jax.profiler trace into the run directory's `profile`.
+      compilation_cache: keep compiled programs between processes (JAX_COMPILATION_CACHE_DIR says where).
+      tensorboard: write event files; wandb: a Weights & Biases project.
+      progress: show a progress bar (plain lines where there is no terminal).
+    """
+
+    steps: int = 1000
+    accumulate: int = 1
+    steps_per_call: int = 1
+    engine: Literal["jit", "pmap"] = "jit"
+    mesh: Mesh = Mesh()
+    sharding: tuple[tuple[str, Any], ...] = ()
+    logical: tuple[tuple[str, Any], ...] = (("batch", ("data", "fsdp")),)
+    averages: dict[str, Average] = dataclasses.field(default_factory=dict)
+    log_every: int = 50
+    eval_every: int = 0
+    eval_batches: int | None = None
+    sample_every: int = 0
+    checkpoint_every: int = 1000
+    keep_last: int = 3
+    keep_best: str | None = None
+    best: Literal["min", "max"] = "min"
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    skip_limit: int = 10
+    profile: tuple[int, ...] | None = None
+    compilation_cache: bool = True
+    tensorboard: bool = True
+    wandb: str | None = None
+    progress: bool = True
+
+    def __post_init__(self):
+        for name in ("accumulate", "steps_per_call", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("steps", "log_every", "eval_every", "sample_every", "checkpoint_every"):
+            every = getattr(self, name)
+            if every < 0 or (name != "steps" and every % self.steps_per_call):
+                raise ValueError(
+                    f"{name}={every} must be 0 or a multiple of steps_per_call={self.steps_per_call}"
+                )
+        if self.profile is not None and len(self.profile) != 2:
+            raise ValueError(f"profile must be (first, last) steps, not {self.profile}")
+        if self.engine == "pmap" and (self.mesh.fsdp, self.mesh.tensor) != (1, 1):
+            raise ValueError(
+                "engine 'pmap' is data parallel: set mesh.fsdp and mesh.tensor to 1, or engine 'jit'"
+            )
+        for name in ("sharding", "logical"):  # lists where the config came from JSON
+            object.__setattr__(self, name, _tuples(getattr(self, name)))
+
+
+def _tuples(x: Any) -> Any:
+    return tuple(_tuples(v) for v in x) if isinstance(x, (list, tuple)) else x

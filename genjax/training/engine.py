@@ -1,0 +1,295 @@
+"""Compiles the pure step and places what it reads: jit over a (data, fsdp, tensor) mesh, or pmap.
+
+Both run the same function on the same state; under pmap the carry alone has a leading device axis, and
+`canonical` takes it away, so that a checkpoint does not know which engine wrote it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from genjax.core import AXIS, Batch, Mean, Model, Variables, row_keys
+from genjax.errors import ConfigError
+from genjax.training import sharding, step
+from genjax.training.config import Config
+from genjax.training.step import Average, Plays, TrainState
+
+_compiled = 0
+
+
+def _listen(event: str, *_: Any, **__: Any) -> None:
+    global _compiled
+    _compiled += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def compilations() -> int:
+    """Programs that this process has compiled so far (or read from the compilation cache)."""
+    return _compiled
+
+
+class Engine:
+    """One model's training on the devices of this run.
+
+    Attributes:
+      mesh: the device mesh.
+      batch: rows of the global batch.
+      form: the TrainState's shapes and dtypes, as a checkpoint has them.
+      layout: the TrainState's shardings, as a checkpoint is restored to them.
+      frozen: finished stages, placed; an argument of every step.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        optimizers: Mapping[str, optax.GradientTransformation],
+        config: Config,
+        example: Batch,
+        *,
+        frozen: Mapping[str, Variables] | None = None,
+        seed: int = 0,
+        devices: Sequence[Any] | None = None,
+    ):
+        """Args:
+          example: one process's rows of a batch (arrays or shapes), from which the global form is known.
+          frozen: finished stages, on the host or on devices.
+          seed: of everything random; folded with a stream, a step and a row wherever it is used.
+          devices: all of them where it is None.
+
+        Raises:
+          ConfigError: the mesh does not fit the devices, or the batch cannot be divided as asked.
+        """
+        self.model, self.config = model, config
+        self.devices = list(devices or jax.devices())
+        self.pmap = config.engine == "pmap"
+        self.mesh = sharding.make_mesh(config.mesh, self.devices)
+        if self.pmap:  # the mesh that pmap's own outputs have
+            axes = (jax.sharding.AxisType.Auto,)
+            self.mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,), axis_types=axes)
+        self.example = {
+            k: jax.ShapeDtypeStruct((x.shape[0] * jax.process_count(), *x.shape[1:]), x.dtype)
+            for k, x in example.items()
+        }
+        self.batch = self.example["mask"].shape[0]
+        self.ways = math.prod(self.mesh.shape[a] for a in sharding.ROWS if a in self.mesh.shape)
+        if self.batch % (self.ways * config.accumulate):
+            raise ConfigError(
+                f"a batch of {self.batch} rows cannot be divided over {self.ways} devices "
+                f"and {config.accumulate} micro-batches",
+                f"make data.batch a multiple of {self.ways * config.accumulate}",
+            )
+        averages = {
+            name: Average(a.players or tuple(self._players()), a.half_life, a.ramp_up)
+            for name, a in config.averages.items()
+        }
+        self._optimizers, self._averages = dict(optimizers), averages
+        self._step = step.make_step(model, optimizers, averages=averages, accumulate=config.accumulate)
+        self._whole = NamedSharding(self.mesh, PartitionSpec())
+        rows = tuple(a for a in sharding.ROWS if a in self.mesh.shape)
+        self._rows = NamedSharding(self.mesh, PartitionSpec(rows))
+        self._stacked = NamedSharding(self.mesh, PartitionSpec(None, rows))
+        # Emulated CPU devices share one thread pool: two programs with collectives in flight can wait for
+        # each other's threads for ever.
+        self._one_at_a_time = self.devices[0].platform == "cpu" and len(self.devices) > 1
+        key = jax.random.key(seed)
+        self._keys = jax.device_put([jax.random.fold_in(key, n) for n in range(3)], self._whole)
+        layout = sharding.shardings({"frozen": dict(frozen or {})}, config.sharding, self.mesh)
+        self.frozen = jax.device_put({"frozen": dict(frozen or {})}, layout)["frozen"]
+        self._check_frozen(frozen)
+        self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
+        self.layout: TrainState = sharding.shardings(self.form, config.sharding, self.mesh)
+        self._calls: dict[tuple[Plays, ...], Callable] = {}
+        self._metrics: dict[tuple[Plays, ...], dict[str, Any]] = {}
+        self._evaluate: Callable | None = None
+        self._finite: Callable | None = None
+
+    # --- state -------------------------------------------------------------------------------------
+
+    def create(self) -> TrainState:
+        """The state before the first step, sharded from birth: no leaf is ever whole on one device."""
+        return self.adopt(jax.jit(self._create, out_shardings=self.layout)(self._keys[0], self.frozen))
+
+    def canonical(self, state: TrainState) -> TrainState:
+        """As a checkpoint has it: the carry is batch-first under both engines."""
+        if not self.pmap or not jax.tree.leaves(state.carry):
+            return state
+        join = jax.jit(
+            lambda c: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), c), out_shardings=self.layout.carry
+        )
+        return state.replace(carry=join(state.carry))  # type: ignore[attr-defined]
+
+    def adopt(self, state: TrainState) -> TrainState:
+        """As this engine steps it: the inverse of `canonical`."""
+        if not self.pmap or not jax.tree.leaves(state.carry):
+            return state
+        split = jax.jit(
+            lambda c: jax.tree.map(lambda x: x.reshape(self.ways, -1, *x.shape[1:]), c),
+            out_shardings=self._rows,
+        )
+        return state.replace(carry=split(state.carry))  # type: ignore[attr-defined]
+
+    def nonfinite(self, state: TrainState) -> str | None:
+        """The path of the first NaN or infinite leaf among parameters, averages and optimizer state."""
+        trees = {"params": state.variables.params, "ema": state.variables.ema, "opt": state.opt}
+        leaves = {k: x for k, x in sharding.named(trees).items() if jnp.issubdtype(x.dtype, jnp.inexact)}
+        if not leaves:
+            return None
+        if self._finite is None:
+            self._finite = jax.jit(
+                lambda xs: jnp.stack([jnp.isfinite(x).all() for x in xs]), out_shardings=self._whole
+            )
+        bad = np.flatnonzero(~np.asarray(self._finite(list(leaves.values()))))
+        return list(leaves)[bad[0]] if len(bad) else None
+
+    # --- steps -------------------------------------------------------------------------------------
+
+    @property
+    def programs(self) -> int:
+        """Step programs compiled so far: one for each distinct run of due plays."""
+        return len(self._calls)
+
+    def put(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+        """This process's rows of one batch, or of the batches of one call, on the devices."""
+        if len(batches) == 1:
+            rows = dict(batches[0])
+            if self.pmap:
+                rows = jax.tree.map(lambda x: x.reshape(self._local, -1, *x.shape[1:]), rows)
+            return sharding.place(rows, self._rows)
+        rows = jax.tree.map(lambda *x: np.stack(x), *(dict(b) for b in batches))
+        if self.pmap:
+            rows = jax.tree.map(
+                lambda x: x.reshape(len(x), self._local, -1, *x.shape[2:]).swapaxes(0, 1), rows
+            )
+        return sharding.place(rows, self._rows if self.pmap else self._stacked)
+
+    def step(self, state: TrainState, batch: Batch, plays: tuple[Plays, ...]) -> tuple[TrainState, jax.Array]:
+        """len(plays) steps in one call, which donates `state`. Returns at once, before they are made.
+
+        Returns:
+          (the next state, their metrics as one array to give to `read`: one transfer, not one a metric).
+        """
+        if plays not in self._calls:
+            self._calls[plays] = self._compile(plays)
+        state, packed = self._calls[plays](state, self.frozen, batch, self._keys[1])
+        if self._one_at_a_time:
+            jax.block_until_ready(packed)
+        return state, packed
+
+    def read(self, packed: np.ndarray, plays: tuple[Plays, ...]) -> list[dict[str, Mean]]:
+        """The metrics of each of the steps of a call, on the host in float64."""
+        form = self._metrics[plays]
+        treedef = jax.tree.structure(form)
+        steps = []
+        for row in np.asarray(packed, np.float64):
+            leaves, at = [], 0
+            for x in jax.tree.leaves(form):
+                leaves.append(row[at : at + x.size].reshape(x.shape))
+                at += x.size
+            steps.append(jax.tree.unflatten(treedef, leaves))
+        return steps
+
+    # --- evaluation --------------------------------------------------------------------------------
+
+    def variables(self, state: TrainState, average: str | None = None) -> Variables:
+        """What is evaluated or sampled from: at an average of the parameters, frozen stages included."""
+        return state.variables.replace(frozen=self.frozen).at(average)
+
+    def evaluate(self, variables: Variables, batches: Any, offset: int = 0) -> dict[str, Mean]:
+        """Every play's loss and metrics over these host batches (step=None, carries at zero), as play/metric.
+
+        A row's noise depends on its place in the split alone: not on the batch size, not on when.
+        """
+        variables = variables.replace(ema={})
+        if self._evaluate is None:
+            self._evaluate = self._compile_evaluation()
+        total = None
+        for rows in batches:
+            batch = sharding.place(dict(rows), self._rows)
+            first = jax.device_put(np.int32(offset), self._whole)
+            means = self._evaluate(variables, batch, self._keys[2], first)
+            offset += batch["mask"].shape[0]
+            # Added on the host in double precision: the last digits do not depend on how many there are.
+            means = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(means))
+            total = means if total is None else jax.tree.map(np.add, total, means)
+        return total or {}
+
+    # --- programs ----------------------------------------------------------------------------------
+
+    @property
+    def _local(self) -> int:
+        return sum(d.process_index == jax.process_index() for d in self.devices)
+
+    def _players(self) -> list[str]:
+        return sorted({play.player for play in self.model.plays.values()})
+
+    def _create(self, key: jax.Array, frozen: dict[str, Variables]) -> TrainState:
+        example = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.example.items()}
+        example["mask"] = jnp.ones(self.batch, jnp.float32)
+        with self._constraints():
+            return step.create(self.model, self._optimizers, key, example, frozen, self._averages)
+
+    def _compile(self, plays: tuple[Plays, ...]) -> Callable:
+        inner = self._step if len(plays) == 1 else step.many(self._step)
+
+        def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array):
+            with self._constraints():
+                state, metrics = inner(state, frozen, batch, root, plays if len(plays) > 1 else plays[0])
+            one = len(plays) == 1
+            self._metrics[plays] = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape if one else x.shape[1:], x.dtype), metrics
+            )
+            leaves = [jnp.asarray(x, jnp.float32).reshape(len(plays), -1) for x in jax.tree.leaves(metrics)]
+            return state, jnp.concatenate(leaves, axis=1)
+
+        if self.pmap:
+            axes: Any = TrainState(None, None, None, 0)  # type: ignore[arg-type]
+            return jax.pmap(
+                call,
+                axis_name=AXIS,
+                in_axes=(axes, None, 0, None),
+                out_axes=(axes, None),
+                donate_argnums=0,
+                devices=self.devices,
+            )
+        return jax.jit(call, donate_argnums=0, out_shardings=(self.layout, self._whole))
+
+    def _compile_evaluation(self) -> Callable:
+        def call(variables: Variables, batch: Batch, root: jax.Array, first: jax.Array) -> dict[str, Mean]:
+            rows = first + jnp.arange(batch["mask"].shape[0])
+            keys, out = row_keys(root, 0, rows), {}
+            batch = {**batch, "carry": self.model.carry(batch)}
+            with self._constraints():
+                for name, play in self.model.plays.items():
+                    loss, aux = play.objective(variables, batch, keys, step=None)
+                    means = {"loss": loss, **aux.metrics}
+                    out |= {f"{name}/{k}": m for k, m in means.items()}
+            return out
+
+        return jax.jit(call, out_shardings=self._whole)
+
+    @contextlib.contextmanager
+    def _constraints(self):
+        """While a program is traced, the layers' logical axes mean mesh axes (nothing under pmap)."""
+        if self.pmap or len(self.devices) == 1:
+            yield
+        else:
+            with self.mesh, nn.logical_axis_rules(self.config.logical):
+                yield
+
+    @staticmethod
+    def _check_frozen(frozen: Mapping[str, Variables] | None) -> None:
+        for stage, variables in (frozen or {}).items():
+            if not isinstance(variables, Variables):
+                raise TypeError(f"frozen[{stage!r}] is {type(variables).__name__}, not Variables")

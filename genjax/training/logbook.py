@@ -1,0 +1,187 @@
+"""What a run writes down: metrics.jsonl, TensorBoard events without TensorFlow, and its progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.core import Mean
+from genjax.errors import ConfigError
+
+WALL_CLOCK = ("seconds", "examples_per_second")
+"""Fields of a line that differ between two runs of the same numbers."""
+
+
+class Logbook:
+    """metrics.jsonl and the event files of one run directory.
+
+    A line is {"step", "split": "train" | "eval", "seconds", metric: value}: a number, a list (a mean for
+    each class), or null where it is not finite.
+    """
+
+    def __init__(self, directory: Path, *, tensorboard: bool = True, wandb: str | None = None, step: int = 0):
+        """Opens the logs of a run that goes on from `step`: what is written of later steps is cut off.
+
+        Raises:
+          ConfigError: Weights & Biases is asked for and not installed.
+        """
+        self.path, self._directory, self._tensorboard = directory / "metrics.jsonl", directory, tensorboard
+        self._file, self._events = None, None
+        self._wandb = _wandb(wandb, directory) if wandb else None
+        self.cut(step)
+
+    def cut(self, step: int) -> None:
+        """Forgets all that was written of steps after `step`."""
+        self.close(wandb=False)
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        part = self.path.with_name(".metrics.jsonl.part")
+        part.write_text("".join(f"{line}\n" for line in lines if _step(line) <= step))
+        os.replace(part, self.path)
+        self._file = self.path.open("a")
+        if self._tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(self._directory / "tb"), purge_step=step + 1, flush_secs=30)
+
+    def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+        """Appends one line, flushed."""
+        assert self._file is not None
+        plain = {k: _plain(v) for k, v in values.items()}
+        self._file.write(json.dumps({"step": step, "split": split, **plain}) + "\n")
+        self._file.flush()
+        scalars = {f"{split}/{k}": v for k, v in plain.items() if isinstance(v, (int, float))}
+        if self._events is not None:
+            for k, v in scalars.items():
+                self._events.add_scalar(k, v, step)
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=step)
+
+    def sync(self) -> None:
+        """Returns when every line is on the disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self, wandb: bool = True) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+        self._file = self._events = None
+        if wandb and self._wandb is not None:
+            self._wandb.finish()
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite where the line was cut short."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _plain(x: Any) -> Any:
+    if isinstance(x, (list, tuple)) or getattr(x, "ndim", 0):
+        return [_plain(v) for v in x]
+    x = x.item() if hasattr(x, "item") else x
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def _wandb(project: str, directory: Path) -> Any:
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError(
+            "train.wandb is set and wandb is not installed", "pip install genjax-lab[wandb]"
+        ) from error
+    return wandb.init(
+        project=project, dir=str(directory), name=directory.name, id=directory.name, resume="allow"
+    )
+
+
+class Window:
+    """Means summed since the last line. It is in the checkpoint, so that a resumed run's line is the same."""
+
+    def __init__(self, saved: Mapping[str, Any] | None = None):
+        self.sums = {k: Mean(*map(np.asarray, pair)) for k, pair in (saved or {}).items()}
+
+    def add(self, means: Mapping[str, Mean]) -> None:
+        for k, m in means.items():
+            self.sums[k] = self.sums[k] + m if k in self.sums else m
+
+    def saved(self) -> dict[str, Any]:
+        """Plain data, exact: what `Window` is made from again."""
+        return {k: [np.asarray(m.total).tolist(), np.asarray(m.count).tolist()] for k, m in self.sums.items()}
+
+    def take(self) -> dict[str, Any]:
+        """The means, of what was counted at all; the window is empty afterwards."""
+        sums, self.sums = self.sums, {}
+        return values(sums)
+
+
+def values(means: Mapping[str, Mean]) -> dict[str, Any]:
+    """total / count of those that counted anything."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        return {
+            k: np.asarray(m.total) / np.where(np.asarray(m.count) == 0, 1, m.count)
+            for k, m in means.items()
+            if np.any(m.count)
+        }
+
+
+class Progress:
+    """A bar with speed and time left on a terminal, a plain line now and then elsewhere, or nothing."""
+
+    def __init__(self, title: str, total: int, start: int, batch: int, show: bool = True):
+        self._total, self._batch, self._title, self._bar = total, batch, title, None
+        self._show, self._next, self._last = show, 0.0, (time.monotonic(), start)
+        if show and sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("[bold]{task.description}"),
+                progress.BarColumn(),
+                progress.TextColumn("{task.completed}/{task.total}"),
+                progress.TextColumn("{task.fields[speed]}"),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[loss]}"),
+                console=Console(stderr=True),
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task(title, total=total, completed=start, speed="compiling", loss="")
+            self._bar.start()
+
+    def __call__(self, step: int, text: str = "") -> None:
+        """Shows that `step` steps are done; cheap, so it may be called at every one."""
+        now = time.monotonic()
+        if not self._show or (now < self._next and step < self._total):
+            return
+        then, before = self._last
+        speed = (step - before) * self._batch / max(now - then, 1e-9)
+        self._last = (now, step)
+        if self._bar is not None:
+            self._next = now + 0.5
+            self._bar.update(self._task, completed=step, speed=f"{speed:,.0f} examples/s", loss=text)
+            self._bar.refresh()
+        elif step != before:
+            self._next = now + 10.0
+            left = (self._total - step) * (now - then) / (step - before)
+            print(
+                f"{self._title} step {step}/{self._total}  {speed:,.0f} examples/s  {left:,.0f} s left  "
+                f"{text}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

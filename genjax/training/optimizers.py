@@ -1,0 +1,211 @@
+"""Optimizers and learning-rate schedules from a config, for one player's parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import optax
+import optax.contrib
+
+from genjax.core import Tree
+from genjax.errors import ConfigError
+
+# Which axes of a kernel are read (i) and written (o), aligned at the right: axes to the left of the word
+# are a stack of matrices (layers under a scan, experts). Linen's own attention has kernels of
+# model x heads x features, and heads x features x model on the way out.
+AXES = (
+    (r"(SelfAttention|DotProductAttention)\w*/(query|key|value)/kernel$", "ioo"),
+    (r"(SelfAttention|DotProductAttention)\w*/out/kernel$", "iio"),
+    (r"(^|/)kernel$", "iiio"),  # convolutions; kernels of fewer axes go on to the next
+    (r"(^|/)kernel$", "io"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """An optimizer and its schedule.
+
+    Attributes:
+      name: sgd, adam, adamw, lion or muon (Jordan 2024: orthogonalised momentum for the matrices, AdamW
+        for everything else).
+      learning_rate: at its peak.
+      b1, b2, eps: of adam, adamw, lion and of muon's AdamW part; lion's usual values are 0.9 and 0.99.
+      momentum: of sgd (0: none) and muon. nesterov: of sgd and muon.
+      weight_decay: decoupled (scaled by the learning rate alone) for adamw, lion and muon; L2 for sgd.
+      decay_mask: regex; leaves whose path it is found in are decayed. None: leaves of two axes or more
+        named kernel or embedding: no biases, no norms (those of stacked layers have two axes too).
+      clip: global norm that the player's gradient is clipped to; None for no clipping.
+      schedule: constant, cosine, linear (to `end`) or wsd (warm-up, stable, linear decay).
+      warmup: updates from 0 to the peak.
+      decay_steps: updates of the decay: for cosine and linear, when it has ended, counted from the
+        first update (None: the whole run); for wsd, how long its last part is (None: a fifth of the run).
+      end: the last learning rate, as a fraction of the peak.
+      muon_axes: (regex, axes) pairs tried before the usual ones (`optimizers.AXES`); a leaf whose path
+        has no match, or an empty word, gets AdamW.
+      muon_exclude: regex; leaves that get AdamW: embeddings and what reads out of the network.
+      consistent_rms: muon's update is scaled to this root mean square, so that AdamW's learning rates
+        hold (Liu et al. 2025, arXiv:2502.16982, eq. 4); None for Jordan's own scaling.
+    """
+
+    name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adamw"
+    learning_rate: float = 3e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    momentum: float = 0.95
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    decay_mask: str | None = None
+    clip: float | None = None
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    warmup: int = 0
+    decay_steps: int | None = None
+    end: float = 0.0
+    muon_axes: tuple[tuple[str, str], ...] = ()
+    muon_exclude: str = r"embed|logits|head(/|$)|readout"
+    consistent_rms: float | None = 0.2
+
+    def __post_init__(self):
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError("adam has no weight decay: name adamw, whose decay is decoupled")
+        if self.warmup < 0 or (self.decay_steps is not None and self.decay_steps < 1):
+            raise ValueError(
+                f"warmup={self.warmup}, decay_steps={self.decay_steps} are not counts of updates"
+            )
+        object.__setattr__(self, "muon_axes", tuple((str(r), str(a)) for r, a in self.muon_axes))
+
+
+def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
+    """The schedule: updates made so far -> learning rate.
+
+    Raises:
+      ConfigError: warm-up and decay do not fit into the run.
+    """
+    peak, end = config.learning_rate, config.end * config.learning_rate
+    warm = optax.linear_schedule(0.0, peak, config.warmup)
+    if config.schedule == "constant":
+        parts, at = [optax.constant_schedule(peak)], []
+    elif config.schedule == "wsd":
+        decay = config.decay_steps or max(total_steps // 5, 1)
+        stable = total_steps - config.warmup - decay
+        _fits(stable >= 0, config, total_steps)
+        parts, at = [optax.constant_schedule(peak), optax.linear_schedule(peak, end, decay)], [stable]
+    else:
+        length = (config.decay_steps or total_steps) - config.warmup
+        _fits(length > 0, config, total_steps)
+        cosine = config.schedule == "cosine"
+        decay = optax.cosine_decay_schedule(peak, length, config.end) if cosine else None
+        parts, at = [decay or optax.linear_schedule(peak, end, length)], []
+    if not config.warmup:
+        return optax.join_schedules(parts, at) if at else parts[0]
+    return optax.join_schedules([warm, *parts], [config.warmup, *(config.warmup + n for n in at)])
+
+
+def _fits(right: bool, config: Config, total_steps: int) -> None:
+    if not right:
+        raise ConfigError(
+            f"optimizer: warmup={config.warmup} and decay_steps={config.decay_steps} of schedule "
+            f"{config.schedule!r} do not fit into {total_steps} updates",
+            "shorten them, or train for more steps",
+        )
+
+
+def make(config: Config, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer of one player, for `total_steps` updates in all.
+
+    Raises:
+      ConfigError: the schedule does not fit into the run.
+    """
+    rate = learning_rate(config, total_steps)
+    adam: dict[str, Any] = {"b1": config.b1, "b2": config.b2, "eps": config.eps}
+    decay: dict[str, Any] = {"weight_decay": config.weight_decay, "mask": lambda p: decayed(config, p)}
+    if config.name == "sgd":
+        momentum = config.momentum or None
+        tx = optax.sgd(rate, momentum, nesterov=config.nesterov and momentum is not None)
+        if config.weight_decay:
+            tx = optax.chain(optax.add_decayed_weights(**decay), tx)
+    elif config.name == "adam":
+        tx = optax.adam(rate, **adam)
+    elif config.name == "adamw":
+        tx = optax.adamw(rate, **adam, **decay)
+    elif config.name == "lion":
+        tx = optax.lion(rate, b1=config.b1, b2=config.b2, **decay)
+    else:
+        tx = _muon(config, rate, adam, decay)
+    return tx if config.clip is None else optax.chain(optax.clip_by_global_norm(config.clip), tx)
+
+
+def decayed(config: Config, params: Tree) -> Tree:
+    """True at each leaf that weight decay acts on."""
+
+    def one(path: Any, x: Any) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if config.decay_mask is not None:
+            return re.search(config.decay_mask, name) is not None
+        return x.ndim >= 2 and re.search(r"(^|/)(kernel|embedding)$", name) is not None
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def muon_dimensions(config: Config, params: Tree) -> Tree:
+    """optax's MuonDimensionNumbers at each leaf that muon orthogonalises; None at those of AdamW.
+
+    Without them optax takes every leaf that has not exactly two axes for AdamW's, in silence.
+    """
+
+    def one(path: Any, x: Any) -> optax.contrib.MuonDimensionNumbers | None:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if x.ndim < 2 or re.search(config.muon_exclude, name):
+            return None
+        for rule, axes in (*config.muon_axes, *AXES):
+            if len(axes) <= x.ndim and re.search(rule, name):
+                at = [axes.rjust(x.ndim, "b")[n] for n in range(x.ndim)]
+                reduced, written = ([n for n, a in enumerate(at) if a == kind] for kind in "io")
+                return optax.contrib.MuonDimensionNumbers(reduced, written) if reduced and written else None
+        return None
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _muon(config: Config, rate: optax.Schedule, adam: dict[str, Any], decay: dict[str, Any]):
+    # Composed here and not by optax.contrib.muon, whose AdamW part has neither its own decay mask nor
+    # plain (non-Nesterov) moments.
+    def dimensions(params: Tree) -> Tree:
+        return muon_dimensions(config, params)
+
+    def label(dims: Any) -> str:
+        return "adamw" if dims is None else "muon"
+
+    def labels(params: Tree) -> Tree:
+        return jax.tree.map(label, dimensions(params), is_leaf=_is_dimensions)
+
+    muon = optax.chain(
+        optax.contrib.scale_by_muon(
+            beta=config.momentum, nesterov=config.nesterov, weight_dimension_numbers=dimensions
+        ),
+        _scale_by_shape(dimensions, config.consistent_rms),
+        optax.add_decayed_weights(**decay),
+        optax.scale_by_learning_rate(rate),
+    )
+    return optax.partition({"muon": muon, "adamw": optax.adamw(rate, **adam, **decay)}, labels)
+
+
+def _scale_by_shape(dimensions: Callable[[Tree], Tree], rms: float | None) -> optax.GradientTransformation:
+    """An orthogonal matrix's entries shrink with its size: this takes the size out of the update."""
+
+    def scale(dims: Any, g: jax.Array) -> jax.Array:
+        if dims is None:
+            return g
+        read, written = (math.prod(g.shape[n] for n in axes) for axes in dims)
+        return g * (math.sqrt(max(1, written / read)) if rms is None else rms * math.sqrt(max(read, written)))
+
+    return optax.stateless(lambda g, _: jax.tree.map(scale, dimensions(g), g, is_leaf=_is_dimensions))
+
+
+def _is_dimensions(x: Any) -> bool:
+    return x is None or isinstance(x, optax.contrib.MuonDimensionNumbers)
