@@ -22,7 +22,9 @@ def curves(run: Run) -> dict[str, dict[str, Curve]]:
     for record in run.metrics:
         split = str(record.get("split") or "train")
         for name, value in record.items():
-            if name in ("step", "seconds", "examples") or isinstance(value, bool | str | list | dict):
+            if name in ("step", "seconds", "examples", "examples_per_second") or isinstance(
+                value, bool | str | list | dict
+            ):
                 continue
             value = math.nan if value is None else float(value)
             out.setdefault(name.removeprefix("eval/"), {}).setdefault(split, []).append(
@@ -86,7 +88,10 @@ def loss_chart(run: Run, index: int) -> Html | None:
         said = " ".join(w for w in (player, "held out" if held_out else "training") if w)
         key.append(
             tag(
-                "li", tag("i", class_=css + (" held" if held_out else "")), f"{said} ", tag("b", f"{last:#.3g}")
+                "li",
+                tag("i", class_=css + (" held" if held_out else "")),
+                f"{said} ",
+                tag("b", f"{last:#.3g}"),
             )
         )
     title = f"{run.label}: {', '.join(chosen)} over {max(reach):g} steps"

@@ -64,16 +64,21 @@ def row(labels: np.ndarray | None, available: int, length: int = ROW) -> list[in
     return order[:length]
 
 
-def sheet(samples: Mapping[str, np.ndarray] | None, levels: int, alt: str, per_class: int = 8) -> Html:
-    """A grid of samples: a column for each class under its label, or the first 80 in reading order."""
+def sheet(
+    samples: Mapping[str, np.ndarray] | None, levels: int, alt: str, reach: float = 0.0, per_class: int = 8
+) -> Html:
+    """Samples, large: images in a column for each class (or the first 80 in reading order), points as dots."""
     import numpy as np
 
+    if samples is not None and "point" in samples:
+        return points(samples["point"], alt, reach=reach)
     found = rows_of(samples)
     if found is None:
         return tag("p", "no pictures yet", class_="none")
     pixels, labels = found
     if labels is None:
-        return image(pixels[:80], levels, 10, alt)
+        level = tag("div", tag("span", "\u00a0"), class_="labels", aria_hidden="true")
+        return tag("div", level, image(pixels[:80], levels, 10, alt))
     classes = np.unique(np.asarray(labels)[: len(pixels)])[:10]
     columns = [np.flatnonzero(labels[: len(pixels)] == c)[:per_class] for c in classes]
     deep = min(len(c) for c in columns)
@@ -141,7 +146,8 @@ def pairs(run: Run, levels: int, most: int = 8) -> Html | None:
             tag(
                 "figure",
                 image(
-                    np.stack([sample[i], near[i]]), levels, 2, f"sample {i} and its nearest training image"),
+                    np.stack([sample[i], near[i]]), levels, 2, f"sample {i} and its nearest training image"
+                ),
                 tag("figcaption", f"{distance[i]:#.3g}"),
             )
             for i in order
@@ -150,6 +156,33 @@ def pairs(run: Run, levels: int, most: int = 8) -> Html | None:
     )
 
 
+def points(rows: np.ndarray, alt: str, most: int = 1500, reach: float = 0.0) -> Html:
+    """Two-dimensional samples as dots; the frame is the same for all that have the same `reach`."""
+    rows = rows[:most, :2].astype(float)
+    reach = reach or float(abs(rows).max()) * 1.1 or 1.0
+    dots = "".join(f"M{x / reach:.3f} {-y / reach:.3f}h0" for x, y in rows)
+    return tag(
+        "svg",
+        tag("path", d=dots, class_="cloud"),
+        viewBox="-1.02 -1.02 2.04 2.04",
+        role="img",
+        aria_label=alt,
+        class_="points",
+    )
+
+
+def text(run: Run, most: int = 900) -> Html | None:
+    """What the run wrote as text (samples/final.txt), its beginning; None where it wrote none."""
+    try:
+        written = (run.directory / "samples" / "final.txt").read_text("utf-8", errors="replace")
+    except OSError:
+        return None
+    return tag("pre", written[:most] + ("…" if len(written) > most else ""), class_="text")
+
+
 def any_images(comparison: Comparison) -> bool:
     """Whether there is anything to draw."""
-    return any(rows_of(s) is not None for s in (comparison.real, *(r.samples for r in comparison.entries)))
+    return any(
+        rows_of(s) is not None or (s is not None and "point" in s)
+        for s in (comparison.real, *(r.samples for r in comparison.entries))
+    )

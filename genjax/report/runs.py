@@ -56,6 +56,12 @@ class Run:
         return last, int((train or {}).get("steps") or 0) if isinstance(train, dict) else 0
 
     @property
+    def examples(self) -> int:
+        """Training examples seen so far: steps times the batch; 0 where the config does not say it."""
+        data = self.config.get("data")
+        return self.progress[0] * int(data.get("batch") or 0) if isinstance(data, dict) else 0
+
+    @property
     def knobs(self) -> dict[str, Any]:
         """The sampler's settings."""
         return dict(self.config.get("sample") or {})

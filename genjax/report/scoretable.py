@@ -8,7 +8,7 @@ from itertools import groupby
 from genjax.report import charts
 from genjax.report.markup import Html, tag
 from genjax.report.runs import SCORED, Comparison, Run
-from genjax.report.tables import CRITERIA, FLOOR, Column, bands, number, reason, spread
+from genjax.report.tables import CRITERIA, FLOOR, MEANINGS, Column, bands, number, reason, spread
 
 
 def tables(comparison: Comparison, columns: Sequence[Column]) -> list[Html]:
@@ -32,7 +32,9 @@ def _table(comparison: Comparison, columns: Sequence[Column]) -> Html:
     body += [_row(run, index, columns) for index, run in enumerate(comparison.entries)]
     return tag(
         "div",
-        tag("table", head, tag("tbody", body), class_="scores", style=f"min-width:{140 + 92 * len(columns)}px"),
+        tag(
+            "table", head, tag("tbody", body), class_="scores", style=f"min-width:{140 + 92 * len(columns)}px"
+        ),
         class_="scroll",
         tabindex="0",
     )
@@ -42,12 +44,12 @@ def _head(column: Column, place: int) -> Html:
     way = {"higher": "higher is better", "lower": "lower is better"}.get(column.better, "no direction")
     return tag(
         "th",
-        f"{column.label} ",
+        f"{column.label}\u00a0",
         tag("span", column.arrow, title=way),
         tag("small", column.unit) if column.unit else None,
         scope="col",
         data_column=place,
-        title=f"{way}; {', '.join(f'{k} {v}' for k, v in column.of.protocol.items())}",
+        title=f"{MEANINGS.get(column.name, way)}; {', '.join(f'{k} {v}' for k, v in column.of.protocol.items())}",
     )
 
 

@@ -14,7 +14,7 @@ from genjax.report.tables import FLOOR, Column, find, interval, number, spread
 
 def hero(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     """The strip: a row of real data, then one of each family, class by class."""
-    if not pictures.any_images(comparison):
+    if not any(pictures.rows_of(s) for s in (comparison.real, *(r.samples for r in comparison.entries))):
         return None
     quality = realism(columns)
     rows: list[Html] = []
@@ -94,31 +94,29 @@ def scores(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
 
 
 def samples(comparison: Comparison) -> Html | None:
-    """Grids of real data and of each family at equal size."""
-    if not pictures.any_images(comparison):
+    """Samples of each family beside real data, at equal size."""
+    texts = [pictures.text(run) for run in comparison.entries]
+    if not pictures.any_images(comparison) and not any(texts):
         return None
-    cards = [
-        _card(
-            "Real data",
-            str(comparison.about.get("dataset") or ""),
-            None,
-            pictures.sheet(comparison.real, comparison.levels, "real data"),
-        )
-    ]
+    real, cards = comparison.real or {}, []
+    reach = float(abs(real["point"]).max()) * 1.25 if "point" in real else 0.0
+    if real:
+        sheet = pictures.sheet(real, comparison.levels, "real data", reach)
+        cards.append(_card("Real data", "held out", None, sheet))
     for index, run in enumerate(comparison.entries):
-        found = pictures.rows_of(run.samples)
-        note = (
-            ""
-            if found is None
-            else f"{len(found[0])} drawn" + ("" if found[1] is not None else ", no labels")
+        drawn = run.samples or {}
+        note = f"{len(next(iter(drawn.values())))} drawn" if drawn else ""
+        note += ", no labels" if "image" in drawn and "label" not in drawn else ""
+        sheet = texts[index] or pictures.sheet(
+            run.samples, comparison.levels, f"samples of {run.label}", reach
         )
-        sheet = pictures.sheet(run.samples, comparison.levels, f"samples of {run.label}")
         cards.append(_card(run.label, note, index % 8, sheet, pictures.film(run)))
     lead = (
         "The first samples that were drawn, never chosen by eye. Where a family takes a class label, each column "
         "holds one class. Below a grid, how its samples grew during training."
     )
-    return section("samples", "Samples beside real data", lead, tag("div", cards, class_="cards"))
+    title = "Samples beside real data" if real else "Samples"
+    return section("samples", title, lead, tag("div", cards, class_="cards"))
 
 
 def _card(name: str, note: str, index: int | None, *content: Any) -> Html:
@@ -185,8 +183,12 @@ def cost_axes(comparison: Comparison, columns: Sequence[Column]) -> list[tuple[s
     """(axis label, {entry: cost}) of the costs that were measured."""
     out = []
     costs = [c for c in columns if c.criterion == "cost"]
-    flops = find(costs, "train", "flop") or find(costs, "flop", "example")
-    if flops:
+    flops = find(costs, "train", "flop")
+    if flops and "example" in flops.unit:
+        seen = {r.name: r.examples for r in comparison.entries}
+        total = {name: each * seen[name] for name, each in _values(flops).items() if seen[name]}
+        out.append(("Training FLOPs", total))
+    elif flops:
         out.append((_named(flops), _values(flops)))
     seconds = find(costs, "train", "second")
     if seconds:
@@ -203,7 +205,7 @@ def cost_axes(comparison: Comparison, columns: Sequence[Column]) -> list[tuple[s
         out.append((_named(direct), _values(direct)))
     elif rate:
         values = {k: 1 / v for k, v in _values(rate[-1]).items() if v > 0}
-        out.append((f"Seconds per sample (from {rate[-1].label.lower()})", values))
+        out.append((f"Seconds per sample (1 / {rate[-1].label.lower()})", values))
     return out
 
 
@@ -221,7 +223,7 @@ def _values(column: Column) -> dict[str, float]:
 
 def neighbours(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     """The samples that lie nearest to the training data, beside what they lie nearest to."""
-    score = find(columns, "memor") or find(columns, "copied") or find(columns, "neighbour")
+    score = find(columns, "memorisation")
     cards = []
     for index, run in enumerate(comparison.entries):
         pairs = pictures.pairs(run, comparison.levels)
@@ -232,21 +234,13 @@ def neighbours(comparison: Comparison, columns: Sequence[Column]) -> Html | None
         cards.append(_card(run.label, note, index % 8, pairs))
     if not cards:
         return None
-    floor = score.cells.get(FLOOR) if score else None
     lead = (
         "Does a family compose new pictures, or recite? For each, the eight samples that lie nearest to any "
         "training image (left), that image (right), and their distance: the most suspicious ones, not typical ones."
+        " Memorisation is the chance that a sample lies nearer to the training data than a fresh real row does: 0.5 "
+        "for new pictures, towards 1 for copies."
     )
-    beside = (
-        tag(
-            "p",
-            f"For real data that are not in the training split: {words.mention(score)} {words.value_of(floor)}.",
-            class_="lead",
-        )
-        if score and floor
-        else None
-    )
-    return section("neighbours", "Nearest training images", lead, beside, tag("div", cards, class_="cards"))
+    return section("neighbours", "Nearest training images", lead, tag("div", cards, class_="cards"))
 
 
 KINDS = {
@@ -263,7 +257,9 @@ def likelihoods(comparison: Comparison, columns: Sequence[Column]) -> Html | Non
         return None
     scored = [r for r in comparison.entries if r.scores is not None]
     without = [r.label for r in scored if not any(r.name in c.cells for c in found)]
-    lead = "Data under each model, a table for each kind of likelihood: the kinds are never put in one column."
+    lead = (
+        "Data under each model, a table for each kind of likelihood: the kinds are never put in one column."
+    )
     if without:
         verb = "has" if len(without) == 1 else "have"
         lead += f" {words.listed(without)} {verb} no likelihood that can be computed."

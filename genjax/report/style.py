@@ -84,6 +84,8 @@ tr.floor td{color:var(--soft)}
 .card img{width:100%}
 .labels{display:flex;color:var(--muted);font-size:12px;line-height:1;padding-bottom:5px;text-align:center}.labels span{flex:1}
 .steps{display:flex;gap:10px;margin-top:14px}.steps figure{flex:1;min-width:0}figcaption{font-size:11.5px;color:var(--muted);padding-top:4px}
+.points{background:var(--panel);border:1px solid var(--hair)}.cloud{stroke:var(--c);stroke-width:.018;stroke-linecap:round;opacity:.7}
+pre.text{white-space:pre-wrap;max-height:340px;overflow:auto}
 .pairs{display:grid;grid-template-columns:repeat(4,1fr);gap:12px 12px}
 .tick{font-size:11px;fill:var(--muted)}.name{fill:var(--soft);font-size:11.5px}.hair{stroke:var(--hair)}.axis{stroke:var(--rule)}
 .line{stroke:var(--c);stroke-width:1.7;stroke-linejoin:round}.line.held{stroke-dasharray:1 3;stroke-linecap:round}.dot{fill:var(--paper)}

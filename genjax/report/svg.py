@@ -59,7 +59,7 @@ class Axis:
             if len(ticks) >= 3:
                 break
         else:
-            return self._linear_ticks(3)
+            return next(t for n in range(3, 40) if len(t := self._linear_ticks(n)) > 1)
         return ticks[:: math.ceil(len(ticks) / most)]
 
 

@@ -25,12 +25,27 @@ CRITERIA = {
 KINDS = ("exact", "bound", "density")
 LABELS = {
     "frechet": "Fréchet distance",
-    "frechet_distance": "Fréchet distance",
-    "fid": "FID",
     "kid": "KID",
     "bits_per_dim": "Bits per dimension",
-    "flops": "FLOPs",
-    "parameters": "Parameters",
+    "pairwise_distance": "Distance between samples",
+    "nearest_train": "Distance to training data",
+    "effective_classes": "Classes in use",
+    "train_flops": "FLOPs to train",
+    "sample_flops": "FLOPs to sample",
+    "train_seconds": "Seconds to train",
+    "samples_per_second": "Samples a second",
+    "sample_memory": "Memory to sample",
+}
+MEANINGS = {
+    "frechet": "squared Fréchet distance between Gaussians fitted to the features",
+    "kid": "kernel distance between the features, unbiased",
+    "precision": "samples that lie among the real data",
+    "recall": "real data that lie among the samples",
+    "density": "how many real neighbourhoods a sample lies in",
+    "coverage": "real neighbourhoods that hold a sample",
+    "memorisation": "chance that a sample is nearer to the training data than a fresh real row; 0.5 is as fresh",
+    "authenticity": "samples farther from their nearest training row than that row is from its own nearest",
+    "conditional_accuracy": "samples that the classifier sees as the class that was asked for",
 }
 
 
@@ -75,6 +90,9 @@ class Column:
     @property
     def label(self) -> str:
         name = self.name.removesuffix("/" + self.kind)
+        stem, _, batch = name.rpartition("_")
+        if stem in LABELS and batch.isdigit():
+            return f"{LABELS[stem]}, batch {batch}"
         words = name.replace("_", " ").replace("/", ", ")
         label = LABELS.get(name) or words[:1].upper() + words[1:]
         return f"{label} ({self.kind})" if self.kind else label
@@ -93,9 +111,16 @@ class Column:
         ranked = self.ranked()
         if len(ranked) < 2:
             return None
+        if self.timed:
+            return None
         first = ranked[0]
         rest = [self.cells[name] for name in ranked[1:]]
         return first if all(apart(self.cells[first], other) for other in rest) else None
+
+    @property
+    def timed(self) -> bool:
+        """Whether these are timings without an interval: they repeat roughly, so no small difference counts."""
+        return self.unit in ("s", "1/s") and all(exact(s) for s in self.measured.values())
 
     def ranked(self) -> list[str]:
         """The measured entries, best first; none where neither direction is better."""
@@ -161,10 +186,10 @@ def reason(entry: Run | None, column: Column) -> str:
 
 
 def number(value: float, low: float | None = None, high: float | None = None) -> str:
-    """A value with the digits that its interval supports, at most four where it has none: 8.10, 1.23 M."""
+    """A value with the digits that its interval supports, three where it has none: 8.10, 1.23 M."""
     half = (high - low) / 2 if low is not None and high is not None else 0.0
     scale, suffix = _scale(value)
-    text = _round(value / scale, _decimals(value / scale, half / scale) - (half == 0 and suffix != ""))
+    text = _round(value / scale, _decimals(value / scale, half / scale))
     if half == 0 and "." in text:
         text = text.rstrip("0").rstrip(".")
     if suffix == "" and abs(value) >= 1000 and "." not in text:
@@ -202,8 +227,8 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def _decimals(value: float, half: float) -> int:
     """Decimals for a value: to the second digit of an interval that begins with 1 or 2, else to its first."""
     size = math.floor(math.log10(abs(value))) if value else 0
-    if half <= 0:
-        return max(0, 2 - size if abs(value) < 1 else 3 - size)
+    if half <= 0:  # whole numbers below ten thousand are counts, and shown in full
+        return 0 if value == round(value) and abs(value) < 1e4 else max(0, 2 - size)
     first = math.floor(math.log10(half))
     return min(8, -first + (half / 10.0**first < 2.95))
 
