@@ -25,6 +25,7 @@ class Config:
         keep them, which must then all have one size.
       eval_fraction: the last part of a text, or of a folder without its own test part, that is held out.
       eval_split: of a `tfds:` dataset, the split to evaluate with; None for `validation`, or else `test`.
+      feature: of a `tfds:` dataset, the image or text feature to read, where several could be meant.
       limit: keep only the first rows of each split (of every kind alike: rows lie in a fixed random
         order where their order has no meaning); None for all.
       seed: of the order of the rows; never of the data.
@@ -42,6 +43,7 @@ class Config:
     size: int | None = None
     eval_fraction: float = 0.1
     eval_split: str | None = None
+    feature: str | None = None
     limit: int | None = None
     seed: int = 0
     originals: str | None = None

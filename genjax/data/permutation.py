@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-_ROUNDS = 10
+_ROUNDS = 6
 _TABLE = 1 << 22
 """Up to this many rows an epoch's permutation is tabulated once: a batch is then one gather."""
 

@@ -38,14 +38,14 @@ def _part(name: str, **members: Any) -> _Part:
     return part
 
 
-def _encoder(form: str) -> Callable[..., Any]:
-    def encode(image: np.ndarray, *args: Any, **options: Any) -> Any:
+def _encoder(form: str, **options: Any) -> Callable[..., Any]:
+    def encode(image: np.ndarray, *_: Any, **__: Any) -> Any:
         from PIL import Image
 
         buffer = io.BytesIO()
         image = np.asarray(image)
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        picture.save(buffer, form, **({"quality": 95} if form == "JPEG" else {}))
+        picture.save(buffer, form, **options)
         return types.SimpleNamespace(numpy=buffer.getvalue)
 
     return encode
@@ -70,13 +70,15 @@ def _tensorflow() -> _Part:
     def raw(value: Any, encoding: str = "utf-8") -> bytes:
         return value if isinstance(value, bytes) else str(value).encode(encoding)
 
+    # The archive is read once: little compression saves most of the time that it takes.
+    jpeg, png = _encoder("JPEG", quality=95), _encoder("PNG", compress_level=1)
     kinds = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
     return _part(
         "tensorflow",
         __version__="2.99.0",
         executing_eagerly=lambda: True,
-        io=_part("tensorflow.io", gfile=gfile, encode_jpeg=_encoder("JPEG"), encode_png=_encoder("PNG")),
-        image=_part("tensorflow.image", encode_jpeg=_encoder("JPEG"), encode_png=_encoder("PNG")),
+        io=_part("tensorflow.io", gfile=gfile, encode_jpeg=jpeg, encode_png=png),
+        image=_part("tensorflow.image", encode_jpeg=jpeg, encode_png=png),
         compat=_part(
             "tensorflow.compat",
             as_text=text,

@@ -20,7 +20,7 @@ def load(config: Config, argument: str) -> Loaded:
     """8x8x1 images with labels."""
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     return labelled(images.reshape(-1, 8, 8, 1), labels, 297, 17, __doc__)
 
 

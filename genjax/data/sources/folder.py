@@ -56,10 +56,10 @@ def load(config: Config, argument: str) -> Loaded:
     info = f"{len(everything):,} images in {root}"
     if pixels > MEMORY:
         content = _sums(everything) + digest(*(c for r in rows for c in r.columns.values()))
-        return Loaded(elements, *rows, content, tokenizer, tuple(classes), info)
-    held_in_memory = [Arrays(images.decode_all(r)) for r in rows]
-    content = digest(*(c for r in held_in_memory for c in r.columns.values()))
-    return Loaded(elements, *held_in_memory, content, tokenizer, tuple(classes), info)
+        return Loaded(elements, rows[0], rows[1], content, tokenizer, tuple(classes), info)
+    decoded = [Arrays(images.decode_all(r)) for r in rows]
+    content = digest(*(c for r in decoded for c in r.columns.values()))
+    return Loaded(elements, decoded[0], decoded[1], content, tokenizer, tuple(classes), info)
 
 
 def _elements(

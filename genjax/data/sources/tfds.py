@@ -63,11 +63,19 @@ def _request(config: Config, name: str) -> Request:
     originals = config.originals or os.environ.get("GENJAX_ORIGINALS") or None
     if originals is not None:
         originals = str(existing(originals, "originals").resolve())
-    choices = hashlib.sha256(json.dumps([name, config.size, config.eval_split]).encode()).hexdigest()[:8]
+    choices = hashlib.sha256(
+        json.dumps([name, config.size, config.eval_split, config.feature]).encode()
+    ).hexdigest()[:8]
     key = f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{choices}"
     root = cache(config).resolve()
     return Request(
-        name, str(root / "tfds"), str(root / "columns" / key), originals, config.size, config.eval_split
+        name=name,
+        archive=str(root / "tfds"),
+        columns=str(root / "columns" / key),
+        originals=originals,
+        size=config.size,
+        eval_split=config.eval_split,
+        feature=config.feature,
     )
 
 
