@@ -64,7 +64,7 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
     written = run.save_samples(dataset, rows, out, columns=max(1, round(args.num**0.5)))
     if args.out is None and "tokens" in rows and dataset.tokenizer is not None:
         print(written.read_text("utf-8"))
-    np.savez_compressed(written.with_suffix(".npz"), **rows)
+    run.save_arrays(written.with_suffix(".npz"), rows)
     print(f"{written}: {args.num} samples of step {trained.step}")
     return 0
 

@@ -18,13 +18,16 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from genjax import __version__, data, evaluation, features, run, training
+from genjax import __version__, data, evaluation, features, run
 from genjax.config import build
 from genjax.errors import ConfigError, GenjaxError
+from genjax.evaluation import cost
+from genjax.evaluation.ruler import element_of
 from genjax.report import compare as report
 from genjax.settings import Settings, complete, load
+from genjax.training import guard, optimizers, step
+from genjax.training.engine import Engine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,7 @@ def read(name: str, overrides: list[str]) -> Config:
     Raises:
       ConfigError: an unknown key; no entry.
     """
-    raw = load(name, overrides).to_dict()
+    raw = load(name, overrides)
     config = build(Config, raw, "config")
     if not config.entries:
         raise ConfigError(f"{name} compares nothing", "give it config.entries")
@@ -125,7 +128,8 @@ def compare(config: Config, directory: str | Path | None = None, command: str | 
     where = Path(directory) if directory else Path("runs") / f"compare-{config.name}"
     resolved = {name: _settings(config, entry) for name, entry in config.entries.items()}
     progress = Progress(3 + 2 * len(resolved))
-    with training.claim(where):
+    run.make_directory(where)
+    with guard.exclusive(where):
         datasets = {n: data.load(s.data) for n, s in resolved.items()}
         dataset = _one_dataset(datasets)
         about = _about(config, dataset, command)
@@ -134,14 +138,16 @@ def compare(config: Config, directory: str | Path | None = None, command: str | 
         progress.stage("feature space")
         judge, about["features"] = features.of(config.features, dataset, where / "features", progress.write)
         progress.stage("real against real")
-        ruler = evaluation.Ruler(dataset, judge, build(evaluation.Config, config.evaluate, "evaluate"))
-        _floor(ruler, where)
+        judged = build(evaluation.Config, config.evaluate, "evaluate")
+        ruler = evaluation.Ruler(dataset, judge, judged) if element_of(dataset.spec) else None
+        if ruler is not None:
+            _floor(ruler, where)
         run.write_json(where / "compare.json", about)
         for name, settings in resolved.items():
             progress.stage(f"{config.entries[name].family or name}: training")
             settings = _train(config, name, settings, where)
             progress.stage(f"{config.entries[name].family or name}: sampling and scoring")
-            _score(config, name, ruler, where)
+            _score(config, name, judge, ruler, where)
             report.write(where)
             jax.clear_caches()
         progress.stage("report")
@@ -149,10 +155,9 @@ def compare(config: Config, directory: str | Path | None = None, command: str | 
 
 
 def _settings(config: Config, entry: Entry) -> Settings:
-    raw = load(entry.config, list(entry.overrides))
-    raw.seed = config.seed
-    raw.evaluate = ConfigDict({**(raw.get("evaluate") or {}), **config.evaluate})
-    return complete(raw)
+    raw = load(entry.config, entry.overrides)
+    evaluate = {**raw.get("evaluate", {}), **config.evaluate}
+    return complete({**raw, "seed": config.seed, "evaluate": evaluate})
 
 
 def _one_dataset(datasets: Mapping[str, data.Dataset]) -> data.Dataset:
@@ -199,7 +204,7 @@ def environment() -> dict[str, Any]:
         "genjax": __version__,
         "python": platform.python_version(),
         **{p: metadata.version(p) for p in packages},
-        **evaluation.machine(),
+        **cost.machine(),
     }
 
 
@@ -227,9 +232,8 @@ def _floor(ruler: evaluation.Ruler, where: Path) -> None:
     dataset, path = ruler.dataset, where / "floor" / "scores.json"
     if path.exists():
         return
-    (where / "real").mkdir(parents=True, exist_ok=True)
     rows = dataset.eval.rows(np.arange(min(len(dataset.eval), 1000)))
-    np.savez_compressed(where / "real" / "samples.npz", **rows)
+    run.save_arrays(where / "real" / "samples.npz", rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     evaluation.write(path, evaluation.floor(dataset, ruler.features, ruler.config, ruler=ruler))
 
@@ -258,7 +262,7 @@ def budget_steps(budget: Budget, entry: Entry, settings: Settings) -> tuple[int,
         form = jax.eval_shape(
             lambda key: experiment.model.init(key, example, experiment.frozen), jax.random.key(0)
         )
-        flops = evaluation.training_flops(experiment.model, form, experiment.dataset.spec)
+        flops = cost.training_flops(experiment.model, form, experiment.dataset.spec)
         note["flops_per_step"] = flops.total * settings.data.batch
         steps = int(budget.value / max(note["flops_per_step"], 1))
     else:
@@ -274,11 +278,9 @@ def budget_steps(budget: Budget, entry: Entry, settings: Settings) -> tuple[int,
 def seconds_per_step(experiment: run.Experiment, seconds: float = 3.0) -> float:
     """Median seconds of a compiled training step, over one cycle of plays, on a state that is thrown away."""
     settings, model = experiment.settings, experiment.model
-    optimizers = {p: training.optimizer(settings.optimizer_of(p), 1000) for p in run.players(model)}
+    players = {p: optimizers.make(settings.optimizer_of(p), 1000) for p in run.players(model)}
     stream = experiment.dataset.train.stream(settings.data.order, settings.data.batch, settings.seed)
-    engine = training.Engine(
-        model, optimizers, settings.train, stream[0], frozen=experiment.frozen, seed=settings.seed
-    )
+    engine = Engine(model, players, settings.train, stream[0], frozen=experiment.frozen, seed=settings.seed)
     state, cycle = engine.create(), max(play.every for play in model.plays.values())
     times: list[float] = []
     began = None
@@ -286,7 +288,7 @@ def seconds_per_step(experiment: run.Experiment, seconds: float = 3.0) -> float:
         start = time.perf_counter()
         for i in range(cycle):
             batch = engine.put([stream[i]])
-            state, packed = engine.step(state, batch, (training.due(model, i),))
+            state, packed = engine.step(state, batch, (step.due(model, i),))
         jax.block_until_ready((state, packed))
         if began is None:  # the first cycle compiles
             began = time.perf_counter()
@@ -295,14 +297,14 @@ def seconds_per_step(experiment: run.Experiment, seconds: float = 3.0) -> float:
     return float(np.median(times))
 
 
-def _score(config: Config, name: str, ruler: evaluation.Ruler, where: Path) -> None:
+def _score(config: Config, name: str, judge: Any, ruler: evaluation.Ruler | None, where: Path) -> None:
     directory = where / name
     if (directory / "scores.json").exists():
         return
     trained = run.restore(directory)
     try:
         seconds = training_seconds(directory)
-        run.evaluate(trained, ruler.features, overrides=config.evaluate, seconds=seconds, ruler=ruler)
+        run.evaluate(trained, judge, overrides=config.evaluate, seconds=seconds, ruler=ruler)
     except GenjaxError as error:
         raise type(error)(f"scoring {name}: {error.message}", error.mend) from error
 

@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import data, evaluation, run, training
+from genjax import data, evaluation, run
 from genjax.core import Variables
+from genjax.evaluation.samples import mapped
 from genjax.settings import Settings, complete, load
+from genjax.training import checkpoint
 
 
 def of(
@@ -84,14 +86,18 @@ def _trained(trained: run.Trained, dataset: data.Dataset) -> tuple[evaluation.Fe
     def outputs(images: np.ndarray) -> dict[str, jax.Array]:
         return predict(variables, {"image": images, "mask": jnp.ones(len(images))})
 
-    digest = training.digest(variables.replace(ema={}))
+    digest = checkpoint.digest(variables.replace(ema={}))
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        return np.asarray(outputs(images)["logits"]).argmax(-1)
+
     features = evaluation.Features(
         embed=lambda images: np.asarray(outputs(images)["features"]),
-        classify=lambda images: np.asarray(outputs(images)["logits"]).argmax(-1),
+        classify=classify,
         digest=digest,
         description=f"the layer before the logits of {trained.experiment.settings.name}, step {trained.step}",
     )
     rows = dataset.eval.rows(np.arange(len(dataset.eval)))
-    found = evaluation.mapped(features.classify, rows["image"], 64)
+    found = mapped(classify, rows["image"], 64)
     accuracy = float((found == rows["label"]).mean())
     return features, {"description": features.description, "digest": digest, "accuracy": accuracy}

@@ -17,11 +17,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from genjax import data, evaluation, training
+from genjax import data, evaluation
 from genjax.config import build
 from genjax.core import Batch, Model, Variables, row_keys
-from genjax.errors import ConfigError, DataError, nearest
+from genjax.errors import CheckpointError, ConfigError, DataError, nearest
+from genjax.evaluation import distances
 from genjax.settings import Settings, complete, model_module
+from genjax.training import checkpoint, guard, loop
 
 SAMPLING = 0xD4A3
 """The stream of sampling keys: fold_in(fold_in(key(seed), SAMPLING), row)."""
@@ -98,7 +100,7 @@ class Trained:
     directory: Path
 
 
-def train(settings: Settings, directory: str | Path | None = None, *, quiet: bool = False) -> Path:
+def train(settings: Settings, directory: str | Path | None = None) -> Path:
     """Trains, or goes on where the directory's last checkpoint left off; returns the directory.
 
     Raises:
@@ -107,33 +109,76 @@ def train(settings: Settings, directory: str | Path | None = None, *, quiet: boo
     where = directory_of(settings, directory)
     experiment = prepare(settings)
     model, dataset = experiment.model, experiment.dataset
-    # Held before config.json is written: a refused second process must leave no trace.
-    with training.claim(where):
+    make_directory(where)
+    # Held before config.json is written: a second process that is refused must leave no trace.
+    with guard.exclusive(where):
+        _same_run(where, experiment)
         write_json(where / "config.json", settings.raw)
         dataset.save(where)
-        training.train(
+        picture = None if model.sample is None else picture_hook(experiment, where)
+        loop.train(
             model,
             dataset,
             settings.train,
             {player: settings.optimizer_of(player) for player in players(model)},
             directory=where,
-            seed=settings.seed,
             batch=settings.data.batch,
             eval_batch=settings.data.eval_batch,
             order=settings.data.order,
+            seed=settings.seed,
+            data_seed=settings.data.seed,
             identity=identity(experiment),
             frozen=experiment.frozen,
-            on_sample=None if model.sample is None else picture_hook(experiment, where),
+            hooks=loop.Hooks(on_sample=picture),
         )
     return where
 
 
+def make_directory(where: Path) -> None:
+    """Makes a run directory.
+
+    Raises:
+      CheckpointError: it cannot be made or written to.
+    """
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{where} cannot be made: {error}", "choose another directory") from error
+    if not os.access(where, os.W_OK):
+        raise CheckpointError(f"{where} cannot be written to", "choose another directory with --dir")
+
+
+def _same_run(where: Path, experiment: Experiment) -> None:
+    """Refuses to go on with another run's directory, before its config.json would be overwritten.
+
+    Raises:
+      ConfigError: names the first field that differs.
+    """
+    if not checkpoint.saved_steps(where) or not (where / "config.json").exists():
+        return
+    old, new = saved_config(where), json.loads(json.dumps(experiment.settings.raw))
+    for key, was, now in _differences(old, new):
+        if key.split(".")[0] in ("model", "optimizer", "optimizers", "stages", "seed", "data"):
+            raise ConfigError(
+                f"{where} holds a run with {key}={was!r}, and this config has {now!r}",
+                "give --dir another directory, or go on with the config that it was made with",
+            )
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*new, *(k for k in old if k not in new)]
+        return [
+            d for k in keys for d in _differences(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))
+        ]
+    return [] if old == new else [(path, old, new)]
+
+
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """What must not change between sittings of one run: another model, data or seed is another run."""
+    """What a checkpoint must share to be resumed: another model or other stages are another run."""
     raw = experiment.settings.raw
-    keep = {k: raw[k] for k in ("seed", "model", "optimizer", "optimizers", "stages")}
-    rows = {k: raw["data"][k] for k in ("batch", "order", "length", "seed")}
-    return {**keep, "data": {**rows, "fingerprint": experiment.dataset.fingerprint}}
+    stages = {name: checkpoint.digest(v) for name, v in experiment.frozen.items()}
+    return {**{k: raw[k] for k in ("model", "optimizer", "optimizers")}, "stages": stages}
 
 
 def restore(directory: str | Path, step: str | int = "latest") -> Trained:
@@ -149,8 +194,8 @@ def restore(directory: str | Path, step: str | int = "latest") -> Trained:
     like = jax.eval_shape(
         lambda key: experiment.model.init(key, example, experiment.frozen), jax.random.key(0)
     )
-    found = training.load(directory, _step(step), like=like)
-    variables = found.state.replace(frozen=experiment.frozen)
+    found = checkpoint.load(directory, _step(step), like=like)
+    variables = found.variables.replace(frozen=experiment.frozen)
     return Trained(experiment, variables, found.step, found.record, directory)
 
 
@@ -269,9 +314,14 @@ def save_samples(
         text = "\n\n---\n\n".join(dataset.tokenizer.decode(row) for row in rows["tokens"])
         path.with_suffix(".txt").write_text(text + "\n", "utf-8")
         return path.with_suffix(".txt")
-    out = path.with_suffix(".npz")
-    np.savez_compressed(out, **{k: np.asarray(v) for k, v in rows.items()})
-    return out
+    return save_arrays(path.with_suffix(".npz"), rows)
+
+
+def save_arrays(path: Path, rows: Mapping[str, np.ndarray]) -> Path:
+    """Writes named arrays as a compressed npz; makes the folder. Returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **{k: np.asarray(v) for k, v in rows.items()})  # type: ignore[arg-type]
+    return path
 
 
 def evaluate(
@@ -317,13 +367,12 @@ def keep_samples(trained: Trained, samples: Columns, most: int = 1000) -> None:
     folder, dataset = trained.directory / "samples", trained.experiment.dataset
     folder.mkdir(parents=True, exist_ok=True)
     save_samples(dataset, {k: v[:100] for k, v in samples.items()}, folder / "final", columns=10)
-    np.savez_compressed(folder / "samples.npz", **{k: v[:most] for k, v in samples.items()})
+    save_arrays(folder / "samples.npz", {k: v[:most] for k, v in samples.items()})
     if "image" in samples:
         images = samples["image"][:100]
         train = dataset.train.rows(np.arange(min(len(dataset.train), 50_000)))["image"]
         levels = (dataset.spec["image"].levels or 256) - 1
         flat = lambda x: x.reshape(len(x), -1).astype(np.float32) / levels
-        distance, index = evaluation.nearest(flat(images), flat(train), 1)
-        np.savez_compressed(
-            folder / "neighbours.npz", image=images, neighbour=train[index[:, 0]], distance=distance[:, 0]
-        )
+        distance, index = distances.nearest(flat(images), flat(train), 1)
+        pairs = {"image": images, "neighbour": train[index[:, 0]], "distance": distance[:, 0]}
+        save_arrays(folder / "neighbours.npz", pairs)

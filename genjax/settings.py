@@ -56,8 +56,8 @@ def find(name: str) -> Path:
     )
 
 
-def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of `name[:size]` with `overrides` (each "model.width=128") set.
+def load(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The config of `name[:size]` with `overrides` (each "model.width=128") set, as plain nested data.
 
     Raises:
       ConfigError: no such file, a file without get_config, an override of an unknown section.
@@ -71,7 +71,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     raw = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     for override in overrides:
         set_dotted(raw, override)
-    return ConfigDict(raw)
+    return raw
 
 
 def _module(path: Path) -> ModuleType:
@@ -151,7 +151,7 @@ class Settings:
         return build(optimizers.Config, own, f"optimizers.{player}")
 
 
-def complete(config: Mapping[str, Any] | ConfigDict) -> Settings:
+def complete(config: Mapping[str, Any]) -> Settings:
     """Every section as its dataclass.
 
     Raises:
@@ -160,7 +160,7 @@ def complete(config: Mapping[str, Any] | ConfigDict) -> Settings:
     from genjax import data, evaluation, training
     from genjax.training import optimizers
 
-    raw = config.to_dict() if isinstance(config, ConfigDict) else json.loads(json.dumps(config))
+    raw = json.loads(json.dumps(config))
     for key in raw:
         if key not in SECTIONS:
             raise ConfigError(f"unknown config section {key!r}{nearest(key, SECTIONS)}", f"known: {SECTIONS}")
