@@ -217,7 +217,7 @@ def test_one_run_has_a_page_of_its_own(tmp_path: Path):
     assert "guidance 1.5" in page.text
     young = build_run(tmp_path / "vae", "vae", "training")
     assert "training, step 1200" in Page(single.write(young).read_text("utf-8")).text
-    with pytest.raises(DataError, match="config.json"):
+    with pytest.raises(DataError, match=r"config\.json"):
         single.write(tmp_path / "nowhere")
 
 

@@ -25,7 +25,7 @@ QUALITY = {  # made up, in the order of NAMES
     "gpt": (8.7, 0.0041, 0.88, 0.86, 0.91, 0.88, 0.953, 0.50),
     "diffusion": (8.1, 0.0036, 0.90, 0.85, 0.94, 0.89, 0.964, 0.61),
 }
-NAMES = {
+NAMES: dict[str, tuple[Any, Any]] = {
     "frechet": ("lower", "realism"),
     "kid": ("lower", "realism"),
     "precision": ("higher", "realism"),
@@ -62,7 +62,7 @@ def quality(row: str) -> list[Score]:
             detail = {"sets": 5, "interval": "independent sets"}
             out.append(
                 Score(name, value, value - half, value + half, better, criterion, "", protocol, detail)
-            )  # type: ignore[arg-type]
+            )
     return out
 
 
@@ -88,7 +88,7 @@ def cost(row: str) -> list[Score]:
 
 def digits(rng: np.random.Generator, row: str, count: int = 200) -> dict[str, np.ndarray]:
     """Real digits, spoilt in a manner of the family."""
-    data = load_digits()
+    data: Any = load_digits()
     order = rng.permutation(len(data.images))[:count]
     image, label = data.images[order].astype(float), data.target[order]
     if row == "ngram":
@@ -145,7 +145,7 @@ def build_run(directory: Path, row: str, stage: str = "scored", seed: int = 0) -
         mixed = np.where(rng.random(noise.shape) < step / 1200, samples["image"], noise)
         grids.save(directory / "samples" / f"step_{step:08d}.png", mixed[:25], 17, 5)
     if stage != "training":
-        np.savez(directory / "samples" / "samples.npz", **samples)  # type: ignore[arg-type]
+        np.savez(directory / "samples" / "samples.npz", allow_pickle=False, **samples)
         real = digits(np.random.default_rng(9), "real", 40)["image"]
         distance = rng.uniform(3, 12, 40)
         np.savez(
@@ -170,7 +170,9 @@ def build(directory: Path, stages: dict[str, str] | None = None, floor: bool = T
         (directory / "floor").mkdir()
         evaluation.write(directory / "floor" / "scores.json", quality("floor"))
     (directory / "real").mkdir()
-    np.savez(directory / "real" / "samples.npz", **digits(np.random.default_rng(7), "real"))  # type: ignore[arg-type]
+    np.savez(
+        directory / "real" / "samples.npz", allow_pickle=False, **digits(np.random.default_rng(7), "real")
+    )
     about = {
         "name": "digits",
         "title": "Five families of generative model on real 8x8 digits",

@@ -35,7 +35,7 @@ def rows_of(samples: Mapping[str, np.ndarray] | None) -> tuple[np.ndarray, np.nd
 
 
 def strip(samples: Mapping[str, np.ndarray] | None, levels: int, alt: str) -> Html:
-    """One row of samples in order of class: the whole row is two pictures, so that a phone shows the first."""
+    """One row of samples in order of class, as two pictures: a phone shows the first alone."""
     found = rows_of(samples)
     if found is None:
         return tag("div", "no pictures yet", class_="none")
@@ -67,7 +67,7 @@ def row(labels: np.ndarray | None, available: int, length: int = ROW) -> list[in
 def sheet(
     samples: Mapping[str, np.ndarray] | None, levels: int, alt: str, reach: float = 0.0, per_class: int = 8
 ) -> Html:
-    """Samples, large: images in a column for each class (or the first 80 in reading order), points as dots."""
+    """Samples, large: images in a column for each class (or the first 80 as drawn), points as dots."""
     import numpy as np
 
     if samples is not None and "point" in samples:

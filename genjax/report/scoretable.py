@@ -42,6 +42,7 @@ def _table(comparison: Comparison, columns: Sequence[Column]) -> Html:
 
 def _head(column: Column, place: int) -> Html:
     way = {"higher": "higher is better", "lower": "lower is better"}.get(column.better, "no direction")
+    under = ", ".join(f"{k} {v}" for k, v in column.of.protocol.items())
     return tag(
         "th",
         f"{column.label}\u00a0",
@@ -49,7 +50,7 @@ def _head(column: Column, place: int) -> Html:
         tag("small", column.unit) if column.unit else None,
         scope="col",
         data_column=place,
-        title=f"{MEANINGS.get(column.name, way)}; {', '.join(f'{k} {v}' for k, v in column.of.protocol.items())}",
+        title=f"{MEANINGS.get(column.name, way)}; {under}",
     )
 
 

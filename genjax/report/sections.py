@@ -9,7 +9,7 @@ from typing import Any
 from genjax.report import charts, pictures, scoretable, words
 from genjax.report.markup import Html, tag
 from genjax.report.runs import TRAINING, Comparison, Run
-from genjax.report.tables import FLOOR, Column, find, interval, number, spread
+from genjax.report.tables import FLOOR, Column, find, number, spread
 
 
 def hero(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
@@ -85,9 +85,13 @@ def scores(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     if not columns:
         return section("scores", "Scores", "No entry has been scored yet.")
     lead = (
-        "Every column was measured under one protocol. A value is coloured and marked ◂ only where it is best and "
-        "its interval overlaps with no other family’s; bars show value and interval on the column’s own range."
+        "Every column was measured under one protocol. A value is coloured and marked ◂ only where "
+        "it is best and "
+        "its interval overlaps with no other family’s; bars show value and interval on the column’s "
+        "own range."
     )
+    if len(comparison.entries) == 1:
+        lead = "Each value with its 95% interval, where it has one; arrows say which way is better."
     note = words.listed([m.lower() for m in words.unmeasured(columns)])
     foot = tag("p", f"Of the seven criteria, not measured here: {note}.", class_="lead") if note else None
     return section("scores", "Scores", lead, scoretable.tables(comparison, columns), foot)
@@ -112,7 +116,8 @@ def samples(comparison: Comparison) -> Html | None:
         )
         cards.append(_card(run.label, note, index % 8, sheet, pictures.film(run)))
     lead = (
-        "The first samples that were drawn, never chosen by eye. Where a family takes a class label, each column "
+        "The first samples that were drawn, never chosen by eye. Where a family takes a class label, "
+        "each column "
         "holds one class. Below a grid, how its samples grew during training."
     )
     title = "Samples beside real data" if real else "Samples"
@@ -148,7 +153,8 @@ def curves(comparison: Comparison) -> Html | None:
     if not cards:
         return None
     lead = (
-        "Each family minimises a loss of its own, in units of its own: compare a curve with itself, never with its "
+        "Each family minimises a loss of its own, in units of its own: compare a curve with itself, "
+        "never with its "
         "neighbour’s. Lines are means of neighbouring steps, bands their extremes, dots held-out data."
     )
     return section("curves", "Training curves", lead, tag("div", cards, class_="cards"))
@@ -172,7 +178,8 @@ def costs(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     if not panels:
         return None
     lead = (
-        f"{quality.label} ({'lower' if quality.better == 'lower' else 'higher'} is better) over what it cost. "
+        f"{quality.label} ({'lower' if quality.better == 'lower' else 'higher'} is better) over what "
+        "it cost. "
         "Whiskers are the intervals; the grey band is what two sets of real data give, beyond which no "
         "improvement can be seen."
     )
@@ -236,8 +243,10 @@ def neighbours(comparison: Comparison, columns: Sequence[Column]) -> Html | None
         return None
     lead = (
         "Does a family compose new pictures, or recite? For each, the eight samples that lie nearest to any "
-        "training image (left), that image (right), and their distance: the most suspicious ones, not typical ones."
-        " Memorisation is the chance that a sample lies nearer to the training data than a fresh real row does: 0.5 "
+        "training image (left), that image (right), and their distance: the most suspicious ones, "
+        "not typical ones."
+        " Memorisation is the chance that a sample lies nearer to the training data than a fresh "
+        "real row does: 0.5 "
         "for new pictures, towards 1 for copies."
     )
     return section("neighbours", "Nearest training images", lead, tag("div", cards, class_="cards"))

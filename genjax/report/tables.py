@@ -43,7 +43,7 @@ MEANINGS = {
     "recall": "real data that lie among the samples",
     "density": "how many real neighbourhoods a sample lies in",
     "coverage": "real neighbourhoods that hold a sample",
-    "memorisation": "chance that a sample is nearer to the training data than a fresh real row; 0.5 is as fresh",
+    "memorisation": "chance that a sample is nearer to the training data than a fresh real row",
     "authenticity": "samples farther from their nearest training row than that row is from its own nearest",
     "conditional_accuracy": "samples that the classifier sees as the class that was asked for",
 }
@@ -119,7 +119,7 @@ class Column:
 
     @property
     def timed(self) -> bool:
-        """Whether these are timings without an interval: they repeat roughly, so no small difference counts."""
+        """Whether these are timings without an interval: they repeat only roughly."""
         return self.unit in ("s", "1/s") and all(exact(s) for s in self.measured.values())
 
     def ranked(self) -> list[str]:

@@ -91,7 +91,8 @@ def _realism(column: Column | None, names: dict[str, str]) -> list[str]:
     elif floor.value > 0 and column.better == "lower":
         ratio = (column.cells[ranked[0]].value) / floor.value
         said.append(
-            f"No family reaches the floor: the best, {names[ranked[0]]}, is at {number(round(ratio, 1))} times the "
+            f"No family reaches the floor: the best, {names[ranked[0]]}, is at {number(round(ratio, 1))} "
+            "times the "
             f"{mention(column)} between two sets of real data ({value_of(floor)})."
         )
     return said
@@ -106,7 +107,8 @@ def _cost(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
         ratio = speed.cells[fast].value / max(speed.cells[slow].value, 1e-12)
         if ratio >= 1.5 and apart(speed.cells[fast], speed.cells[slow]):
             said.append(
-                f"Sampling speed differs by a factor of about {number(float(f'{ratio:.2g}'))}: {names[fast]} draws "
+                f"Sampling speed differs by a factor of about {number(float(f'{ratio:.2g}'))}: {names[fast]} "
+                "draws "
                 f"{_rough(speed.cells[fast])} {mention(speed)}, {names[slow]} {_rough(speed.cells[slow])}."
             )
     size = find(columns, "parameters")
@@ -134,7 +136,8 @@ def _memorised(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
         return ["No family’s samples lie nearer to the training data than fresh real data do (memorisation)."]
     each = listed([f"{name} ({value_of(score)})" for name, score in near.items()])
     return [
-        f"Samples of {each} lie nearer to the training data than fresh real data do (memorisation; 0.5 would be "
+        f"Samples of {each} lie nearer to the training data than fresh real data do (memorisation; "
+        "0.5 would be "
         "as fresh). Blur does this as well as copying: look at the nearest training images."
     ]
 
@@ -150,22 +153,26 @@ def caveats(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
         how_good = f" (held-out accuracy {accuracy})" if accuracy is not None else ""
         said.append(
             f"Distances are measured in the features of one classifier{how_good}. They are not comparable "
-            "with figures from papers (Inception features), nor with comparisons under another features digest."
+            "with figures from papers (Inception features), nor with comparisons under another features "
+            "digest."
         )
     seeds = {str(r.config.get("seed")) for r in comparison.entries if r.config}
     if comparison.entries and len(seeds) <= 1:
         said.append(
-            "Each family was trained once, with one seed. The intervals are those of sampling and of evaluation, "
+            "Each family was trained once, with one seed. The intervals are those of sampling and of "
+            "evaluation, "
             "not of training: another seed may order close families differently."
         )
     if about.get("budget"):
         said.append(
-            f"Equal budget means equal {_kind(about)}. Under another budget, or tuned for longer, the order may change."
+            f"Equal budget means equal {_kind(about)}. Under another budget, or tuned for longer, the "
+            "order may change."
         )
     kinds = sorted({c.kind for c in columns if c.kind})
     if len(kinds) > 1:
         said.append(
-            f"Likelihoods are of different kinds here ({listed(kinds)}) and stand in separate columns; a bound may "
+            f"Likelihoods are of different kinds here ({listed(kinds)}) and stand in separate columns; a "
+            "bound may "
             "be loose, and a density of real-valued data is not a probability."
         )
     missing = unmeasured(columns)
