@@ -80,9 +80,9 @@ def check(*features: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def chunk_of(points: int, chunk: int | None) -> int:
+def chunk_of(queries: int, points: int, chunk: int | None) -> int:
     """Rows at a time: as asked, or so many that a block of distances takes about 64 MiB."""
-    return chunk or int(np.clip((1 << 24) // max(points, 1), 16, 2048))
+    return min(queries, chunk or int(np.clip((1 << 24) // points, 16, 2048)))
 
 
 @jax.jit
@@ -173,7 +173,7 @@ def _nearest(
     available = len(p) - exclude_self
     if not 1 <= k <= available:
         raise ValueError(f"k is {k}, but there are {available} neighbours")
-    m, size = min(k + EXTRA, available), chunk_of(len(p), chunk)
+    m, size = min(k + EXTRA, available), chunk_of(len(q), len(p), chunk)
     out_d, out_i = np.empty((len(q), k)), np.empty((len(q), k), np.int64)
     for start, count, rows, norms in q.chunks(size):
         own = jnp.arange(start, start + size) if exclude_self else jnp.full((size,), -1)
@@ -273,7 +273,7 @@ def memberships(
       (balls of p that hold each q: (Q,) int64; whether the ball of each p holds any q: (N,) bool; whether
       each p is in the ball of any q: (N,) bool).
     """
-    size = chunk_of(len(p), chunk)
+    size = chunk_of(len(q), len(p), chunk)
     inside = np.zeros(len(q), np.int64)
     covered, recalled = np.zeros(len(p), bool), np.zeros(len(p), bool)
     radii_p = jnp.asarray((p_radii / p.scale**2).astype(np.float32))

@@ -80,7 +80,7 @@ def mean_pairwise_distance(
     if n < 2:
         raise ValueError("a pair needs two rows")
     p = Points.of(features, Frame.of(features))
-    size = distances.chunk_of(n, chunk)
+    size = distances.chunk_of(n, n, chunk)
     total = 0.0
     for start, count, rows, norms in p.chunks(size):
         index = jnp.arange(start, start + size)

@@ -121,7 +121,7 @@ def _size(var: Any) -> int:
 
 
 def _inner(params: dict[str, Any]) -> Any:
-    """The jaxpr that an equation calls, or None. A custom derivative's rules are callables, and not called."""
+    """The jaxpr that an equation calls, or None. A custom derivative's rules are not called."""
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if key in params:
             j = params[key]

@@ -25,18 +25,20 @@ class Memorisation(NamedTuple):
       copies: the fraction of samples that equal a training row exactly.
       authenticity: the fraction of samples that are farther from their nearest training row than that row
         is from its own nearest other training row (Alaa et al. 2022, arXiv:2102.08921, sec. 3.3).
+      distance: the mean distance of a sample to its nearest training row.
     """
 
     nearer: float
     p_value: float
     copies: float
     authenticity: float
+    distance: float
 
 
 def memorisation(
     samples: np.ndarray,
     train: np.ndarray,
-    held_out: np.ndarray,
+    held_out: np.ndarray | None = None,
     *,
     train_distances: np.ndarray | None = None,
     held_out_distances: np.ndarray | None = None,
@@ -47,10 +49,15 @@ def memorisation(
 
     Args:
       train_distances: (N,) of each training row to its nearest other, where it is known already.
-      held_out_distances: (H,) of each held-out row to its nearest training row, likewise.
+      held_out_distances: (H,) of each held-out row to its nearest training row, in place of `held_out`.
+
+    Raises:
+      ValueError: neither held_out nor held_out_distances, or bad features.
     """
     to_train, index = nearest(samples, train, 1, chunk=chunk, progress=progress)
     if held_out_distances is None:
+        if held_out is None:
+            raise ValueError("give held_out rows, or their distances")
         held_out_distances = nearest(held_out, train, 1, chunk=chunk)[0][:, 0]
     if train_distances is None:
         train_distances = nearest(train, train, 1, exclude_self=True, chunk=chunk)[0][:, 0]
@@ -61,4 +68,5 @@ def memorisation(
         p_value=float(test.pvalue),
         copies=float((d == 0).mean()),
         authenticity=float((d > train_distances[i]).mean()),
+        distance=float(d.mean()),
     )
