@@ -1,0 +1,1 @@
+"""Run directories as tables, figures and pages. Reads plain files and imports no jax."""

@@ -148,7 +148,7 @@ def comparison(directory: str | Path) -> Comparison:
     ]
     floor = directory / str((about.get("floor") or {}).get("scores") or "floor/scores.json")
     return Comparison(
-        directory, about, tuple(entries), scores(floor), arrays(directory / "real" / "samples.npz")
+        directory, about, tuple(entries), scores(floor) or None, arrays(directory / "real" / "samples.npz")
     )
 
 

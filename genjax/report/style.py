@@ -157,8 +157,9 @@ footer{padding:44px 28px 60px;color:var(--muted);font-size:12.5px}
     + _LIGHT
     + """;--paper:#fff}
  @page{margin:14mm}body{font-size:10.5pt}button,nav{display:none}section{padding-top:26px}
- .scroll{overflow:visible;margin:0;padding:0}table.scores{font-size:8.5pt}th,td{padding-right:8px}td .v{
-  font-size:9.5pt}td .bar{width:52px}
+ .scroll{overflow:visible;margin:0 0 18px}table.scores{font-size:8.5pt;min-width:0!important}
+ table.scores th:first-child{width:82px}thead th,thead .group th,thead small,td .pm,td.na small{
+  font-size:7.5pt;white-space:normal}th,td{padding-right:8px}td .v{font-size:9pt}td .bar{width:52px}
  *{-webkit-print-color-adjust:exact;print-color-adjust:exact}h2{break-after:avoid}tr,figure{
   break-inside:avoid}
  table.scores tbody th,table.scores thead th:first-child{position:static;padding-left:0}

@@ -92,7 +92,7 @@ class Column:
         name = self.name.removesuffix("/" + self.kind)
         stem, _, batch = name.rpartition("_")
         if stem in LABELS and batch.isdigit():
-            return f"{LABELS[stem]}, batch {batch}"
+            return f"{LABELS[stem]} (batch {batch})"
         words = name.replace("_", " ").replace("/", ", ")
         label = LABELS.get(name) or words[:1].upper() + words[1:]
         return f"{label} ({self.kind})" if self.kind else label
