@@ -1,6 +1,6 @@
 """The GPT training step beside PyTorch's: same architecture, batch, optimiser and float32, in one process.
 
-    python -m experiments.benchmarks.gpt [--rounds 20] [--layers 4 --heads 4 --width 128 --length 64 --batch 12]
+    python -m experiments.benchmarks.gpt [--rounds 20] [--layers 4] [--heads 4] [--width 128] [--batch 12]
 
 The genjax side is the real step (training.step.make_step: gradient, global norm, AdamW, state donated) under
 jit. The torch side is the usual GPT-2 module with scaled_dot_product_attention, no biases, cross entropy and
@@ -14,13 +14,12 @@ import argparse
 import math
 from collections.abc import Callable
 
-from experiments.benchmarks import harness
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.benchmarks import harness
 from genjax.core import Element, Spec
 from genjax.models import gpt
 from genjax.training import step as training
@@ -28,7 +27,7 @@ from genjax.training import step as training
 VOCABULARY = 65  # characters of tiny_shakespeare
 
 
-def genjax_step(shape: argparse.Namespace, tokens: np.ndarray, **fields) -> tuple[Callable, Callable]:
+def genjax_step(shape: argparse.Namespace, tokens: np.ndarray, **fields) -> tuple[Callable, dict]:
     """(one step that returns its metrics, the parameters at the start as numpy)."""
     spec = Spec({"tokens": Element((shape.length + 1,), "int32", VOCABULARY)})
     config = gpt.Config(
@@ -47,7 +46,7 @@ def genjax_step(shape: argparse.Namespace, tokens: np.ndarray, **fields) -> tupl
         box[0], metrics = compiled(box[0], {}, batch, root, ("nll",))
         return metrics
 
-    return step, lambda: params
+    return step, params
 
 
 def torch_step(shape: argparse.Namespace, tokens: np.ndarray, params: dict, compiled: bool) -> Callable:
@@ -123,33 +122,36 @@ def load(model, params: dict) -> None:
         p = params["stack"][f"block_{i}"]
         put(block.attention_norm.weight, p["attention_norm"]["scale"])
         put(block.mlp_norm.weight, p["mlp_norm"]["scale"])
-        qkv = [p["attention"][name]["kernel"].T for name in ("query", "key", "value")]
+        qkv = [p["attention"]["project"][name]["kernel"].T for name in ("query", "key", "value")]
         put(block.qkv.weight, np.concatenate(qkv))
         put(block.out.weight, p["attention"]["out"]["kernel"].T)
-        put(block.up.weight, p["mlp"]["up"]["kernel"].T)
+        put(block.up.weight, p["mlp"]["project"]["up"]["kernel"].T)
         put(block.down.weight, p["mlp"]["down"]["kernel"].T)
 
 
 def main() -> None:
     """Checks that both sides compute the same loss, times them, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in dict(layers=4, heads=4, width=128, length=64, batch=12, rounds=20, burst=5).items():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = {"layers": 4, "heads": 4, "width": 128, "length": 64, "batch": 12, "rounds": 20, "burst": 5}
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
     harness.torch_threads()
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (args.batch, args.length + 1), np.int32)
     ours, params = genjax_step(args, tokens)
-    eager = torch_step(args, tokens, params(), compiled=False)
+    eager = torch_step(args, tokens, params, compiled=False)
     first = float(ours()["nll/loss"].value), float(eager())
     if not math.isclose(*first, rel_tol=1e-5):
         raise SystemExit(f"the two sides compute different losses: {first}")
     thunks = {"genjax": ours, "torch eager": eager}
     if not args.no_compile:
-        thunks["torch.compile"] = torch_step(args, tokens, params(), compiled=True)
+        thunks["torch.compile"] = torch_step(args, tokens, params, compiled=True)
     rows = harness.compare(thunks, rounds=args.rounds, burst=args.burst, reference="torch eager")
-    title = f"GPT step: {args.layers} layers, {args.heads} heads, width {args.width}, {args.batch} x {args.length}"
-    print(harness.markdown(rows, title))
+    size = f"{args.layers} layers, {args.heads} heads, width {args.width}, {args.batch} x {args.length}"
+    print(harness.markdown(rows, f"GPT step: {size}"))
 
 
 if __name__ == "__main__":

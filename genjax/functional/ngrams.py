@@ -1,7 +1,7 @@
 """Counts of what follows a context, as dense tables: contexts, counting, smoothed probabilities.
 
-A context is a tuple of slots (a label, a position, neighbouring tokens), most important first. Every prefix of
-the slots has its own table, so that a long context seen rarely leans on the shorter one seen often.
+A context is a tuple of slots (a label, a position, neighbouring tokens), most important first. Every prefix
+of the slots has its own table, so that a long context seen rarely leans on the shorter one seen often.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def add(
     weight: Int[Array, "N"],
     rows: jax.Array,
 ) -> Counts:
-    """The counts with these pairs added in place (where the buffer is donated): nothing the table's size moves."""
+    """The counts with these pairs added, in place where the buffers are donated."""
     pairs = tuple(p.at[c, targets].add(weight) for p, c in zip(counts.pairs, contexts, strict=True))
     totals = tuple(t.at[c].add(weight) for t, c in zip(counts.totals, contexts, strict=True))
     return Counts(pairs, totals, counts.rows + rows)

@@ -20,6 +20,7 @@ from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Vari
 from genjax.errors import ConfigError
 from genjax.functional.losses import per_row, token_hits, token_nats
 from genjax.functional.sequences import Sequence
+from genjax.nn.activations import Activation
 from genjax.nn.attention import KV, Implementation
 from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
@@ -51,7 +52,7 @@ class Config:
     width: int = 128
     kv_heads: int | None = None
     mlp: float = 4.0
-    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu"] = "gelu_tanh"
+    activation: Activation = "gelu_tanh"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     position: Literal["learned", "rope", "both"] = "learned"
     bias: bool = False

@@ -58,8 +58,9 @@ class Config:
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     """An n-gram for text or quantised images. Player "model" has no parameters; exact likelihood.
 
-    Counts are divided by the passes over the data, so that a second pass changes nothing. The training loss is
-    that of predicting each batch before it is counted; it depends on how batches are divided, the counts do not.
+    Counts are divided by the passes over the data, so that a second pass changes nothing. The training loss
+    is that of predicting each batch before it is counted: it depends on how rows are divided into batches,
+    which the counts do not.
 
     Raises:
       ConfigError: where the data has no discrete element, or the tables would be too large.
@@ -118,9 +119,10 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
             where = [jnp.concatenate(pair) for pair in zip(where, unknown, strict=True)]
             targets, taken = jnp.concatenate([targets, targets]), jnp.concatenate([taken, taken])
         # The other devices' pairs are gathered, not their tables: those are a thousand times larger.
-        gathered = across(([w.reshape(-1) for w in where], targets.reshape(-1), taken.reshape(-1)), _gather)
+        found = ([w.reshape(-1) for w in where], targets.reshape(-1), taken.reshape(-1))
+        where, targets, taken = across(found, _gather)
         rows = across((batch["mask"] > 0).astype(jnp.int32).sum())
-        return loss, Aux(ngrams.add(counts, *gathered, rows))
+        return loss, Aux(ngrams.add(counts, where, targets, taken, rows))
 
     def likelihood(
         variables: Variables, batch: Batch, keys: Keys, *, label: bool = True

@@ -13,14 +13,19 @@ from jaxtyping import Array, Float, Int
 from genjax.core import Keys
 from genjax.nn.dropout import dropout
 from genjax.nn.embedding import rotary
-from genjax.nn.linear import Linear
+from genjax.nn.linear import Linear, Linears
 
-Implementation = Literal["auto", "dense"]
+Implementation = Literal["auto", "dense", "chunked", "cudnn"]
+
+CHUNK = 512
+"""Queries that the chunked form looks at together."""
+LONG = 2048
+"""Sequences from this length on are attended to in chunks where the backend has no fused kernel."""
 
 
 @struct.dataclass
 class KV:
-    """One layer's keys and values of `length` slots; rows may have filled different numbers of them."""
+    """One layer's keys and values of S slots; rows may have filled different numbers of them."""
 
     key: Float[Array, "B S K D"]
     value: Float[Array, "B S K D"]
@@ -41,34 +46,78 @@ def attend(
       key, value: K heads, each shared by H / K query heads.
       causal: query t sees keys up to t.
       positions: query t of row b sees keys up to positions[b, t] (a cache that rows have filled unevenly).
-      implementation: "auto", "dense".
+      implementation: "dense" forms all scores at once; "chunked" forms those of a few queries at a time and
+        forms them again for the gradient, so that nothing quadratic is kept; "cudnn" is cuDNN's fused kernel
+        (NVIDIA, half precision). "auto" is cudnn where it can be, else chunked for long ones, else dense.
+    """
+    T = query.shape[1]
+    if implementation == "auto":
+        fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16 and positions is None
+        implementation = "cudnn" if fused else "chunked" if min(T, key.shape[1]) >= LONG else "dense"
+    if implementation == "cudnn":
+        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn")
+    if positions is None:
+        last = jnp.arange(T) if causal else jnp.full((T,), key.shape[1] - 1)
+        positions = last[None]
+    if implementation == "chunked" and T > CHUNK:
+        return _chunked(query, key, value, positions)
+    return _dense(query, key, value, positions)
+
+
+def _dense(
+    query: Float[Array, "B T H D"],
+    key: Float[Array, "B S K D"],
+    value: Float[Array, "B S K D"],
+    positions: Int[Array, "B|1 T"],
+) -> Float[Array, "B T H D"]:
+    """All scores at once, heads before positions in every product: so written, XLA's CPU compiler makes no
+    more copies than these, and a block took 0.64 of the time of "bthd,bshd->bhts" with separate projections.
     """
     B, T, H, D = query.shape
     S, K = key.shape[1], key.shape[2]
-    q = query.reshape(B, T, K, H // K, D)
-    scores = jnp.einsum("btkgd,bskd->bkgts", q, key, preferred_element_type=jnp.float32) * D**-0.5
-    if causal:
-        visible = (jnp.arange(S)[None, :] <= jnp.arange(T)[:, None])[None, None, None]
-        scores = jnp.where(visible, scores, -jnp.inf)
-    if positions is not None:
-        visible = jnp.arange(S)[None, None, :] <= positions[:, :, None]
-        scores = jnp.where(visible[:, None, None], scores, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bkgts,bskd->btkgd", weights, value).reshape(B, T, H, D)
+    # Queries that share a key head stand below one another, so that they share its product too.
+    q = query.reshape(B, T, K, H // K, D).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, D)
+    k, v = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+    scores = jnp.einsum("bknd,bksd->bkns", q * D**-0.5, k, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, H // K, T, S)
+    visible = jnp.arange(S)[None, None, :] <= positions[:, :, None]
+    # A large number, not infinity: a row that sees nothing stays finite, as does its gradient.
+    scores = jnp.where(visible[:, None, None], scores, -1e30)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype).reshape(B, K, -1, S)
+    out = jnp.einsum("bkns,bksd->bknd", weights, v)
+    return out.reshape(B, K, H // K, T, D).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
+
+
+def _chunked(
+    query: Float[Array, "B T H D"],
+    key: Float[Array, "B S K D"],
+    value: Float[Array, "B S K D"],
+    positions: Int[Array, "B|1 T"],
+) -> Float[Array, "B T H D"]:
+    """CHUNK queries after another; only the inputs are kept for the gradient."""
+    B, T, H, D = query.shape
+    pad = -T % CHUNK
+    q = jnp.pad(query, ((0, 0), (0, pad), (0, 0), (0, 0))).reshape(B, -1, CHUNK, H, D).swapaxes(0, 1)
+    p = jnp.pad(positions, ((0, 0), (0, pad))).reshape(positions.shape[0], -1, CHUNK).swapaxes(0, 1)
+    part = jax.checkpoint(lambda x: _dense(x[0], key, value, x[1]))
+    out = jax.lax.map(part, (q, p)).swapaxes(0, 1)
+    return out.reshape(B, T + pad, H, D)[:, :T]
 
 
 def write(
     cache: Float[Array, "B S *shape"], new: Float[Array, "B T *shape"], at: Int[Array, " B"]
-) -> jax.Array:
+) -> Float[Array, "B S *shape"]:
     """`cache` with row b's slots at[b], at[b] + 1, ... replaced by `new`."""
     zeros = (0,) * (cache.ndim - 2)
-    return jax.vmap(lambda c, n, i: jax.lax.dynamic_update_slice(c, n.astype(c.dtype), (i, *zeros)))(
-        cache, new, at
-    )
+
+    def row(c: jax.Array, n: jax.Array, i: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice(c, n.astype(c.dtype), (i, *zeros))
+
+    return jax.vmap(row)(cache, new, at)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; grouped-query where kv_heads < heads (Ainslie et al. 2023, arXiv:2305.13245).
+    """Multi-head self-attention; grouped queries where kv_heads < heads (Ainslie et al. 2023).
 
     Attributes:
       init_std, out_std: initial standard deviations of the projections in and out.
@@ -95,13 +144,9 @@ class Attention(nn.Module):
     ) -> tuple[Float[Array, "B T W"], KV | None]:
         B, T, W = x.shape
         D = W // self.heads
-
-        def dense(name: str, features: int, std: float) -> Linear:
-            return Linear(features, bias=self.bias, std=std, dtype=self.dtype, name=name)
-
-        q = dense("query", W, self.init_std)(x).reshape(B, T, self.heads, D)
-        k = dense("key", self.kv_heads * D, self.init_std)(x).reshape(B, T, self.kv_heads, D)
-        v = dense("value", self.kv_heads * D, self.init_std)(x).reshape(B, T, self.kv_heads, D)
+        features = {"query": W, "key": self.kv_heads * D, "value": self.kv_heads * D}
+        project = Linears(features, bias=self.bias, std=self.init_std, dtype=self.dtype, name="project")
+        q, k, v = (y.reshape(B, T, -1, D) for y in project(x))
         if self.rope:
             q, k = rotary(q, positions), rotary(k, positions)
         if cache is None:
@@ -109,5 +154,5 @@ class Attention(nn.Module):
         else:
             cache = KV(write(cache.key, k, positions[:, 0]), write(cache.value, v, positions[:, 0]))
             out = attend(q, cache.key, cache.value, positions=positions, implementation=self.implementation)
-        out = dense("out", W, self.out_std)(out.reshape(B, T, W))
-        return dropout(out, self.dropout, keys), cache
+        linear = Linear(W, bias=self.bias, std=self.out_std, dtype=self.dtype, name="out")
+        return dropout(linear(out.reshape(B, T, W)), self.dropout, keys), cache

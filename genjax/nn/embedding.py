@@ -1,4 +1,4 @@
-"""Tokens and positions as vectors: lookup tables whose gradient is a product, learned and rotary positions."""
+"""Tokens and positions as vectors: tables whose gradient is a product, and rotary positions."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ lookup.defvjp(_lookup_fwd, _lookup_bwd)
 def rotary(
     x: Float[Array, "B T H D"], positions: Int[Array, "B T"], base: float = 10_000.0
 ) -> Float[Array, "B T H D"]:
-    """Rotary positions: pairs (x_i, x_{i + D/2}) turned by position * base^(-2i/D) (arXiv:2104.09864, eq. 34).
+    """Rotary positions: pairs (x_i, x_{i + D/2}) turned by position * base^(-2i/D).
 
-    The pairing by halves is that of GPT-NeoX and LLaMA.
+    Su et al. 2021, arXiv:2104.09864, eq. 34; the pairing by halves is that of GPT-NeoX and LLaMA.
     """
     half = x.shape[-1] // 2
     rate = base ** (-jnp.arange(half, dtype=jnp.float32) / half)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,35 @@ def _matrix(x: jax.Array) -> jax.Array:
     return x.reshape(-1, x.shape[-1])
 
 
+@jax.custom_vjp
+def linears(
+    x: Float[Array, "*B I"], kernels: tuple[Float[Array, "I _"], ...]
+) -> tuple[Float[Array, "*B _"], ...]:
+    """x @ kernel for each kernel, as one product: on a CPU half the time of three where widths are small.
+
+    The derived gradient of splitting the product would pad each part's gradient with zeros and add them.
+    """
+    return _split(linear(x, jnp.concatenate(kernels, axis=1)), kernels)
+
+
+def _linears_fwd(x, kernels):
+    return linears(x, kernels), (x, kernels)
+
+
+def _linears_bwd(saved, g):
+    x, kernels = saved
+    dx, dk = _linear_bwd((x, jnp.concatenate(kernels, axis=1)), jnp.concatenate(g, axis=-1))
+    return dx, _split(dk, kernels)
+
+
+linears.defvjp(_linears_fwd, _linears_bwd)
+
+
+def _split(y: jax.Array, kernels: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    ends = itertools.accumulate(k.shape[1] for k in kernels)
+    return tuple(y[..., end - k.shape[1] : end] for end, k in zip(ends, kernels, strict=True))
+
+
 class Linear(nn.Module):
     """x @ kernel (+ bias), computed in `dtype`; parameters are float32.
 
@@ -52,10 +84,55 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-        init = nn.initializers.normal(self.std)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        kernel, bias = _weights(self, x.shape[-1], self.features, self.bias, self.std)
         y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
-        if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-            y = y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+        return _biased(y, bias)
+
+
+class Weights(nn.Module):
+    """The parameters of one linear layer: `kernel`, and `bias` or None."""
+
+    inputs: int
+    features: int
+    bias: bool
+    std: float
+
+    @nn.compact
+    def __call__(self) -> tuple[Float[Array, "I O"], Float[Array, " O"] | None]:
+        return _weights(self, self.inputs, self.features, self.bias, self.std)
+
+
+class Linears(nn.Module):
+    """Several linear layers of one input, each with parameters of its own, computed as one product.
+
+    Attributes:
+      features: name -> width of each.
+    """
+
+    features: Mapping[str, int]
+    bias: bool
+    std: float
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B I"]) -> tuple[Float[Array, "*B _"], ...]:
+        weights = [
+            Weights(x.shape[-1], size, self.bias, self.std, name=name)()
+            for name, size in self.features.items()
+        ]
+        x, kernels = x.astype(self.dtype), tuple(kernel.astype(self.dtype) for kernel, _ in weights)
+        # Elsewhere separate products are as fast, and kernels divided among devices are not joined.
+        joined = jax.default_backend() == "cpu"
+        ys = linears(x, kernels) if joined else tuple(linear(x, kernel) for kernel in kernels)
+        return tuple(_biased(y, bias) for y, (_, bias) in zip(ys, weights, strict=True))
+
+
+def _weights(module: nn.Module, inputs: int, features: int, bias: bool, std: float):
+    kernel = module.param("kernel", nn.initializers.normal(std), (inputs, features))
+    return kernel, module.param("bias", nn.initializers.zeros, (features,)) if bias else None
+
+
+def _biased(y: Float[Array, "*B O"], bias: Float[Array, " O"] | None) -> Float[Array, "*B O"]:
+    if bias is None:
         return y
+    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + bias.shape)

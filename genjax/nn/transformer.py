@@ -6,25 +6,17 @@ import dataclasses
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
+from genjax.nn.activations import GATED, PLAIN, Activation
 from genjax.nn.attention import KV, Attention, Implementation
 from genjax.nn.dropout import dropout, fold
-from genjax.nn.linear import Linear
+from genjax.nn.linear import Linear, Linears
 from genjax.nn.norms import norm
-
-_PLAIN = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-    "relu": jax.nn.relu,
-    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
-}
-_GATED = {"swiglu": jax.nn.silu, "geglu": lambda x: jax.nn.gelu(x, approximate=True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Stack:
     width: int
     hidden: int
     kv_heads: int | None = None
-    activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu"] = "gelu_tanh"
+    activation: Activation = "gelu_tanh"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     bias: bool = False
     causal: bool = True
@@ -80,17 +72,16 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"], keys: Keys | None = None) -> Float[Array, "B T W"]:
         s = self.stack
-
-        def dense(name: str, features: int, std: float) -> Linear:
-            return Linear(features, bias=s.bias, std=std, dtype=s.dtype, name=name)
-
-        h = dense("up", s.hidden, s.init_std)(x)
-        if s.activation in _GATED:
-            h = _GATED[s.activation](dense("gate", s.hidden, s.init_std)(x)) * h
-        else:
-            h = _PLAIN[s.activation](h)
+        names = ("gate", "up") if s.activation in GATED else ("up",)
+        project = Linears(
+            dict.fromkeys(names, s.hidden), bias=s.bias, std=s.init_std, dtype=s.dtype, name="project"
+        )
+        *gate, h = project(x)
+        h = GATED[s.activation](gate[0]) * h if gate else PLAIN[s.activation](h)
         h = with_logical_constraint(h, ("batch", "length", "mlp"))
-        return dropout(dense("down", x.shape[-1], s.out_std)(h), s.dropout, keys)
+        return dropout(
+            Linear(x.shape[-1], bias=s.bias, std=s.out_std, dtype=s.dtype, name="down")(h), s.dropout, keys
+        )
 
 
 class Block(nn.Module):
