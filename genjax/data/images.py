@@ -81,7 +81,8 @@ def square(picture: Image.Image, size: int) -> Image.Image:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     box = (left, top, left + side, top + side)
-    return picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    # Cropped first: resize(box=...) would let the filter read beyond the box.
+    return picture.crop(box).resize((size, size), Image.Resampling.LANCZOS)
 
 
 class Images:

@@ -75,6 +75,7 @@ def prepare(request: Request) -> None:
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             (part / "columns.json").write_text(json.dumps(_unpack(builder, request, part), indent=1))
+            part.chmod(0o755)  # mkdtemp's folders are for their maker alone; a cache may be shared
             os.replace(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -21,4 +21,6 @@ def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.zeros(len(labels), bool)
     for c, q in zip(classes, quota, strict=True):
         chosen[order[labels[order] == c][:q]] = True
+    # Another order: in the first one, what is chosen comes before what is left of its class.
+    order = permute(len(labels), 0, 1, np.arange(len(labels)))
     return order[~chosen[order]], order[chosen[order]]

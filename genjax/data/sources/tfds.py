@@ -30,6 +30,9 @@ from genjax.data.sources._split import stratified
 from genjax.data.sources._text import divide, windows
 from genjax.errors import DataError
 
+PROGRAM = ("-m", "genjax.data.prepare")
+"""What the process that prepares runs; its arguments are the request and the path of the answer."""
+
 
 def load(config: Config, argument: str) -> Loaded:
     """Images with labels, or windows of text.
@@ -104,7 +107,7 @@ def run(request: Request) -> None:
         result = Path(folder) / "result.json"
         asked = json.dumps(dataclasses.asdict(request))
         done = subprocess.run(
-            [sys.executable, "-m", "genjax.data.prepare", asked, str(result)],
+            [sys.executable, *PROGRAM, asked, str(result)],
             stdout=subprocess.DEVNULL,
             stderr=None if sys.stderr.isatty() else subprocess.PIPE,
             text=True,
