@@ -142,10 +142,7 @@ def test_a_comparison_under_way_renders_with_its_state(tmp_path: Path):
     directory = build(tmp_path / "half", stages, floor=False)
     page = Page(compare.write(directory).read_text("utf-8"))
     assert "2 of 5 scored" in page.text
-    assert (
-        "GAN is waiting, GPT is training (step 1200 of 1200) and Diffusion is sampled and not scored"
-        in page.text
-    )
+    assert "GAN is waiting, GPT is trained (1200 steps) and Diffusion is sampled and not scored" in page.text
     assert "no real-against-real floor" in page.text
     report = json.loads((directory / "report.json").read_text("utf-8"))
     assert {n: e["status"] for n, e in report["entries"].items()} == {
@@ -212,11 +209,13 @@ def test_names_from_files_are_text_and_never_markup(tmp_path: Path):
 def test_one_run_has_a_page_of_its_own(tmp_path: Path):
     directory = build_run(tmp_path / "diffusion", "diffusion")
     page = Page(single.write(directory).read_text("utf-8"))
-    assert "scored, step 1200 of 1200" in page.text
+    assert "One run, scored; the last step on record is 1200" in page.text
     assert {"scores", "samples", "curves", "neighbours", "reproduce"} <= page.ids
     assert "guidance 1.5" in page.text
     young = build_run(tmp_path / "vae", "vae", "training")
-    assert "training, step 1200" in Page(single.write(young).read_text("utf-8")).text
+    shown = Page(single.write(young).read_text("utf-8"))
+    assert "trained (1200 steps)" in shown.text
+    assert "samples" in shown.ids, "the pictures that training left are shown"
     with pytest.raises(DataError, match=r"config\.json"):
         single.write(tmp_path / "nowhere")
 

@@ -85,16 +85,9 @@ def _stand(comparison: runs.Comparison) -> str:
     said += ", judged by one protocol."
     done = sum(r.status == runs.SCORED for r in comparison.entries)
     if done < count:
-        rest = [f"{r.label} is {_state(r)}" for r in comparison.entries if r.status != runs.SCORED]
+        rest = [f"{r.label} is {r.state}" for r in comparison.entries if r.status != runs.SCORED]
         said += f" Not finished: {done} of {count} scored; {words.listed(rest)}."
     return said
-
-
-def _state(run: runs.Run) -> str:
-    step, of = run.progress
-    if run.status == runs.TRAINING:
-        return f"training (step {step}{f' of {of}' if of else ''})"
-    return {runs.SAMPLED: "sampled and not scored"}.get(run.status, run.status)
 
 
 def as_json(comparison: runs.Comparison, found: Sequence[Column]) -> dict[str, Any]:

@@ -112,6 +112,13 @@ def film(run: Run, most: int = 4) -> Html | None:
     )
 
 
+def latest(run: Run) -> Html | None:
+    """The last picture that training left, large, for a run that has not been sampled yet."""
+    found = run.pictures()
+    uri = _file(found[-1][1]) if found else None
+    return tag("img", src=uri, alt=f"{run.label} at step {found[-1][0]}") if uri else None
+
+
 def _file(path: Path) -> str | None:
     """A picture file as a URI: its upper left part where it is large, None where it cannot be read."""
     from PIL import Image, UnidentifiedImageError

@@ -56,6 +56,16 @@ class Run:
         return last, int((train or {}).get("steps") or 0) if isinstance(train, dict) else 0
 
     @property
+    def state(self) -> str:
+        """The status in words, with the step while it trains."""
+        step, of = self.progress
+        if self.status == TRAINING:
+            return (
+                f"trained ({step} steps)" if of and step >= of else f"training (step {step} of {of or '?'})"
+            )
+        return "sampled and not scored" if self.status == SAMPLED else self.status
+
+    @property
     def examples(self) -> int:
         """Training examples seen so far: steps times the batch; 0 where the config does not say it."""
         data = self.config.get("data")

@@ -100,7 +100,8 @@ def scores(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
 def samples(comparison: Comparison) -> Html | None:
     """Samples of each family beside real data, at equal size."""
     texts = [pictures.text(run) for run in comparison.entries]
-    if not pictures.any_images(comparison) and not any(texts):
+    left = any(run.pictures() for run in comparison.entries)
+    if not (left or pictures.any_images(comparison) or any(texts)):
         return None
     real, cards = comparison.real or {}, []
     reach = float(abs(real["point"]).max()) * 1.25 if "point" in real else 0.0
@@ -111,9 +112,10 @@ def samples(comparison: Comparison) -> Html | None:
         drawn = run.samples or {}
         note = f"{len(next(iter(drawn.values())))} drawn" if drawn else ""
         note += ", no labels" if "image" in drawn and "label" not in drawn else ""
-        sheet = texts[index] or pictures.sheet(
-            run.samples, comparison.levels, f"samples of {run.label}", reach
-        )
+        sheet = texts[index] or (pictures.latest(run) if run.samples is None else None)
+        if sheet is None:
+            alt = f"samples of {run.label}"
+            sheet = pictures.sheet(run.samples, comparison.levels, alt, reach)
         cards.append(_card(run.label, note, index % 8, sheet, pictures.film(run)))
     lead = (
         "The first samples that were drawn, never chosen by eye. Where a family takes a class label, "

@@ -25,12 +25,10 @@ def write(run_directory: str | Path) -> Path:
         )
     alone = runs.Comparison(run.directory, {"dataset": _dataset(run)}, (run,), None, None)
     found = columns(alone)
-    step, of = run.progress
-    state = f"{run.status}, step {step}" + (f" of {of}" if of else "")
     text = page(
         run.name,
         " · ".join(w for w in ("genjax run", run.family, _dataset(run)) if w),
-        f"One run: {state}.",
+        f"One run, {run.state}; the last step on record is {run.progress[0]}.",
         sections.hero(alone, found),
         [
             sections.scores(alone, found) if found else None,
