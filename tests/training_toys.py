@@ -77,7 +77,7 @@ def mlp(width: int = 16, dropout: float = 0.3) -> Model:
 
 
 def adversarial(every: int = 3) -> Model:
-    """Two players; the critic has a lazy regulariser at every `every`-th step, and a spectral vector in state."""
+    """Two players; the critic has a lazy regulariser at every `every`-th step, and a running sum in state."""
 
     def init(key, batch, frozen):
         k = jax.random.split(key, 4)

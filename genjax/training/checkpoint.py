@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -103,6 +104,7 @@ class Checkpoints:
             "best": best,
         }
         arrays = {path: x for path, x in leaves.items() if x.size}  # Orbax refuses empty arrays
+        record["sums"] = _sums(arrays)
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), record=ocp.args.JsonSave(record))
         self.check()
         if best:
@@ -159,7 +161,7 @@ class Checkpoints:
             try:
                 record = _record(self.folder, step)
                 _same(self.folder / str(step), record, form, identity or {})
-                state = _read(self.folder / str(step), form, layout, "")
+                state = _read(self.folder / str(step), record, form, layout)
             except CheckpointError:
                 raise
             except Exception as error:
@@ -234,7 +236,7 @@ def load(
             if found := difference(saved, wanted):
                 raise CheckpointError(f"{folder / str(n)} belongs to another model: {found}")
             layout = jax.tree.map(lambda _: sharding, form)
-            return Loaded(n, _read(folder / str(n), form, layout, "variables/"), record)
+            return Loaded(n, _read(folder / str(n), record, form, layout, "variables/"), record)
         except CheckpointError:
             raise
         except Exception as error:
@@ -300,7 +302,7 @@ def _record(folder: Path, step: int) -> dict[str, Any]:
     return record
 
 
-def _read(folder: Path, form: Tree, layout: Tree, prefix: str) -> Tree:
+def _read(folder: Path, record: Mapping[str, Any], form: Tree, layout: Tree, prefix: str = "") -> Tree:
     """The leaves under `prefix`, each placed by its own sharding as it is read."""
     forms = {prefix + p: x for p, x in _named(form).items()}
     places = dict(zip(forms, jax.tree.leaves(layout), strict=True))
@@ -310,10 +312,45 @@ def _read(folder: Path, form: Tree, layout: Tree, prefix: str) -> Tree:
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         arrays = reader.restore(folder / "state", args=args) if item else {}
+    for path, value in _sums(arrays).items():
+        if record["sums"][path] != value:
+            raise ValueError(f"leaf {path} is not what was written (its checksum differs)")
     for path, x in forms.items():
         if not x.size:
             arrays[path] = jax.device_put(jnp.zeros(x.shape, x.dtype), places[path])
     return jax.tree.unflatten(jax.tree.structure(form), [arrays[p] for p in forms])
+
+
+def _sums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
+    """A checksum of each leaf, made where the leaf lies: the formats below see no flipped bit in an array."""
+    if not arrays:
+        return {}
+    sums = np.asarray(_sum_all(list(arrays.values())))
+    return dict(zip(arrays, sums.tolist(), strict=True))
+
+
+@jax.jit
+def _sum_all(arrays: list[jax.Array]) -> jax.Array:
+    return jnp.stack([_sum(x) for x in arrays])
+
+
+def _sum(x: jax.Array) -> jax.Array:
+    """The bits times odd weights by position, mod 2^32: the same however the array is divided."""
+    if jnp.iscomplexobj(x):
+        x = jnp.stack([x.real, x.imag])
+    if x.dtype == bool:
+        x = x.astype(jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(8 * x.dtype.itemsize, 32)}")).astype(
+        jnp.uint32
+    )
+    weight = jnp.ones(bits.shape, jnp.uint32)
+    for n, prime in zip(
+        range(bits.ndim), itertools.cycle((2654435761, 2246822519, 3266489917)), strict=False
+    ):
+        weight = weight * (2 * jax.lax.broadcasted_iota(jnp.uint32, bits.shape, n) + 1) + jnp.uint32(
+            prime & ~1
+        )
+    return (bits * weight).sum(dtype=jnp.uint32)
 
 
 def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:

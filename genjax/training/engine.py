@@ -108,7 +108,8 @@ class Engine:
         layout = sharding.shardings({"frozen": dict(frozen or {})}, config.sharding, self.mesh)
         self.frozen = jax.device_put({"frozen": dict(frozen or {})}, layout)["frozen"]
         self._check_frozen(frozen)
-        self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
+        with self._meshed():
+            self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
         self.layout: TrainState = sharding.shardings(self.form, config.sharding, self.mesh)
         self._calls: dict[tuple[Plays, ...], Callable] = {}
         self._metrics: dict[tuple[Plays, ...], dict[str, Any]] = {}
@@ -119,7 +120,9 @@ class Engine:
 
     def create(self) -> TrainState:
         """The state before the first step, sharded from birth: no leaf is ever whole on one device."""
-        return self.adopt(jax.jit(self._create, out_shardings=self.layout)(self._keys[0], self.frozen))
+        with self._meshed():
+            state = jax.jit(self._create, out_shardings=self.layout)(self._keys[0], self.frozen)
+        return self.adopt(state)
 
     def canonical(self, state: TrainState) -> TrainState:
         """As a checkpoint has it: the carry is batch-first under both engines."""
@@ -182,7 +185,8 @@ class Engine:
         """
         if plays not in self._calls:
             self._calls[plays] = self._compile(plays)
-        state, packed = self._calls[plays](state, self.frozen, batch, self._keys[1])
+        with self._meshed():
+            state, packed = self._calls[plays](state, self.frozen, batch, self._keys[1])
         if self._one_at_a_time:
             jax.block_until_ready(packed)
         return state, packed
@@ -218,7 +222,8 @@ class Engine:
         for rows in batches:
             batch = sharding.place(dict(rows), self._rows)
             first = jax.device_put(np.int32(offset), self._whole)
-            means = self._evaluate(variables, batch, self._keys[2], first)
+            with self._meshed():
+                means = self._evaluate(variables, batch, self._keys[2], first)
             offset += batch["mask"].shape[0]
             # Added on the host in double precision: the last digits do not depend on how many there are.
             means = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(means))
@@ -237,14 +242,14 @@ class Engine:
     def _create(self, key: jax.Array, frozen: dict[str, Variables]) -> TrainState:
         example = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.example.items()}
         example["mask"] = jnp.ones(self.batch, jnp.float32)
-        with self._constraints():
+        with self._named_axes():
             return step.create(self.model, self._optimizers, key, example, frozen, self._averages)
 
     def _compile(self, plays: tuple[Plays, ...]) -> Callable:
         inner = self._step if len(plays) == 1 else step.many(self._step)
 
         def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array):
-            with self._constraints():
+            with self._named_axes():
                 state, metrics = inner(state, frozen, batch, root, plays if len(plays) > 1 else plays[0])
             one = len(plays) == 1
             self._metrics[plays] = jax.tree.map(
@@ -270,7 +275,7 @@ class Engine:
             rows = first + jnp.arange(batch["mask"].shape[0])
             keys, out = row_keys(root, 0, rows), {}
             batch = {**batch, "carry": self.model.carry(batch)}
-            with self._constraints():
+            with self._named_axes():
                 for name, play in self.model.plays.items():
                     loss, aux = play.objective(variables, batch, keys, step=None)
                     means = {"loss": loss, **aux.metrics}
@@ -279,14 +284,15 @@ class Engine:
 
         return jax.jit(call, out_shardings=self._whole)
 
-    @contextlib.contextmanager
-    def _constraints(self):
+    def _named_axes(self) -> contextlib.AbstractContextManager:
         """While a program is traced, the layers' logical axes mean mesh axes (nothing under pmap)."""
-        if self.pmap or len(self.devices) == 1:
-            yield
-        else:
-            with self.mesh, nn.logical_axis_rules(self.config.logical):
-                yield
+        alone = self.pmap or len(self.devices) == 1
+        return contextlib.nullcontext() if alone else nn.logical_axis_rules(self.config.logical)
+
+    def _meshed(self) -> contextlib.AbstractContextManager:
+        """Around every call of a program with named axes: jax.set_mesh has no meaning inside of it."""
+        alone = self.pmap or len(self.devices) == 1
+        return contextlib.nullcontext() if alone else jax.set_mesh(self.mesh)
 
     @staticmethod
     def _check_frozen(frozen: Mapping[str, Variables] | None) -> None:

@@ -165,7 +165,7 @@ def make_step(
             v = v.replace(params={**v.params, play.player: params}, state=state)
             carry = new or carry
             metrics |= {f"{name}/{k}": m for k, m in means.items()}
-            metrics[f"{name}/grad_norm"] = Mean(optax.global_norm(g), jnp.ones(()))
+            metrics[f"{name}/grad_norm"] = Mean(optax.tree.norm(g), jnp.ones(()))
         examples = len(rows) * across(jnp.ones((), jnp.int32))
         ema = {n: _average(a, v, v.ema[n], s.step, examples) for n, a in averages.items()}
         return TrainState(s.step + 1, v.replace(ema=ema, frozen={}), opt, carry), metrics
