@@ -154,7 +154,7 @@ def _conv(eqn: Any) -> Flops:
     kernel, out = eqn.invars[1].aval, eqn.outvars[0].aval
     spec = eqn.params["dimension_numbers"].rhs_spec  # (out channels, in channels / groups, *space)
     per_output = math.prod(kernel.shape[d] for d in spec[1:])
-    n = 2.0 * out.size * per_output / eqn.params["batch_group_count"]
+    n = 2.0 * out.size * per_output
     # Gradients with respect to a strided convolution's input dilate: the zeros between are not multiplied.
     n /= math.prod(eqn.params["lhs_dilation"])
     return Flops(n, n, 0.0)
