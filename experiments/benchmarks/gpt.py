@@ -114,9 +114,9 @@ def load(model, params: dict) -> None:
         with torch.no_grad():
             to.copy_(torch.tensor(np.array(value)))
 
-    put(model.tokens.weight, params["tokens"])
-    put(model.positions, params["positions"])
-    put(model.head.weight, params["head"].T)
+    put(model.tokens.weight, params["token_embedding"])
+    put(model.positions, params["position_embedding"])
+    put(model.head.weight, params["head"]["kernel"].T)
     put(model.norm.weight, params["stack"]["norm"]["scale"])
     for i, block in enumerate(model.blocks):
         p = params["stack"][f"block_{i}"]

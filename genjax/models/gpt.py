@@ -24,7 +24,7 @@ from genjax.nn.activations import Activation
 from genjax.nn.attention import KV, Implementation
 from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
-from genjax.nn.linear import linear
+from genjax.nn.linear import Linear, linear
 from genjax.nn.transformer import Stack, Transformer
 from genjax.sampling.autoregressive import sampler
 
@@ -97,17 +97,18 @@ class GPT(nn.Module):
         keys: Keys | None = None,
     ) -> tuple[Float[Array, "B T V"], tuple[KV, ...] | None]:
         c, small = self.config, nn.initializers.normal(0.02)
-        table = self.param("tokens", small, (self.sequence.vocabulary, c.width))
+        table = self.param("token_embedding", small, (self.sequence.vocabulary, c.width))
         x = lookup(table, tokens)
         if c.position != "rope":
             x = x + self._places(positions, small)
         x = dropout(x.astype(c.dtype), c.dropout, fold(keys, 0))
         x, caches = Transformer(c.stack(), name="stack")(x, positions, caches, fold(keys, 1))
+        levels = self.sequence.levels
         if c.tied:
-            head = table[: self.sequence.levels].T
+            logits = linear(x, table[:levels].T.astype(c.dtype))
         else:
-            head = self.param("head", small, (c.width, self.sequence.levels))
-        logits = linear(x, head.astype(c.dtype)).astype(jnp.float32)
+            logits = Linear(levels, bias=False, std=0.02, dtype=c.dtype, name="head")(x)
+        logits = logits.astype(jnp.float32)
         return with_logical_constraint(logits, ("batch", "length", "vocab")), caches
 
     def _places(self, positions: Int[Array, "B T"], init: nn.initializers.Initializer) -> jax.Array:
@@ -115,12 +116,12 @@ class GPT(nn.Module):
         s, width = self.sequence, self.config.width
         positions = jnp.minimum(positions, s.length - 1)
         if s.text or len(s.shape) < 2:
-            return lookup(self.param("positions", init, (s.length, width)), positions)
+            return lookup(self.param("position_embedding", init, (s.length, width)), positions)
         # The position of an input is the pixel that comes next: its row and its column (and channel).
         columns = s.length // s.shape[0]
-        rows = self.param("rows", init, (s.shape[0], width))
+        rows = self.param("row_embedding", init, (s.shape[0], width))
         return lookup(rows, positions // columns) + lookup(
-            self.param("columns", init, (columns, width)), positions % columns
+            self.param("column_embedding", init, (columns, width)), positions % columns
         )
 
 

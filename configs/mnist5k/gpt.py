@@ -1,0 +1,34 @@
+"""GPT on 5,000 digits of 28x28: 784 pixels, the label in the start token.
+
+    genjax train --config=configs/mnist5k/gpt.py
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config(size: str = "full") -> ml_collections.ConfigDict:
+    """The config; "smoke" trains a few steps of a tiny network."""
+    config = ml_collections.ConfigDict()
+    config.name = "mnist5k-gpt"
+    config.data = {"name": "mnist5k", "batch": 16}
+    config.model = {"name": "gpt", "layers": 3, "heads": 4, "width": 96, "dropout": 0.1}
+    config.optimizer = {
+        "name": "adamw",
+        "learning_rate": 2e-3,
+        "b2": 0.99,
+        "weight_decay": 0.1,
+        "schedule": "cosine",
+        "warmup": 100,
+        "end": 0.01,
+        "clip": 1.0,
+    }
+    config.train = {"steps": 2000, "averages": {"eval": {"half_life": 5000.0}}, "eval_every": 500}
+    config.sample = {"temperature": 1.0}
+    if size == "smoke":
+        config.data.batch = 2
+        config.model.update({"layers": 1, "heads": 2, "width": 16})
+        config.optimizer.warmup = 2
+        config.train.update({"steps": 4, "eval_every": 0})
+    return config

@@ -1,0 +1,23 @@
+"""n-gram on 5,000 digits of 28x28: the label, and the four nearest pixels rounded to four grey levels.
+
+    genjax train --config=configs/mnist5k/ngram.py
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config(size: str = "full") -> ml_collections.ConfigDict:
+    """The config; "smoke" counts a few small batches."""
+    config = ml_collections.ConfigDict()
+    config.name = "mnist5k-ngram"
+    config.data = {"name": "mnist5k", "batch": 64, "order": "once"}
+    config.model = {"name": "ngram", "order": 7, "context": "nearest", "bins": 4, "strength": 16.0}
+    config.train = {"steps": 70, "log_every": 10}
+    config.sample = {"temperature": 1.0}
+    if size == "smoke":
+        config.data.batch = 8
+        config.model.update({"order": 3, "bins": 2})
+        config.train.steps = 8
+    return config
