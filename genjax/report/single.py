@@ -25,10 +25,11 @@ def write(run_directory: str | Path) -> Path:
         )
     alone = runs.Comparison(run.directory, {"dataset": _dataset(run)}, (run,), None, None)
     found = columns(alone)
+    last = run.progress[0]
     text = page(
         run.name,
         " · ".join(w for w in ("genjax run", run.family, _dataset(run)) if w),
-        f"One run, {run.state}; the last step on record is {run.progress[0]}.",
+        f"One run, {run.state}" + (f"; the last step on record is {last}." if run.samples else "."),
         sections.hero(alone, found),
         [
             sections.scores(alone, found) if found else None,
