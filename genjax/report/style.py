@@ -135,7 +135,8 @@ details{border-top:1px solid var(--hair);padding:8px 0}summary{cursor:pointer}su
  .kind th{padding-right:0}.kind .bar{width:100%}.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
 .caveats{margin:0;padding-left:20px;max-width:700px;color:var(--soft);font-size:16.5px;line-height:1.5}
  .caveats li{padding-bottom:8px}
-.status{display:table;margin:2px 0 0 17px;font-size:12px;border:1px solid var(--rule);border-radius:99px;padding:0 9px;color:var(--muted);
+.status{display:table;margin:2px 0 0 17px;
+  font-size:12px;border:1px solid var(--rule);border-radius:99px;padding:0 9px;color:var(--muted);
  font-weight:400}
 footer{padding:44px 28px 60px;color:var(--muted);font-size:12.5px}
 [data-focus] [data-entry]{opacity:.28;transition:opacity .12s}[data-focus] [data-entry].on{opacity:1}
