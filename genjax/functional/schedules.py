@@ -45,7 +45,7 @@ def cosine(t: Float[Array, "*t"], offset: float = 0.008) -> tuple[Float[Array, "
     # max, since cos(pi / 2) is -4e-8 in float32.
     alpha = jnp.maximum(jnp.cos(angle(t)), 0.0) / math.cos(angle(0.0))
     # sin^2(a) - sin^2(b) = sin(a + b) sin(a - b): no cancellation near t = 0.
-    variance = jnp.sin(angle(t) + angle(0.0)) * jnp.sin(angle(t) - angle(0.0))
+    variance = jnp.sin(angle(t) + angle(0.0)) * jnp.sin(t / (1 + offset) * (math.pi / 2))
     return alpha, jnp.sqrt(jnp.maximum(variance, 0.0)) / math.cos(angle(0.0))
 
 
