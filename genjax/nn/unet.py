@@ -158,7 +158,7 @@ class UNet(nn.Module):
                 h = block(h, multiplier * self.width, f"down{level}_{i}")
                 skips.append(h)
             if level < last:
-                h = conv(multiplier * self.width, f"down{level}", strides=2)(h)
+                h = conv(multiplier * self.width, f"down{level}", strides=2, padding=((1, 1), (1, 1)))(h)
                 skips.append(h)
         h = block(h, h.shape[-1], "middle_0")
         if self.middle_attention and max(h.shape[1:3]) not in self.attention:
