@@ -139,6 +139,20 @@ def test_nearest_is_exact_and_reports_progress():
         nearest(points, points * np.nan, 1)
 
 
+def test_near_ties_are_settled_in_float64():
+    directions = rng(3).normal(size=(40, 5))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    order = rng(4).permutation(40)
+    points = directions * (1 + 1e-9 * order[:, None])  # float32 sees one radius
+    distances, index = nearest(np.zeros((1, 5)), points, 3)
+    np.testing.assert_array_equal(order[index[0]], [0, 1, 2])
+    np.testing.assert_allclose(distances[0], 1 + 1e-9 * np.arange(3), rtol=1e-12)
+    real = np.concatenate([np.zeros((1, 5)), [[1, 0, 0, 0, 0]], 50 + 9 * rng(5).normal(size=(4, 5))])
+    for radius, inside in ((1 - 1e-9, 0.5), (1 + 1e-9, 0.0)):  # the ball of 0 has radius 1
+        fake = np.asarray([[0, -radius, 0, 0, 0], [0, 0, 0, -300, 0]])
+        assert prdc(real, fake, 1).precision == inside
+
+
 # --- memorisation, diversity ------------------------------------------------------------------------
 
 
