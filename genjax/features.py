@@ -42,13 +42,8 @@ def of(
         return None, {}
     if name is None or not dataset.spec.classes():
         return _pixels(dataset)
-    config = load(name)
-    config.data = {
-        **dataclasses.asdict(dataset.config),
-        **config.get("data", {}).to_dict(),
-        **_where(dataset),
-    }
-    settings = complete(config)
+    raw = load(name)
+    settings = complete({**raw, "data": {**raw.get("data", {}), **_where(dataset)}})
     directory = root / f"{settings.name}-{_digest(settings, dataset)[:12]}"
     say(f"training the classifier whose features judge the images ({directory})")
     run.train(settings, directory)

@@ -121,7 +121,10 @@ class Engine:
     def create(self) -> TrainState:
         """The state before the first step, sharded from birth: no leaf is ever whole on one device."""
         with self._meshed():
-            state = jax.jit(self._create, out_shardings=self.layout)(self._keys[0], self.frozen)
+            # It runs once: on a CPU, compiling many random draws well takes longer than a hundred steps.
+            options = {"xla_backend_optimization_level": 0} if self.devices[0].platform == "cpu" else None
+            create = jax.jit(self._create, out_shardings=self.layout, compiler_options=options)
+            state = create(self._keys[0], self.frozen)
         return self.adopt(state)
 
     def canonical(self, state: TrainState) -> TrainState:
