@@ -14,6 +14,8 @@ import numpy as np
 _ROUNDS = 6
 _TABLE = 1 << 22
 """Up to this many rows an epoch's permutation is tabulated once: a batch is then one gather."""
+_BLOCK = 1 << 14
+"""Short epochs are tabulated together, about this many rows at a time."""
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -30,18 +32,23 @@ def _add(x: np.ndarray, word: np.ndarray, modulus: int) -> np.ndarray:
     return np.where(x >= m, x - m, x)
 
 
-def _keys(seed: int, epoch: int) -> np.ndarray:
-    """One uint64 key per round."""
-    word = np.array([seed & (2**64 - 1)], np.uint64)
-    word = _mix(word + np.uint64(0x9E3779B97F4A7C15)) ^ np.uint64(epoch)
-    return _mix(_mix(word) + np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+def _keys(seed: int, epochs: np.ndarray) -> np.ndarray:
+    """One uint64 key per round and epoch: (rounds, epochs)."""
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    words = _mix(np.array([seed & (2**64 - 1)], np.uint64) + golden) ^ epochs.astype(np.uint64)
+    return _mix(_mix(words) + np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * golden)
 
 
-def permute(n: int, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
-    """Where a permutation of range(n), one for each (seed, epoch), sends `positions`: int64."""
+def permute(n: int, seed: int, epoch: int | np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Where a permutation of range(n), one for each (seed, epoch), sends `positions`: int64.
+
+    Args:
+      epoch: of all the positions, or of each.
+    """
     a = max(int(np.ceil(np.sqrt(n))), 1)
     b = -(-n // a)
-    keys, out = _keys(seed, epoch), np.asarray(positions).astype(np.uint64)
+    out = np.asarray(positions).astype(np.uint64)
+    keys = _keys(seed, np.atleast_1d(epoch))
     left, right = np.divmod(out, np.uint64(b))
     walk = np.arange(out.size)
     # The network permutes [0, a*b), a little more than [0, n): walk on from where it left the range.
@@ -52,12 +59,15 @@ def permute(n: int, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
         out[walk] = left * np.uint64(b) + right
         outside = out[walk] >= np.uint64(n)
         walk, left, right = walk[outside], left[outside], right[outside]
+        keys = keys[:, outside] if keys.shape[1] > 1 else keys
     return out.astype(np.int64)
 
 
 @functools.lru_cache(maxsize=8)
-def _table(n: int, seed: int, epoch: int) -> np.ndarray:
-    return permute(n, seed, epoch, np.arange(n))
+def _table(n: int, seed: int, block: int, epochs: int) -> np.ndarray:
+    """The permutations of this many epochs, from block * epochs on: (epochs * n)."""
+    epoch = block * epochs + np.arange(epochs)
+    return permute(n, seed, np.repeat(epoch, n), np.tile(np.arange(n), epochs))
 
 
 def shuffled(n: int, seed: int, positions: np.ndarray) -> np.ndarray:
@@ -65,10 +75,16 @@ def shuffled(n: int, seed: int, positions: np.ndarray) -> np.ndarray:
 
     Each epoch is n positions and has every row of range(n) exactly once, in an order of its own.
     """
-    first, last = int(positions[0]) // n, int(positions[-1]) // n
+    if n > _TABLE:
+        return permute(n, seed, positions // n, positions % n)
+    # Several small epochs at once: numpy's cost for a call is then shared by more rows.
+    epochs = max(_BLOCK // n, 1)
+    size = epochs * n
+    first, last = int(positions[0]) // size, int(positions[-1]) // size
+    if first == last:
+        return _table(n, seed, first, epochs)[positions - first * size]
     out = np.empty(positions.shape, np.int64)
-    for epoch in range(first, last + 1):
-        here = slice(*np.searchsorted(positions, (epoch * n, (epoch + 1) * n)))
-        offsets = positions[here] - epoch * n
-        out[here] = _table(n, seed, epoch)[offsets] if n <= _TABLE else permute(n, seed, epoch, offsets)
+    for block in range(first, last + 1):
+        here = slice(*np.searchsorted(positions, (block * size, (block + 1) * size)))
+        out[here] = _table(n, seed, block, epochs)[positions[here] - block * size]
     return out
