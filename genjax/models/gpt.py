@@ -8,6 +8,7 @@ start token that carries the label (Chen et al. 2020, Image GPT).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -180,6 +181,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     decoder = Decoder(start, advance, keep)
     draw = sampler(decoder, sequence)
 
+    @functools.wraps(draw)  # its knobs are this one's, and are seen in the signature
     def sample(variables: Variables, keys: Keys, prompt: Batch, **knobs) -> Batch:
         length = knobs.get("length")
         if config.position != "rope" and length is not None and length > sequence.length + 1:
