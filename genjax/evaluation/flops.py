@@ -38,11 +38,11 @@ class Flops(NamedTuple):
     warnings: tuple[str, ...] = ()
 
     def __add__(self, other: Flops) -> Flops:  # type: ignore[override]
-        sums = (a + b for a, b in zip(self[:3], other[:3], strict=True))
-        return Flops(*sums, tuple(dict.fromkeys(self.warnings + other.warnings)))
+        total, matmul, rest = (a + b for a, b in zip(self[:3], other[:3], strict=True))
+        return Flops(total, matmul, rest, tuple(dict.fromkeys(self.warnings + other.warnings)))
 
     def times(self, n: float) -> Flops:
-        return Flops(*(x * n for x in self[:3]), self.warnings)
+        return Flops(self.total * n, self.matmul * n, self.elementwise * n, self.warnings)
 
 
 ZERO = Flops(0.0, 0.0, 0.0)

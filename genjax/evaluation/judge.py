@@ -233,7 +233,7 @@ def _costs(
     data, scores = data_protocol(dataset), []
 
     def add(
-        name: str, value: float, unit: str, protocol: Mapping[str, Scalar], better="lower", **more: Scalar
+        name: str, value: float, unit: str, protocol: Mapping[str, Scalar], better: Any = "lower", **more: Any
     ):
         everything = {**detail, **more}
         scores.append(Score(name, value, None, None, better, "cost", unit, {**data, **protocol}, everything))

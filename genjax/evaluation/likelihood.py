@@ -40,12 +40,14 @@ class Totals(NamedTuple):
     def bits_per_unit(self) -> Interval:
         """Bits per unit (per dimension of an image)."""
         i = self.per_unit()
-        return Interval(i.value / LN2, *(None if x is None else x / LN2 for x in (i.low, i.high)), i.method)
+        low, high = (None if x is None else x / LN2 for x in i[1:3])
+        return Interval(i.value / LN2, low, high, i.method)
 
     def perplexity(self) -> Interval:
         """exp(nats per unit)."""
         i = self.per_unit()
-        return Interval(math.exp(i.value), *(None if x is None else math.exp(x) for x in i[1:3]), i.method)
+        low, high = (None if x is None else math.exp(x) for x in i[1:3])
+        return Interval(math.exp(i.value), low, high, i.method)
 
 
 def likelihood(

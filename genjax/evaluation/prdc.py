@@ -80,8 +80,12 @@ def prdc(
     passes = 2 * len(fake) + (0 if isinstance(real, Manifold) else len(real))
     done = 0
 
-    def tick(rows: int):
-        return (lambda n, _: progress(rows + n, passes)) if progress else None
+    def tick(before: int) -> Progress | None:
+        def report(rows: int, _: int, to=progress):
+            if to:
+                to(before + rows, passes)
+
+        return report if progress else None
 
     if not isinstance(real, Manifold):
         distances.check(real, fake)

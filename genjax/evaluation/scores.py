@@ -68,9 +68,10 @@ class Score:
             x = getattr(self, field)
             if x is None and field != "value":
                 continue
-            if isinstance(x, bool) or not math.isfinite(float(x)):
+            number = math.nan if x is None or isinstance(x, bool) else float(x)
+            if not math.isfinite(number):
                 raise ValueError(f"score {self.name!r}: {field} is {x!r}, not a finite number")
-            object.__setattr__(self, field, float(x))
+            object.__setattr__(self, field, number)
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(
                 f"score {self.name!r}: interval [{self.low}, {self.high}] is the wrong way round"
