@@ -1,4 +1,4 @@
-"""Trains the toys one after the other: python resume_worker.py DIRECTORY. Killed and started again in tests."""
+"""Trains the toys one after the other, to be killed and started again: python resume_worker.py DIRECTORY."""
 
 from __future__ import annotations
 

@@ -73,6 +73,7 @@ class Checkpoints:
             preservation_policy=self._keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except Exception as error:
             raise _failed(f"no checkpoints can be kept in {self.folder}", error) from error
@@ -148,7 +149,7 @@ class Checkpoints:
         Args:
           form: the canonical state's shapes and dtypes.
           layout: its shardings, on whatever devices there are now.
-          identity: what must be the same in the record.
+          identity: what must be the same in the record; not compared where it is None.
 
         Raises:
           CheckpointError: the checkpoint belongs to another model or other data (names the first
@@ -160,7 +161,7 @@ class Checkpoints:
         for step in reversed(steps):
             try:
                 record = _record(self.folder, step)
-                _same(self.folder / str(step), record, form, identity or {})
+                _same(self.folder / str(step), record, form, identity)
                 state = _read(self.folder / str(step), record, form, layout)
             except CheckpointError:
                 raise
@@ -376,11 +377,10 @@ def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
     return Variables(**nested)
 
 
-def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping[str, Any]) -> None:
+def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping[str, Any] | None) -> None:
     """Raises CheckpointError with the first difference of identity and the first of the tree."""
-    found = [
-        f"{key} is {a!r} there and {b!r} here" for key, a, b in _unlike(record.get("identity", {}), identity)
-    ][:1]
+    unlike = [] if identity is None else _unlike(record.get("identity", {}), identity)
+    found = [f"{key} is {a!r} there and {b!r} here" for key, a, b in unlike[:1]]
     leaf = difference(record["tree"], describe(form))
     found += [leaf] if leaf else []
     if found:

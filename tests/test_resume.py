@@ -1,0 +1,184 @@
+"""A run that was killed and resumed equals one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import resume_worker
+import training_toys as toys
+from properties import (
+    Killed,
+    assert_equal_runs,
+    assert_resumes,
+    killed_and_resumed,
+    killer,
+    leaves,
+    lines,
+    trainer,
+)
+
+from genjax.errors import NonFiniteError
+from genjax.training import Config, checkpoint
+from genjax.training.checkpoint import FOLDER, saved_steps
+from genjax.training.loop import Hooks, train
+
+ONE = jax.devices()[:1]
+WORKER = Path(resume_worker.__file__)
+
+
+def test_sigkill_at_a_random_step(tmp_path):
+    """Shuffled, dropout, accumulation, two players, carries, averages; epochs end on the way."""
+    import subprocess
+
+    env = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(WORKER.parents[1])}
+    command = [sys.executable, str(WORKER)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, str(whole)], env={**os.environ, **env}, check=True, timeout=300)
+    name = random.choice(list(resume_worker.CASES))
+    at = random.randint(6, 20)
+    reached = killed_and_resumed([*command, str(killed)], killed / name, at, env)
+    assert at <= reached < 24, f"{name} killed at {reached}"
+    for case in resume_worker.CASES:
+        assert_equal_runs(whole / case, killed / case)
+
+
+@pytest.mark.parametrize("name", ["mlp", "recurrent"])
+def test_broken_off_between_checkpoints(tmp_path, name):
+    model, changes, order = resume_worker.CASES[name]
+    changes = {**changes, "steps": 14, "checkpoint_every": 4, "sample_every": 1}
+    run = trainer(
+        model(), toys.dataset(), resume_worker.config(**changes), batch=16, order=order, devices=ONE
+    )
+    assert_resumes(run, tmp_path, kills=[3, 6, 11])
+
+
+def test_a_broken_restore_is_seen(tmp_path, monkeypatch):
+    """The proof that the comparison above can fail: moments, averages or data position left behind."""
+    restore = checkpoint.Checkpoints.restore
+    zeroed = {"opt": None, "ema": None}
+
+    def forgetful(self, *args, what):
+        found = restore(self, *args)
+        if found is None:
+            return None
+        zero = lambda tree: jax.tree.map(lambda x: jax.numpy.zeros_like(x) if x.ndim else x, tree)
+        state = found.state
+        if what == "opt":
+            return found._replace(state=state.replace(opt=zero(state.opt)))
+        return found._replace(
+            state=state.replace(variables=state.variables.replace(ema=zero(state.variables.ema)))
+        )
+
+    config = resume_worker.config(steps=8, checkpoint_every=4, sample_every=1, eval_every=0)
+    run = trainer(toys.mlp(), toys.dataset(), config, batch=16, devices=ONE)
+    run(tmp_path / "whole", Hooks())
+    for what in zeroed:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                checkpoint.Checkpoints, "restore", lambda self, *a, what=what: forgetful(self, *a, what=what)
+            )
+            with pytest.raises(Killed):
+                run(tmp_path / what, killer(6))
+            run(tmp_path / what, Hooks())
+        with pytest.raises(AssertionError):
+            assert_equal_runs(tmp_path / "whole", tmp_path / what)
+
+
+def test_restores_on_fewer_devices_and_under_another_engine(tmp_path):
+    """8 devices sharded -> 4 under pmap -> 1: the same batches, losses to 1e-5."""
+    rules = ((r"kernel$", ("fsdp",)), ("table$", ("fsdp",)))
+    sgd = {"rnn": resume_worker_sgd()}
+
+    def sit(directory, steps, devices, **changes):
+        config = resume_worker.config(steps=steps, checkpoint_every=4, eval_every=4, **changes)
+        where = jax.devices()[:devices]
+        return train(
+            toys.recurrent(),
+            toys.dataset(),
+            config,
+            sgd,
+            directory=directory,
+            batch=16,
+            order="lanes",
+            devices=where,
+        )
+
+    moved, alone = tmp_path / "moved", tmp_path / "alone"
+    from genjax.training import Mesh
+
+    sit(moved, 4, 8, mesh=Mesh(data=4, fsdp=2), sharding=rules)
+    sit(moved, 8, 4, engine="pmap")
+    sit(moved, 12, 1)
+    sit(alone, 12, 1)
+    ours, theirs = lines(moved), lines(alone)
+    assert len(ours) == len(theirs) == 12 + 3
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["step"] == b["step"]
+        np.testing.assert_allclose(a["rnn/loss"], b["rnn/loss"], rtol=1e-5)
+    x, y = leaves(moved), leaves(alone)
+    for path in x:
+        np.testing.assert_allclose(x[path], y[path], rtol=1e-5, atol=1e-5, err_msg=path)
+
+
+def resume_worker_sgd():
+    from genjax.training import optimizers
+
+    return optimizers.Config(name="sgd", learning_rate=0.1, momentum=0.9)
+
+
+def bad_row_config(**changes) -> Config:
+    base = {"steps": 12, "checkpoint_every": 2, "eval_every": 0, "sample_every": 1}
+    return resume_worker.config(**{**base, **changes})
+
+
+def first_bad_step(data) -> int:
+    stream = data.train.stream(batch=16)
+    return next(n for n in range(100) if np.isnan(stream[n]["point"]).any())
+
+
+def test_nonfinite_stops_and_is_named(tmp_path):
+    data = toys.dataset(bad=37)
+    at = first_bad_step(data)
+    run = trainer(toys.mlp(), data, bad_row_config(), batch=16, devices=ONE)
+    with pytest.raises(NonFiniteError) as error:
+        run(tmp_path, Hooks())
+    text = str(error.value)
+    assert f"mlp/loss of play 'mlp' is nan at step {at}" in text
+    assert "batch['point']" in text
+    assert error.value.exit_code == 5
+    kept = saved_steps(tmp_path)
+    assert max(kept, default=0) <= at
+    if kept:
+        assert f"the checkpoint of step {kept[-1]} is kept" in text
+        assert all(np.isfinite(x).all() for x in leaves(tmp_path).values())
+
+
+def test_nonfinite_batches_are_skipped_and_stay_skipped(tmp_path, caplog):
+    """With a kill in between: the skipped batches are in the checkpoint and replay identically."""
+    data = toys.dataset(bad=37)  # once in every epoch of 6.25 batches
+    run = trainer(toys.mlp(), data, bad_row_config(on_nonfinite="skip"), batch=16, devices=ONE)
+    assert_resumes(run, tmp_path, kills=[11])
+    record = json.loads((tmp_path / "whole" / FOLDER / "12" / "record" / "metadata").read_text())
+    stream = data.train.stream(batch=16)
+    bad = [n for n in range(14) if np.isnan(stream[n]["point"]).any()]
+    assert bad == record["skipped"]
+    assert len(bad) >= 2
+    assert "is left out from now on" in caplog.text
+    assert [line["step"] for line in lines(tmp_path / "whole") if line["split"] == "train"] == list(
+        range(1, 13)
+    )
+
+
+def test_skipping_has_a_limit(tmp_path, caplog):
+    data = toys.dataset(bad=37)
+    config = bad_row_config(on_nonfinite="skip", skip_limit=1)
+    with pytest.raises(NonFiniteError):
+        trainer(toys.mlp(), data, config, batch=16, devices=ONE)(tmp_path, Hooks())
+    assert "is left out from now on" in caplog.text
