@@ -2,7 +2,7 @@
 
     genjax train --config=configs/digits/ngram.py
 
-One pass over 1,497 digits (0.9 s with compilation) gave 2.08 bits a pixel on the 300 others, given the label.
+One pass over 1,500 digits takes seconds and gave 2.05 bits a pixel on the 297 others, given the label.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = "mnist5k-ngram"
     config.data = {"name": "mnist5k", "batch": 64, "order": "once"}
-    config.model = {"name": "ngram", "order": 7, "context": "nearest", "bins": 4, "strength": 16.0}
-    config.train = {"steps": 70, "log_every": 10}
+    config.model = {"name": "ngram", "order": 5, "context": "nearest", "bins": 4, "strength": 16.0}
+    config.train = {"steps": 71, "log_every": 10}
     config.sample = {"temperature": 1.0}
     if size == "smoke":
         config.data.batch = 8

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
@@ -145,7 +144,5 @@ class Transformer(nn.Module):
     @staticmethod
     def cache(stack: Stack, num: int, length: int) -> tuple[KV, ...]:
         """Empty caches for `num` rows of `length` tokens."""
-        shape = (num, length, stack.kv_heads or stack.heads, stack.width // stack.heads)
-        return tuple(
-            KV(jnp.zeros(shape, stack.dtype), jnp.zeros(shape, stack.dtype)) for _ in range(stack.layers)
-        )
+        heads, features = stack.kv_heads or stack.heads, stack.width // stack.heads
+        return tuple(KV.empty(num, heads, length, features, stack.dtype) for _ in range(stack.layers))
