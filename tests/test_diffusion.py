@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -60,7 +61,7 @@ class Small(nn.Module):
         return dropout(x, self.config.dropout, keys)
 
 
-def small(monkeypatch, **fields):
+def small(monkeypatch, **fields) -> tuple[Any, Variables]:
     monkeypatch.setattr(diffusion, "Network", Small)
     model = diffusion.build(dataclasses.replace(TINY, **fields), SPEC, {})
     return model, noisy(jax.jit(model.init)(jax.random.key(0), batch(), {}))
@@ -178,11 +179,13 @@ def gaussian_toy(std=0.2, timesteps=100, levels=17, **fields):
     return spec, dataclasses.replace(config, prediction="data"), Exact
 
 
-@pytest.mark.parametrize("variance", ["small", "large"])
-def test_the_bound_is_above_the_truth_and_near_it(monkeypatch, variance):
+# The exact reverse variances of this Gaussian lie near the large ones; taking the small ones costs
+# (r - 1 - log r) / 2 nats a step, r being true over small: about one nat in all, most in the first steps.
+@pytest.mark.parametrize(("variance", "gap"), [("small", 1.2), ("large", 0.3)])
+def test_the_bound_is_above_the_truth_and_near_it(monkeypatch, variance, gap):
     spec, config, exact = gaussian_toy(variance=variance)
     monkeypatch.setattr(diffusion, "Network", exact)
-    model = diffusion.build(config, spec, {})
+    model: Any = diffusion.build(config, spec, {})
     levels, rows = 17, 17 * 64
     k = np.arange(rows) % levels
     b = {"image": jnp.asarray(k.reshape(-1, 1, 1, 1), jnp.uint8), "mask": jnp.ones(rows)}
@@ -194,11 +197,13 @@ def test_the_bound_is_above_the_truth_and_near_it(monkeypatch, variance):
     bound = np.asarray(nats.total).reshape(-1, levels).mean(0)
     entropy, expected = (p * truth).sum(), (p * bound).sum()
     assert model.likelihood_kind == "bound"
-    assert entropy - 0.01 < expected < entropy + 0.35
+    assert entropy < expected < entropy + gap
     assert np.all(nats.count == 1)
     few, _ = model.likelihood(variables, b, keys(rows), terms=16)
-    few = (p * np.asarray(few.total).reshape(-1, levels).mean(0)).sum()
-    assert abs(few - expected) < 0.1
+    few = np.asarray(few.total).reshape(-1, levels)
+    error = np.sqrt((p**2 * few.var(0) / len(few)).sum())
+    assert abs((p * few.mean(0)).sum() - expected) < 5 * error
+    assert error < 0.2
 
 
 def test_the_bound_masks_padding(monkeypatch):
@@ -238,7 +243,7 @@ def test_training_learns_and_compiles_once():
     model = diffusion.build(TINY, SPEC, {})
     optimizers = {"denoiser": optax.adam(3e-3)}
     state = training.create(model, optimizers, jax.random.key(0), batch(32))
-    step = jax.jit(training.make_step(model, optimizers), static_argnames="plays", donate_argnums=0)
+    step: Any = jax.jit(training.make_step(model, optimizers), static_argnames="plays", donate_argnums=0)
     losses = []
     for _ in range(40):
         state, metrics = step(state, {}, batch(32), jax.random.key(1), plays=("denoise",))

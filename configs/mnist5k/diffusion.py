@@ -27,9 +27,13 @@ def get_config(size: str = "full") -> ConfigDict:
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 8000.0}}, "checkpoint_every": 500}
     config.sample = {"sampler": "ddim", "steps": 50, "guidance": 1.0}
     if size == "smoke":
-        config.data.batch = 8
-        config.model.update({"width": 8, "timesteps": 50})
-        config.optimizer.warmup = 2
-        config.train.update({"steps": 8, "checkpoint_every": 4})
-        config.sample.steps = 4
+        config.update(
+            {
+                "data": {"batch": 8},
+                "model": {"width": 8, "timesteps": 50},
+                "optimizer": {"warmup": 2},
+                "train": {"steps": 8, "checkpoint_every": 4},
+                "sample": {"steps": 4},
+            }
+        )
     return config

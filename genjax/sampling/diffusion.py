@@ -168,7 +168,12 @@ def normal(keys: Keys, shape: tuple[int, ...], n: int | jax.Array = 0) -> jax.Ar
 
 
 def integrate(
-    denoise: Denoise, path: Path, x: Float[Array, "B *shape"], keys: Keys, times: Array, method: Method
+    denoise: Denoise,
+    path: Path,
+    x: Float[Array, "B *shape"],
+    keys: Keys,
+    times: Array | np.ndarray,
+    method: Method,
 ) -> Float[Array, "B *shape"]:
     """Moves x along `times` (N + 1, monotone): one scan over N steps, whatever the method.
 
