@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from genjax.core import Model, Variables
-from genjax.training import Config, optimizers, sharding, step
+from genjax.training import Config, optimizers, step, trees
 from genjax.training.checkpoint import FOLDER, saved_steps
 from genjax.training.engine import Engine
 from genjax.training.logbook import WALL_CLOCK
@@ -55,7 +55,7 @@ class Taken:
             state, packed = engine.step(state, engine.put([stream[n + i] for i in range(k)]), plays)
             self.metrics += engine.read(jax.device_get(packed), plays)
         self.engine, self.state = engine, state
-        self.leaves = {p: np.asarray(x) for p, x in sharding.named(engine.canonical(state)).items()}
+        self.leaves = {p: np.asarray(x) for p, x in trees.named(engine.canonical(state)).items()}
 
 
 def assert_same_steps(a: Taken, b: Taken, tolerance: float = 1e-5) -> None:

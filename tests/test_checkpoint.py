@@ -81,6 +81,8 @@ def test_saving_in_the_background_is_not_disturbed_by_donation(tmp_path):
     assert np.unique(leaves(tmp_path, 1)["variables/params/p/kernel"]).tolist() == [1.0]
 
 
+# Orbax leaves the coroutines of a read that failed behind.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["half", "missing", "flipped", "record"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, damage):
     rows = jax.random.normal(jax.random.key(0), (50, 40))
@@ -209,9 +211,9 @@ def test_frozen_stages_are_used_and_never_saved(tmp_path):
     model = toys.mlp()
     plain = model.plays["mlp"]
 
-    def loss(v, batch, keys, *, step):
-        mean, aux = plain.objective(v, batch, keys, step=step)
-        return mean + type(mean)(v.frozen["codec"].params["w"].sum(), jnp.zeros(())), aux
+    def loss(variables, batch, keys, *, step):
+        mean, aux = plain.objective(variables, batch, keys, step=step)
+        return mean + type(mean)(variables.frozen["codec"].params["w"].sum(), jnp.zeros(())), aux
 
     model = model.replace(plays={"mlp": plain._replace(objective=loss)})
     codec = Variables({"w": jnp.ones(3)})

@@ -9,7 +9,7 @@ import training_toys as toys
 from properties import Taken, assert_same_steps
 
 from genjax.errors import ConfigError
-from genjax.training import Config, Mesh, optimizers, sharding, step
+from genjax.training import Config, Mesh, optimizers, sharding, step, trees
 from genjax.training.engine import Engine, compilations
 
 ONE = jax.devices()[:1]
@@ -108,7 +108,7 @@ def test_state_is_sharded_from_birth(data):
     kernel = state.variables.params["mlp"]["inner"]["kernel"]
     assert kernel.sharding.spec == jax.sharding.PartitionSpec("fsdp", "tensor")
     assert kernel.addressable_shards[0].data.shape == (toys.D // 2, 8)
-    moments = sharding.named(state.opt)
+    moments = trees.named(state.opt)
     sharded = [p for p, x in moments.items() if not x.sharding.is_fully_replicated]
     assert any("mu/inner/kernel" in p for p in sharded)
     assert any("nu/outer/kernel" in p for p in sharded)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,7 @@ def params():
     }
 
 
-def updates(tx: optax.GradientTransformation, params, steps: int = 5):
+def updates(tx: optax.GradientTransformation, params: Any, steps: int = 5) -> Any:
     """The parameters after some steps on a quadratic with a little of everything in its gradient."""
     state, update = tx.init(params), jax.jit(tx.update)
     for n in range(steps):
@@ -157,7 +159,7 @@ def test_schedules(name):
     ours = optimizers.learning_rate(config, TOTAL)
     for n in range(TOTAL + 3):
         np.testing.assert_allclose(
-            float(ours(n)), float(expected(n)), rtol=1e-5, atol=1e-9, err_msg=f"update {n}"
+            np.asarray(ours(n)), np.asarray(expected(n)), rtol=1e-5, atol=1e-9, err_msg=f"update {n}"
         )
 
 

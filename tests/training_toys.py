@@ -60,8 +60,8 @@ def mlp(width: int = 16, dropout: float = 0.3) -> Model:
         params = {"inner": _dense(k[0], D, width), "outer": _dense(k[1], width, D)}
         return Variables({"mlp": params})
 
-    def loss(v, batch, keys, *, step):
-        p, x = v.params["mlp"], batch["point"]
+    def loss(variables, batch, keys, *, step):
+        p, x = variables.params["mlp"], batch["point"]
         noise = jax.vmap(lambda k: jax.random.normal(k, (D,)))(keys)
         h = jnp.tanh(_apply(p["inner"], x + 0.1 * noise))
         if step is not None:
@@ -71,7 +71,7 @@ def mlp(width: int = 16, dropout: float = 0.3) -> Model:
             h = jnp.where(keep, h / (1 - dropout), 0)
         error = (_apply(p["outer"], h) - x) ** 2
         mask = batch["valid"] * batch["mask"][:, None]
-        return Mean.of(error, mask), Aux(v.state, {"size": Mean.of(jnp.abs(x), mask)})
+        return Mean.of(error, mask), Aux(variables.state, {"size": Mean.of(jnp.abs(x), mask)})
 
     return Model(init, {"mlp": Play("mlp", loss)})
 
@@ -88,27 +88,30 @@ def adversarial(every: int = 3) -> Model:
     def score(p, x):
         return _apply(p["outer"], jax.nn.gelu(_apply(p["inner"], x)))[:, 0]
 
-    def fake(v, keys):
+    def fake(variables, keys):
         z = jax.vmap(lambda k: jax.random.normal(k, (4,)))(keys)
-        p = v.params["generator"]
+        p = variables.params["generator"]
         return _apply(p["outer"], jax.nn.gelu(_apply(p["inner"], z)))
 
-    def critic(v, batch, keys, *, step):
-        real, p = batch["point"], v.params["critic"]
-        loss = jax.nn.softplus(-score(p, real)) + jax.nn.softplus(score(p, fake(v, keys)))
-        state = v.state
+    def critic(variables, batch, keys, *, step):
+        real, p = batch["point"], variables.params["critic"]
+        if step is not None:  # dropout on what it sees
+            keep = jax.vmap(lambda k: jax.random.bernoulli(jax.random.fold_in(k, 1), 0.8, (D,)))(keys)
+            real = jnp.where(keep, real, 0)
+        loss = jax.nn.softplus(-score(p, real)) + jax.nn.softplus(score(p, fake(variables, keys)))
+        state = variables.state
         if step is not None:
             total = across((real * batch["mask"][:, None]).sum(0))
             state = {"seen": 0.9 * state["seen"] + 0.1 * total}
         return Mean.of(loss, batch["mask"]), Aux(state)
 
-    def regulariser(v, batch, keys, *, step):
-        slope = jax.vmap(jax.grad(lambda x: score(v.params["critic"], x[None])[0]))(batch["point"])
-        return Mean.of((slope**2).sum(1), batch["mask"]), Aux(v.state)
+    def regulariser(variables, batch, keys, *, step):
+        slope = jax.vmap(jax.grad(lambda x: score(variables.params["critic"], x[None])[0]))(batch["point"])
+        return Mean.of((slope**2).sum(1), batch["mask"]), Aux(variables.state)
 
-    def generator(v, batch, keys, *, step):
-        loss = jax.nn.softplus(-score(v.params["critic"], fake(v, keys)))
-        return Mean.of(loss, batch["mask"]), Aux(v.state)
+    def generator(variables, batch, keys, *, step):
+        loss = jax.nn.softplus(-score(variables.params["critic"], fake(variables, keys)))
+        return Mean.of(loss, batch["mask"]), Aux(variables.state)
 
     plays = {
         "critic": Play("critic", critic),
@@ -131,8 +134,8 @@ def recurrent(width: int = 8) -> Model:
     def carry(batch):
         return {"h": jnp.zeros((batch["mask"].shape[0], width))}
 
-    def loss(v, batch, keys, *, step):
-        p, tokens = v.params["rnn"], batch["tokens"]
+    def loss(variables, batch, keys, *, step):
+        p, tokens = variables.params["rnn"], batch["tokens"]
         h = batch["carry"]["h"]
         if "reset" in batch:
             h = h * (1 - batch["reset"][:, None])
@@ -143,7 +146,7 @@ def recurrent(width: int = 8) -> Model:
 
         h, logits = jax.lax.scan(cell, h, tokens[:, :-1].T)
         nll = -jnp.take_along_axis(jax.nn.log_softmax(logits.swapaxes(0, 1)), tokens[:, 1:, None], 2)[..., 0]
-        return Mean.of(nll, batch["mask"]), Aux(v.state, {}, {"h": jax.lax.stop_gradient(h)})
+        return Mean.of(nll, batch["mask"]), Aux(variables.state, {}, {"h": jax.lax.stop_gradient(h)})
 
     return Model(init, {"rnn": Play("rnn", loss)}, carry=carry)
 
@@ -154,11 +157,11 @@ def counts() -> Model:
     def init(key, batch, frozen):
         return Variables({"unigram": {}}, {"counts": jnp.zeros(V, jnp.int32)})
 
-    def loss(v, batch, keys, *, step):
+    def loss(variables, batch, keys, *, step):
         tokens, mask = batch["tokens"][:, 1:], batch["mask"]
-        n = v.state["counts"]
+        n = variables.state["counts"]
         p = (n + 1) / (n.sum() + V)
-        state = v.state
+        state = variables.state
         if step is not None:
             new = jnp.zeros(V, jnp.int32).at[tokens].add(mask.astype(jnp.int32)[:, None])
             state = {"counts": n + across(new)}

@@ -52,14 +52,14 @@ def vae() -> Model:
         keys = jax.random.split(key, len(shapes))
         return Variables({"vae": {n: dense(k, *s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}})
 
-    def loss(v, batch, keys, *, step):
-        p, x = v.params["vae"], batch["image"].reshape(-1, PIXELS).astype(jnp.float32) / 255
+    def loss(variables, batch, keys, *, step):
+        p, x = variables.params["vae"], batch["image"].reshape(-1, PIXELS).astype(jnp.float32) / 255
         mean, log_var = jnp.split(apply(p["code"], jax.nn.relu(apply(p["in"], x))), 2, axis=1)
         noise = jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(keys)
         logits = apply(p["out"], jax.nn.relu(apply(p["mid"], mean + jnp.exp(0.5 * log_var) * noise)))
         nats = (jnp.maximum(logits, 0) - logits * x + jnp.log1p(jnp.exp(-jnp.abs(logits)))).sum(1)
         kl = 0.5 * (jnp.exp(log_var) + mean**2 - 1 - log_var).sum(1)
-        return Mean.of(nats + kl, batch["mask"]), Aux(v.state, {"kl": Mean.of(kl, batch["mask"])})
+        return Mean.of(nats + kl, batch["mask"]), Aux(variables.state, {"kl": Mean.of(kl, batch["mask"])})
 
     return Model(init, {"vae": Play("vae", loss)})
 

@@ -8,8 +8,6 @@ the folder into place when it is whole, so one that was cut short is never taken
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
 import json
 import logging
 import re
@@ -20,15 +18,15 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 import genjax
 from genjax.core import Tree, Variables
 from genjax.errors import CheckpointError
-from genjax.training import sharding
 from genjax.training.step import TrainState
+from genjax.training.trees import checksums, describe, difference, digest, entry, named, unlike
 
+__all__ = ["FOLDER", "Checkpoints", "Loaded", "Restored", "digest", "load", "saved_steps"]
 FOLDER = "checkpoints"
 log = logging.getLogger("genjax")
 
@@ -89,7 +87,7 @@ class Checkpoints:
         Raises:
           CheckpointError: this save, or one that was still being written, failed.
         """
-        step, leaves = int(state.step), sharding.named(state)
+        step, leaves = int(state.step), named(state)
         for path, x in leaves.items():
             if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
                 raise CheckpointError(
@@ -105,7 +103,7 @@ class Checkpoints:
             "best": best,
         }
         arrays = {path: x for path, x in leaves.items() if x.size}  # Orbax refuses empty arrays
-        record["sums"] = _sums(arrays)
+        record["sums"] = checksums(arrays)
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), record=ocp.args.JsonSave(record))
         self.check()
         if best:
@@ -232,7 +230,7 @@ def load(
         try:
             record = _record(folder, n)
             form = _variables(record, like)
-            wanted = {f"variables/{p}": _entry(x) for p, x in _named(form).items()}
+            wanted = {f"variables/{p}": entry(x) for p, x in named(form).items()}
             saved = {p: e for p, e in record["tree"].items() if p.startswith("variables/")}
             if found := difference(saved, wanted):
                 raise CheckpointError(f"{folder / str(n)} belongs to another model: {found}")
@@ -255,45 +253,7 @@ def saved_steps(directory: Path | str) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
 
 
-def describe(tree: Tree) -> dict[str, list[Any]]:
-    """{path: [shape, dtype]} of a tree of arrays or shapes."""
-    return {path: _entry(x) for path, x in _named(tree).items()}
-
-
-def digest(variables: Tree) -> str:
-    """sha256 over paths, shapes, dtypes and values: names a frozen stage."""
-    h = hashlib.sha256()
-    for path, x in _named(variables).items():
-        value = np.asarray(jax.device_get(x))
-        h.update(f"{path}{value.dtype}{value.shape}".encode())
-        h.update(np.ascontiguousarray(value).tobytes())
-    return h.hexdigest()
-
-
-def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """The first leaf by which two described trees differ, in words; None where they are equal."""
-    for path, entry in wanted.items():
-        if path not in saved:
-            return f"it has no leaf {path} {_show(entry)}"
-        if list(saved[path]) != list(entry):
-            return f"leaf {path} is {_show(saved[path])} there and {_show(entry)} here"
-    extra = next((p for p in saved if p not in wanted), None)
-    return f"its leaf {extra} {_show(saved[extra])} is not in this model" if extra else None
-
-
 # --- reading -----------------------------------------------------------------------------------------
-
-
-def _named(tree: Tree) -> dict[str, Any]:
-    return sharding.named(tree)
-
-
-def _entry(x: Any) -> list[Any]:
-    return [list(x.shape), str(x.dtype)]
-
-
-def _show(entry: Any) -> str:
-    return f"{entry[1]}{tuple(entry[0])}"
 
 
 def _record(folder: Path, step: int) -> dict[str, Any]:
@@ -305,7 +265,7 @@ def _record(folder: Path, step: int) -> dict[str, Any]:
 
 def _read(folder: Path, record: Mapping[str, Any], form: Tree, layout: Tree, prefix: str = "") -> Tree:
     """The leaves under `prefix`, each placed by its own sharding as it is read."""
-    forms = {prefix + p: x for p, x in _named(form).items()}
+    forms = {prefix + p: x for p, x in named(form).items()}
     places = dict(zip(forms, jax.tree.leaves(layout), strict=True))
     item = {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in forms.items() if x.size}
     args = ocp.args.PyTreeRestore(
@@ -313,45 +273,13 @@ def _read(folder: Path, record: Mapping[str, Any], form: Tree, layout: Tree, pre
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         arrays = reader.restore(folder / "state", args=args) if item else {}
-    for path, value in _sums(arrays).items():
+    for path, value in checksums(arrays).items():
         if record["sums"][path] != value:
             raise ValueError(f"leaf {path} is not what was written (its checksum differs)")
     for path, x in forms.items():
         if not x.size:
             arrays[path] = jax.device_put(jnp.zeros(x.shape, x.dtype), places[path])
     return jax.tree.unflatten(jax.tree.structure(form), [arrays[p] for p in forms])
-
-
-def _sums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """A checksum of each leaf, made where the leaf lies: the formats below see no flipped bit in an array."""
-    if not arrays:
-        return {}
-    sums = np.asarray(_sum_all(list(arrays.values())))
-    return dict(zip(arrays, sums.tolist(), strict=True))
-
-
-@jax.jit
-def _sum_all(arrays: list[jax.Array]) -> jax.Array:
-    return jnp.stack([_sum(x) for x in arrays])
-
-
-def _sum(x: jax.Array) -> jax.Array:
-    """The bits times odd weights by position, mod 2^32: the same however the array is divided."""
-    if jnp.iscomplexobj(x):
-        x = jnp.stack([x.real, x.imag])
-    if x.dtype == bool:
-        x = x.astype(jnp.uint8)
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(8 * x.dtype.itemsize, 32)}")).astype(
-        jnp.uint32
-    )
-    weight = jnp.ones(bits.shape, jnp.uint32)
-    for n, prime in zip(
-        range(bits.ndim), itertools.cycle((2654435761, 2246822519, 3266489917)), strict=False
-    ):
-        weight = weight * (2 * jax.lax.broadcasted_iota(jnp.uint32, bits.shape, n) + 1) + jnp.uint32(
-            prime & ~1
-        )
-    return (bits * weight).sum(dtype=jnp.uint32)
 
 
 def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
@@ -379,8 +307,8 @@ def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
 
 def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping[str, Any] | None) -> None:
     """Raises CheckpointError with the first difference of identity and the first of the tree."""
-    unlike = [] if identity is None else _unlike(record.get("identity", {}), identity)
-    found = [f"{key} is {a!r} there and {b!r} here" for key, a, b in unlike[:1]]
+    other = [] if identity is None else unlike(record.get("identity", {}), identity)
+    found = [f"{key} is {a!r} there and {b!r} here" for key, a, b in other[:1]]
     leaf = difference(record["tree"], describe(form))
     found += [leaf] if leaf else []
     if found:
@@ -388,15 +316,6 @@ def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping
             f"{folder} belongs to another run: {'; '.join(found)}",
             "train in a new directory, or go on with the config that it was made with",
         )
-
-
-def _unlike(saved: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(saved, Mapping) and isinstance(here, Mapping):
-        keys = [*here, *(k for k in saved if k not in here)]
-        return [
-            d for k in keys for d in _unlike(saved.get(k), here.get(k), f"{path}.{k}" if path else str(k))
-        ]
-    return [] if saved == here else [(path, saved, here)]
 
 
 def _best(folder: Path) -> int | None:

@@ -23,6 +23,7 @@ from genjax.errors import ConfigError
 from genjax.training import sharding, step
 from genjax.training.config import Config
 from genjax.training.step import Average, Plays, TrainState
+from genjax.training.trees import named
 
 _compiled = 0
 
@@ -134,7 +135,7 @@ class Engine:
         join = jax.jit(
             lambda c: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), c), out_shardings=self.layout.carry
         )
-        return state.replace(carry=join(state.carry))  # type: ignore[attr-defined]
+        return state.replace(carry=join(state.carry))
 
     def adopt(self, state: TrainState) -> TrainState:
         """As this engine steps it: the inverse of `canonical`."""
@@ -144,12 +145,12 @@ class Engine:
             lambda c: jax.tree.map(lambda x: x.reshape(self.ways, -1, *x.shape[1:]), c),
             out_shardings=self._rows,
         )
-        return state.replace(carry=split(state.carry))  # type: ignore[attr-defined]
+        return state.replace(carry=split(state.carry))
 
     def nonfinite(self, state: TrainState) -> str | None:
         """The path of the first NaN or infinite leaf among parameters, averages and optimizer state."""
         trees = {"params": state.variables.params, "ema": state.variables.ema, "opt": state.opt}
-        leaves = {k: x for k, x in sharding.named(trees).items() if jnp.issubdtype(x.dtype, jnp.inexact)}
+        leaves = {k: x for k, x in named(trees).items() if jnp.issubdtype(x.dtype, jnp.inexact)}
         if not leaves:
             return None
         if self._finite is None:
@@ -256,7 +257,7 @@ class Engine:
                 state, metrics = inner(state, frozen, batch, root, plays if len(plays) > 1 else plays[0])
             one = len(plays) == 1
             self._metrics[plays] = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape if one else x.shape[1:], x.dtype), metrics
+                lambda x: jax.ShapeDtypeStruct(x.shape if one else tuple(x.shape)[1:], x.dtype), metrics
             )
             leaves = [jnp.asarray(x, jnp.float32).reshape(len(plays), -1) for x in jax.tree.leaves(metrics)]
             return state, jnp.concatenate(leaves, axis=1)

@@ -111,7 +111,8 @@ class Window:
     """Means summed since the last line. It is in the checkpoint, so that a resumed run's line is the same."""
 
     def __init__(self, saved: Mapping[str, Any] | None = None):
-        self.sums = {k: Mean(*map(np.asarray, pair)) for k, pair in (saved or {}).items()}
+        host: Any = np.asarray
+        self.sums = {k: Mean(host(total), host(count)) for k, (total, count) in (saved or {}).items()}
 
     def add(self, means: Mapping[str, Mean]) -> None:
         for k, m in means.items():

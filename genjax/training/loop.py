@@ -5,21 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
-import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from genjax.core import Mean, Model, Variables
+from genjax.core import Model, Variables
 from genjax.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError
 from genjax.training import guard, optimizers, step
+from genjax.training.cache import cache_compilations
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.config import Config
 from genjax.training.engine import Engine
@@ -164,8 +162,14 @@ class _Run:
     # --- opening and closing -----------------------------------------------------------------------
 
     def open(self, seed: int, frozen: Any, devices: Any) -> None:
-        updates = {p: self._updates(p, self.config.steps) for p in self.optimizer}
-        transforms = {p: optimizers.make(c, max(updates[p], 1)) for p, c in self.optimizer.items()}
+        plays, steps, every = self.model.plays.values(), self.config.steps, self.config.log_every
+        ats = range(0, steps + 1, every) if every else ()
+        transforms, self.rates = {}, {}
+        for p, c in self.optimizer.items():
+            own = [play.every for play in plays if play.player == p]
+            total = max(optimizers.updates(own, steps), 1)
+            transforms[p] = optimizers.make(c, total)
+            self.rates[p] = optimizers.rates(c, total, [optimizers.updates(own, n) for n in ats])
         example = self._stream(0)[0]
         self.engine = Engine(
             self.model, transforms, self.config, example, frozen=frozen, seed=seed, devices=devices
@@ -175,8 +179,6 @@ class _Run:
                 f"an evaluation batch of {self.eval_batch} rows cannot be divided "
                 f"over {self.engine.ways} devices"
             )
-        self.rates = {p: optimizers.learning_rate(c, max(updates[p], 1)) for p, c in self.optimizer.items()}
-        self._tabulate_rates()
         self.checkpoints = Checkpoints(self.directory, self.config.keep_last)
         self.state = self._restore()
         if jax.process_index() == 0:
@@ -316,9 +318,9 @@ class _Run:
             calls.append(self.pending.popleft())
         for (end, _, plays), packed in zip(calls, jax.device_get([c[1] for c in calls]), strict=True):
             for at, means in enumerate(self.engine.read(packed, plays), end - len(plays)):
-                for name, m in means.items():
-                    if name.endswith(("/loss", "/grad_norm")) and not np.all(np.isfinite(m.total)):
-                        raise _NonFinite(at, f"{name} of play {name.rpartition('/')[0]!r} is {m.total}")
+                for name in (f"{play}/{what}" for what in ("loss", "grad_norm") for play in self.model.plays):
+                    if name in means and not np.all(np.isfinite(means[name].total)):
+                        raise _NonFinite(at, f"{name} is {means[name].total}")
                 self.window.add(means)
                 if self._every(self.config.log_every, at + 1):
                     self._line(at + 1)
@@ -329,27 +331,9 @@ class _Run:
         speed = (at - before) * self.data["batch"] / max(seconds - then, 1e-9)
         self.logged = (seconds, at)
         line = {"seconds": seconds, "examples_per_second": speed, **self.window.take()}
-        line |= {f"learning_rate/{p}": rates[at // self.config.log_every] for p, rates in self.table.items()}
+        line |= {f"learning_rate/{p}": rates[at // self.config.log_every] for p, rates in self.rates.items()}
         if self.logbook is not None:
             self.logbook.write(at, "train", line)
-
-    def _updates(self, player: str, steps: int) -> int:
-        """How many updates a player has made after so many steps."""
-        return sum(-(-steps // play.every) for play in self.model.plays.values() if play.player == player)
-
-    def _tabulate_rates(self) -> None:
-        """Learning rates of all lines, in one call now: reading them later would wait for the devices."""
-        every = self.config.log_every
-        ats = range(0, self.config.steps + 1, every) if every else ()
-        self.table = {}
-        for p, rate in self.rates.items():
-            counts = np.asarray([max(self._updates(p, n) - 1, 0) for n in ats], np.int32)
-            rates = (
-                jax.jit(jax.vmap(lambda n, rate=rate: jax.numpy.asarray(rate(n))))(counts)
-                if len(counts)
-                else []
-            )
-            self.table[p] = np.asarray(rates, np.float64)
 
     def _evaluate(self) -> bool:
         """Writes the evaluation's line; True where the metric to keep the best by is better than ever."""
@@ -438,23 +422,3 @@ class _Run:
             jax.profiler.stop_trace()
             return False
         return tracing
-
-
-def cache_compilations() -> None:
-    """Keeps compiled programs between processes, unless the user or an earlier call has said where.
-
-    In $XDG_CACHE_HOME/genjax/xla, one folder for each kind of processor: programs compiled for one CPU
-    need not run on another that shares the home directory.
-    """
-    if getattr(jax.config, "jax_compilation_cache_dir", None) or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    try:
-        flags = next(x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("flags"))
-    except (OSError, StopIteration):
-        flags = platform.processor()
-    kind = f"{platform.machine()}-{sha256(flags.encode()).hexdigest()[:8]}"
-    jax.config.update("jax_compilation_cache_dir", str(home / "genjax" / "xla" / kind))
-
-
-__all__ = ["Hooks", "Mean", "Result", "cache_compilations", "train"]

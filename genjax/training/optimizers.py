@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 import optax.contrib
 
@@ -104,6 +106,23 @@ def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
     if not config.warmup:
         return optax.join_schedules(parts, at) if at else parts[0]
     return optax.join_schedules([warm, *parts], [config.warmup, *(config.warmup + n for n in at)])
+
+
+def updates(every: Sequence[int], steps: int) -> int:
+    """How many updates a player has made after `steps` steps, by plays that come every so many."""
+    return sum(-(-steps // n) for n in every)
+
+
+def rates(config: Config, total_steps: int, counts: Sequence[int]) -> np.ndarray:
+    """The learning rate of the last of `counts` updates, for each; on the host, in one call.
+
+    For logs: asking the schedule while training would wait for the devices.
+    """
+    if not len(counts):
+        return np.zeros(0)
+    schedule = learning_rate(config, total_steps)
+    last = np.maximum(np.asarray(counts, np.int32) - 1, 0)
+    return np.asarray(jax.jit(jax.vmap(lambda n: jnp.asarray(schedule(n), jnp.float32)))(last), np.float64)
 
 
 def _fits(right: bool, config: Config, total_steps: int) -> None:

@@ -14,19 +14,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from genjax.core import AXIS, Tree
 from genjax.errors import ConfigError
 from genjax.training.config import Mesh
+from genjax.training.trees import name
 
 ROWS = (AXIS, "fsdp")
 """The mesh axes that divide the rows of a batch."""
-
-
-def name(path: Any) -> str:
-    """A leaf's path as text: variables/params/decoder/dense_0/kernel."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def named(tree: Tree) -> dict[str, Any]:
-    """The leaves by their paths, in the tree's order."""
-    return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:

@@ -1,0 +1,99 @@
+"""Trees by the paths of their leaves: what they are, how two differ, and checksums of what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.core import Tree
+
+
+def name(path: Any) -> str:
+    """A leaf's path as text: variables/params/decoder/dense_0/kernel."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named(tree: Tree) -> dict[str, Any]:
+    """The leaves by their paths, in the tree's order."""
+    return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def describe(tree: Tree) -> dict[str, list[Any]]:
+    """{path: [shape, dtype]} of a tree of arrays or shapes."""
+    return {path: entry(x) for path, x in named(tree).items()}
+
+
+def entry(x: Any) -> list[Any]:
+    """[shape, dtype] as plain data."""
+    return [list(x.shape), str(x.dtype)]
+
+
+def _show(entry: Any) -> str:
+    return f"{entry[1]}{tuple(entry[0])}"
+
+
+def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first leaf by which two described trees differ, in words; None where they are equal."""
+    for path, entry in wanted.items():
+        if path not in saved:
+            return f"it has no leaf {path} {_show(entry)}"
+        if list(saved[path]) != list(entry):
+            return f"leaf {path} is {_show(saved[path])} there and {_show(entry)} here"
+    extra = next((p for p in saved if p not in wanted), None)
+    return f"its leaf {extra} {_show(saved[extra])} is not in this model" if extra else None
+
+
+def unlike(saved: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted key, value there, value here) of each difference between nested plain data."""
+    if isinstance(saved, Mapping) and isinstance(here, Mapping):
+        keys = [*here, *(k for k in saved if k not in here)]
+        return [d for k in keys for d in unlike(saved.get(k), here.get(k), f"{path}.{k}" if path else str(k))]
+    return [] if saved == here else [(path, saved, here)]
+
+
+def digest(variables: Tree) -> str:
+    """sha256 over paths, shapes, dtypes and values: names a frozen stage."""
+    h = hashlib.sha256()
+    for path, x in named(variables).items():
+        value = np.asarray(jax.device_get(x))
+        h.update(f"{path}{value.dtype}{value.shape}".encode())
+        h.update(np.ascontiguousarray(value).tobytes())
+    return h.hexdigest()
+
+
+def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
+    """A checksum of each leaf, made where the leaf lies: the formats below see no flipped bit in an array."""
+    if not arrays:
+        return {}
+    sums = np.asarray(_sum_all(list(arrays.values())))
+    return dict(zip(arrays, sums.tolist(), strict=True))
+
+
+@jax.jit
+def _sum_all(arrays: list[jax.Array]) -> jax.Array:
+    return jnp.stack([_sum(x) for x in arrays])
+
+
+def _sum(x: jax.Array) -> jax.Array:
+    """The bits times odd weights by position, mod 2^32: the same however the array is divided."""
+    if jnp.iscomplexobj(x):
+        x = jnp.stack([x.real, x.imag])
+    if x.dtype == bool:
+        x = x.astype(jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(8 * x.dtype.itemsize, 32)}")).astype(
+        jnp.uint32
+    )
+    weight = jnp.ones(bits.shape, jnp.uint32)
+    for n, prime in zip(
+        range(bits.ndim), itertools.cycle((2654435761, 2246822519, 3266489917)), strict=False
+    ):
+        weight = weight * (2 * jax.lax.broadcasted_iota(jnp.uint32, bits.shape, n) + 1) + jnp.uint32(
+            prime & ~1
+        )
+    return (bits * weight).sum(dtype=jnp.uint32)
