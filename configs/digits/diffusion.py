@@ -2,6 +2,10 @@
 
     genjax train --config=digits/diffusion
 
+Measured with two thirds of these steps (600, a minute of processor time): 93% of 300 samples at 50 DDIM steps
+without guidance are of the class asked for, by a support vector machine fitted on the training digits (99.3%
+on held-out digits); the bound is 3.46 bits per dimension (100 held-out digits, 48 terms).
+
 Predicting the velocity under the cosine schedule puts the class into the samples within few steps: at the
 noisiest times the target is the (negated) image itself, where predicting the noise says nothing of it.
 """
@@ -23,6 +27,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "blocks": 1,
         "schedule": "cosine",
         "prediction": "velocity",
+        "variance": "large",
     }
     config.optimizer = {
         "name": "adam",

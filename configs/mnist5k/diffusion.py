@@ -22,6 +22,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "blocks": 1,
         "schedule": "cosine",
         "prediction": "velocity",
+        "variance": "large",
     }
     config.optimizer = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 50}
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 8000.0}}, "checkpoint_every": 500}
