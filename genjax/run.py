@@ -20,6 +20,7 @@ import numpy as np
 from genjax import data, evaluation
 from genjax.config import build
 from genjax.core import Batch, Model, Variables, row_keys
+from genjax.data import show
 from genjax.errors import CheckpointError, ConfigError, DataError, nearest
 from genjax.evaluation import distances
 from genjax.settings import Settings, complete, model_module
@@ -309,7 +310,8 @@ def save_samples(
         scale = max(1, 32 // height)
         return grids.save(path.with_suffix(".png"), rows["image"], levels, columns, scale)
     if "point" in rows:
-        return data.scatter(dataset, rows["point"], path.with_suffix(".png"))
+        show.scatter(np.asarray(rows["point"]), rows.get("label")).save(path.with_suffix(".png"))
+        return path.with_suffix(".png")
     if "tokens" in rows and dataset.tokenizer is not None:
         text = "\n\n---\n\n".join(dataset.tokenizer.decode(row) for row in rows["tokens"])
         path.with_suffix(".txt").write_text(text + "\n", "utf-8")
