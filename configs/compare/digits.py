@@ -15,14 +15,15 @@ def get_config(size: str = "full") -> ConfigDict:
     config.name = "digits-smoke" if smoke else "digits"
     config.title = "Five families of generative model on real 8x8 digits"
     config.seed = 0
-    config.budget = dict(kind="steps", value=8) if smoke else dict(kind="seconds", value=60)
+    config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 60}
     config.features = "digits/classifier" + suffix
-    config.entries = dict(
-        ngram=dict(config="digits/ngram" + suffix, family="n-gram", passes=1),
-        vae=dict(config="digits/vae" + suffix, family="VAE"),
-        gan=dict(config="digits/gan" + suffix, family="GAN"),
-        gpt=dict(config="digits/gpt" + suffix, family="GPT"),
-        diffusion=dict(config="digits/diffusion" + suffix, family="Diffusion"),
-    )
-    config.evaluate = dict(samples=32, sets=2) if smoke else dict()
+    config.entries = {
+        "ngram": {"config": "digits/ngram" + suffix, "family": "n-gram", "passes": 1},
+        "vae": {"config": "digits/vae" + suffix, "family": "VAE"},
+        "gan": {"config": "digits/gan" + suffix, "family": "GAN"},
+        "gpt": {"config": "digits/gpt" + suffix, "family": "GPT"},
+        "diffusion": {"config": "digits/diffusion" + suffix, "family": "Diffusion"},
+    }
+    if smoke:
+        config.evaluate = {"samples": 32, "sets": 2}
     return config

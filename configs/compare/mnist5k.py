@@ -1,0 +1,29 @@
+"""Five families on 5,000 real 28x28 handwritten digits, about an hour on two CPU cores.
+
+    genjax compare --config=compare/mnist5k
+
+Writes runs/compare-mnist5k/report.html.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(size: str = "full") -> ConfigDict:
+    smoke = size == "smoke"
+    suffix = ":smoke" if smoke else ""
+    config = ConfigDict()
+    config.name = "mnist5k-smoke" if smoke else "mnist5k"
+    config.title = "Five families of generative model on real 28x28 digits"
+    config.seed = 0
+    config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 480}
+    config.features = "mnist5k/classifier" + suffix
+    config.entries = {
+        "ngram": {"config": "mnist5k/ngram" + suffix, "family": "n-gram", "passes": 1},
+        "vae": {"config": "mnist5k/vae" + suffix, "family": "VAE"},
+        "gan": {"config": "mnist5k/gan" + suffix, "family": "GAN"},
+        "gpt": {"config": "mnist5k/gpt" + suffix, "family": "GPT"},
+        "diffusion": {"config": "mnist5k/diffusion" + suffix, "family": "Diffusion"},
+    }
+    if smoke:
+        config.evaluate = {"samples": 32, "sets": 2}
+    return config
