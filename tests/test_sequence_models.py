@@ -262,7 +262,7 @@ def test_labels_condition_and_are_dropped():
     rows = batch(IMAGES, 64)
     rows["image"] = np.broadcast_to((2 * rows["label"])[:, None, None, None], (64, 2, 2, 1)).astype(np.uint8)
     counted = train_ngram(IMAGES, rows, order=1, strength=0.01)
-    model = gpt.build(gpt.Config(layers=1, heads=2, width=16, condition_dropout=0.3), IMAGES, {})
+    model = gpt.build(gpt.Config(layers=1, heads=2, width=16, condition_dropout=0.5), IMAGES, {})
     optimizers = {"model": optax.adam(1e-2)}
     state = create(model, optimizers, jax.random.key(0), rows)
     step = jax.jit(make_step(model, optimizers), static_argnums=4)
@@ -281,7 +281,7 @@ def test_labels_condition_and_are_dropped():
     for built in (counted, learned):
         assert right(built) > 0.95
         free = built[0].sample(built[1], keys, {})["image"][:, 0, 0, 0]
-        assert 0.2 < float((free == 0).mean()) < 0.8
+        assert 0.05 < float((free == 0).mean()) < 0.95
         known, unknown = (
             float(built[0].likelihood(built[1], rows, None, label=flag)[0].total.mean())
             for flag in (True, False)
@@ -291,17 +291,16 @@ def test_labels_condition_and_are_dropped():
 
 
 def test_dropout_is_by_row_and_only_in_training():
-    model, variables = build_gpt(TEXT, dropout=0.5, condition_dropout=0.0)
-    rows, keys = batch(TEXT, 6), jax.random.split(jax.random.key(3), 6)
+    model, variables = build_gpt(TEXT, layers=1, dropout=0.5, condition_dropout=0.0)
+    rows, keys = batch(TEXT, 4), jax.random.split(jax.random.key(3), 4)
     objective = model.plays["nll"].objective
-    loss = lambda part, keys, step: float(objective(variables, part, keys, step=step)[0].total)
-    first = {k: v[:2] for k, v in rows.items()}
-    last = {k: v[2:] for k, v in rows.items()}
-    together = loss(rows, keys, jnp.zeros((), jnp.int32))
-    apart = loss(first, keys[:2], jnp.zeros((), jnp.int32)) + loss(last, keys[2:], jnp.zeros((), jnp.int32))
-    assert math.isclose(together, apart, rel_tol=1e-5)
-    assert not math.isclose(together, loss(rows, keys[::-1], jnp.zeros((), jnp.int32)), rel_tol=1e-4)
-    assert loss(rows, keys, None) == loss(rows, keys[::-1], None)
+    trained = jax.jit(lambda part, keys: objective(variables, part, keys, step=jnp.int32(0))[0].total)
+    tested = jax.jit(lambda part, keys: objective(variables, part, keys, step=None)[0].total)
+    halves = [({k: v[i : i + 2] for k, v in rows.items()}, keys[i : i + 2]) for i in (0, 2)]
+    together = float(trained(rows, keys))
+    assert math.isclose(together, sum(float(trained(*half)) for half in halves), rel_tol=1e-5)
+    assert not math.isclose(together, float(trained(rows, keys[::-1])), rel_tol=1e-4)
+    assert float(tested(rows, keys)) == float(tested(rows, keys[::-1]))
 
 
 def test_configs_that_cannot_be():
