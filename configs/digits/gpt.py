@@ -1,6 +1,6 @@
 """GPT on the 8x8 digits, pixel by pixel in raster order after a start token that carries the label.
 
-    genjax train --config=configs/digits/gpt.py
+genjax train --config=configs/digits/gpt.py
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network."""
     config = ml_collections.ConfigDict()
     config.name = "digits-gpt"
-    config.data = {"name": "digits", "batch": 64}
+    config.data = {"name": "digits", "batch": 32}
     config.model = {"name": "gpt", "layers": 3, "heads": 4, "width": 64, "dropout": 0.1}
     config.optimizer = {
-        "name": "adamw",
-        "learning_rate": 3e-3,
+        "name": "muon",
+        "learning_rate": 6e-3,
         "b2": 0.99,
         "weight_decay": 0.1,
         "schedule": "cosine",
@@ -24,7 +24,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "end": 0.01,
         "clip": 1.0,
     }
-    config.train = {"steps": 800, "averages": {"eval": {"half_life": 5000.0}}, "eval_every": 200}
+    config.train = {"steps": 900, "averages": {"eval": {"half_life": 3000.0}}, "eval_every": 300}
     config.sample = {"temperature": 1.0}
     if size == "smoke":
         config.data.batch = 8
