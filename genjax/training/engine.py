@@ -173,6 +173,8 @@ class Engine:
             rows = dict(batches[0])
             if self.pmap:
                 rows = jax.tree.map(lambda x: x.reshape(self._local, -1, *x.shape[1:]), rows)
+            elif len(self.devices) == 1 and self.devices[0].platform == "cpu":
+                return rows  # it lies where it is read: placing it would only cost the host's time
             return sharding.place(rows, self._rows)
         rows = jax.tree.map(lambda *x: np.stack(x), *(dict(b) for b in batches))
         if self.pmap:
@@ -250,14 +252,15 @@ class Engine:
             return step.create(self.model, self._optimizers, key, example, frozen, self._averages)
 
     def _compile(self, plays: tuple[Plays, ...]) -> Callable:
-        inner = self._step if len(plays) == 1 else step.many(self._step)
+        inner, first = (self._step if len(plays) == 1 else step.many(self._step)), next(iter(plays))
 
         def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array):
             with self._named_axes():
-                state, metrics = inner(state, frozen, batch, root, plays if len(plays) > 1 else plays[0])
+                state, metrics = inner(state, frozen, batch, root, plays if len(plays) > 1 else first)
             one = len(plays) == 1
+            skip = 0 if one else 1
             self._metrics[plays] = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape if one else tuple(x.shape)[1:], x.dtype), metrics
+                lambda x: jax.ShapeDtypeStruct(list(x.shape)[skip:], x.dtype), metrics
             )
             leaves = [jnp.asarray(x, jnp.float32).reshape(len(plays), -1) for x in jax.tree.leaves(metrics)]
             return state, jnp.concatenate(leaves, axis=1)
