@@ -3,9 +3,9 @@
     genjax train --config=configs/digits/gpt.py
 
 900 steps took 103 seconds on two cores shared with other work (98 of processor time): 1.66 bits a pixel on
-300 held-out digits given their labels. Of 200 samples at temperature 1, a support vector machine that is right
-on 99% of real digits took 96% for what they were asked to be, and all 200 with guidance 1.5. AdamW (batch 64,
-540 steps) had reached 1.82 bits and 72% in 109 seconds of processor time.
+300 held-out digits given their labels. Of 200 samples at temperature 1, a support vector machine that is
+right on 99% of real digits took 96% for what they were asked to be, and all 200 with guidance 1.5. AdamW
+(batch 64, 540 steps) had reached 1.82 bits and 72% in 109 seconds of processor time.
 """
 
 from __future__ import annotations
