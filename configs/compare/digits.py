@@ -17,13 +17,14 @@ def get_config(size: str = "full") -> ConfigDict:
     config.seed = 0
     config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 60}
     config.features = "digits/classifier" + suffix
-    config.entries = {
+    entries = {
         "ngram": {"config": "digits/ngram" + suffix, "family": "n-gram", "passes": 1},
         "vae": {"config": "digits/vae" + suffix, "family": "VAE"},
         "gan": {"config": "digits/gan" + suffix, "family": "GAN"},
         "gpt": {"config": "digits/gpt" + suffix, "family": "GPT"},
         "diffusion": {"config": "digits/diffusion" + suffix, "family": "Diffusion"},
     }
+    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
     if smoke:
         config.evaluate = {"samples": 32, "sets": 2}
     return config

@@ -17,13 +17,14 @@ def get_config(size: str = "full") -> ConfigDict:
     config.seed = 0
     config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 480}
     config.features = "mnist5k/classifier" + suffix
-    config.entries = {
+    entries = {
         "ngram": {"config": "mnist5k/ngram" + suffix, "family": "n-gram", "passes": 1},
         "vae": {"config": "mnist5k/vae" + suffix, "family": "VAE"},
         "gan": {"config": "mnist5k/gan" + suffix, "family": "GAN"},
         "gpt": {"config": "mnist5k/gpt" + suffix, "family": "GPT"},
         "diffusion": {"config": "mnist5k/diffusion" + suffix, "family": "Diffusion"},
     }
+    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
     if smoke:
         config.evaluate = {"samples": 32, "sets": 2}
     return config
