@@ -30,9 +30,7 @@ def from_unit(x: Float[Array, "*shape"], levels: int) -> Integer[Array, "*shape"
     return jnp.clip(jnp.round(x * (levels - 1)), 0, levels - 1).astype(jnp.uint8)
 
 
-def dequantise(
-    keys: jax.Array, image: Integer[Array, "B *shape"], levels: int
-) -> Float[Array, "B *shape"]:
+def dequantise(keys: jax.Array, image: Integer[Array, "B *shape"], levels: int) -> Float[Array, "B *shape"]:
     """Uniform dequantisation to [-1, 1): (image + u) / levels * 2 - 1 (Theis et al. 2016, sec. 3.1)."""
     noise = jax.vmap(lambda key: jax.random.uniform(key, image.shape[1:]))(keys)
     return (image.astype(jnp.float32) + noise) * (2.0 / levels) - 1.0
