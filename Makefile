@@ -15,7 +15,7 @@ compare: $(VENV)/.base ## five families side by side on real digits: runs/compar
 	$(BIN)/genjax compare --config=compare/digits
 
 test: $(VENV)/.dev ## the project's own tests
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --ignore=tests/peers
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore=tests/peers
 
 test-peers: $(VENV)/.peers ## parity with torch, pytorch-fid, prdc and other libraries
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/peers
