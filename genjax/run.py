@@ -10,7 +10,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,14 @@ class Trained:
     directory: Path
 
 
-def train(settings: Settings, directory: str | Path | None = None) -> Path:
+def train(
+    settings: Settings, directory: str | Path | None = None, devices: Sequence[jax.Device] | None = None
+) -> Path:
     """Trains, or goes on where the directory's last checkpoint left off; returns the directory.
+
+    Args:
+      directory: runs/<name> where it is None.
+      devices: all of them where it is None.
 
     Raises:
       GenjaxError: any error that a user can mend; the last good checkpoint is kept.
@@ -131,6 +137,7 @@ def train(settings: Settings, directory: str | Path | None = None) -> Path:
             identity=identity(experiment),
             frozen=experiment.frozen,
             hooks=loop.Hooks(on_sample=picture),
+            devices=devices,
         )
     return where
 

@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
     @functools.cache
     def get(name: str) -> run.Trained:
         directory = tmp_path_factory.mktemp(name.replace("/", "-"))
-        run.train(resolve(name), directory)
+        run.train(resolve(name), directory, devices=jax.devices()[:1])
         return run.restore(directory)
 
     return get
@@ -93,7 +93,7 @@ def test_it_trains_and_is_restored(name: str, trained):
 def test_training_again_goes_on_where_it_ended(name: str, trained):
     t = trained(name)
     before = (t.directory / "metrics.jsonl").read_text()
-    run.train(t.experiment.settings, t.directory)
+    run.train(t.experiment.settings, t.directory, devices=jax.devices()[:1])
     assert (t.directory / "metrics.jsonl").read_text() == before
 
 
