@@ -102,7 +102,7 @@ class Trained:
 
 
 def train(
-    settings: Settings, directory: str | Path | None = None, devices: Sequence[jax.Device] | None = None
+    settings: Settings, directory: str | Path | None = None, devices: Sequence[Any] | None = None
 ) -> Path:
     """Trains, or goes on where the directory's last checkpoint left off; returns the directory.
 
