@@ -72,7 +72,7 @@ def timed(metric: Metric, real: np.ndarray, fake: np.ndarray) -> tuple[float, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[5000])
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 2048])
     parser.add_argument("--repeats", type=int, default=1)
