@@ -18,30 +18,7 @@ from genjax.core import Keys
 from genjax.nn.attention import attend
 from genjax.nn.conv import Conv, upsample
 from genjax.nn.dropout import dropout, fold
-
-
-class GroupNorm(nn.Module):
-    """Group normalisation over each row's pixels and a group's channels, in float32 inside.
-
-    Attributes:
-      groups: at most so many; fewer where they do not divide the channels.
-      affine: whether it learns a scale and a shift.
-      dtype: of the result.
-    """
-
-    groups: int = 8
-    affine: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-        norm = nn.GroupNorm(
-            num_groups=math.gcd(self.groups, x.shape[-1]),
-            use_scale=self.affine,
-            use_bias=self.affine,
-            dtype=self.dtype,
-        )
-        return norm(x)
+from genjax.nn.groupnorm import GroupNorm
 
 
 class Residual(nn.Module):
@@ -63,12 +40,12 @@ class Residual(nn.Module):
         self, x: Float[Array, "B H W C"], condition: Float[Array, "B E"], keys: Keys | None = None
     ) -> Float[Array, "B H W F"]:
         conv = lambda name, **how: Conv(self.features, dtype=self.dtype, name=name, **how)
-        h = nn.silu(GroupNorm(self.groups, dtype=self.dtype, name="norm_in")(x))
+        h = GroupNorm(self.groups, silu=True, dtype=self.dtype, name="norm_in")(x)
         h = conv("conv_in", use_bias=False)(h)
         film = nn.Dense(2 * self.features, dtype=self.dtype, name="film")(condition)
-        scale, shift = jnp.split(film[:, None, None, :], 2, axis=-1)
-        h = GroupNorm(self.groups, affine=False, dtype=self.dtype, name="norm_out")(h)
-        h = nn.silu(h * (1 + scale) + shift)
+        scale, shift = jnp.split(film, 2, axis=-1)
+        norm = GroupNorm(self.groups, affine=False, silu=True, dtype=self.dtype, name="norm_out")
+        h = norm(h, 1 + scale, shift)
         h = dropout(h, self.dropout, keys)
         # Zeros: every block begins as the identity, and depth costs nothing at the start.
         h = conv("conv_out", kernel_init=nn.initializers.zeros)(h)
@@ -172,6 +149,6 @@ class UNet(nn.Module):
                 # A size that was rounded up on the way down is cut to what it was.
                 h = upsample(h)[:, : skips[-1].shape[1], : skips[-1].shape[2]]
                 h = conv(h.shape[-1], f"up{level}")(h)
-        h = nn.silu(GroupNorm(self.groups, dtype=self.dtype, name="norm")(h))
+        h = GroupNorm(self.groups, silu=True, dtype=self.dtype, name="norm")(h)
         out = Conv(self.channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")
         return out(h).astype(jnp.float32)
