@@ -6,6 +6,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export JAX_PLATFORMS ?=
 # Tests and lint run anywhere; a comparison uses whatever accelerator JAX finds.
 
+# XLA on a CPU allocates its temporaries anew at each step: keep the pages instead of faulting them in again.
+compare bench: export MALLOC_MMAP_MAX_ = 0
+compare bench: export MALLOC_TRIM_THRESHOLD_ = -1
+compare bench: export MALLOC_ARENA_MAX = 1
+
 .PHONY: help compare test test-peers lint format bench figures clean
 
 help: ## this list

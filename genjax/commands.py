@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from genjax.errors import ConfigError
-from genjax.hostmemory import keep_freed_memory
 
 Overrides = Mapping[str, list[str]]
 
@@ -19,7 +18,6 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     """Runs the chosen command; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="genjax: %(message)s", stream=sys.stderr)
     logging.getLogger("genjax").setLevel(logging.INFO)
-    keep_freed_memory()
     commands: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
         "train": _train,
         "sample": _sample,
