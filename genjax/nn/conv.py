@@ -3,10 +3,10 @@
 Off the CPU all are lax's own. On it two of them are not, because XLA leaves its fast path there (measured on
 two cores, batch 64, milliseconds of processor time; experiments/benchmarks/conv.py):
 
-    weight gradient of                     lax   here   forward pass of lax, for scale
-    transposed 4x4/2, 14x14, 64 to 32      258     18   10
-    transposed 4x4/2, 7x7, 128 to 64       188     16    6
-    1x1, 28x28, 64 to 32                    15      3    3
+    values and both gradients of           lax   here   PyTorch
+    transposed 4x4/2, 14x14, 64 to 32      273     26    18
+    transposed 4x4/2, 7x7, 128 to 64       192     18    15
+    1x1, 28x28, 64 to 32                    16      9     8
 
 Every other form tried lost to lax (sums of shifted products, patches and one product, space to depth before
 strides): its forward and input gradient run at the rate of large matrix products, and its 3x3 weight gradient
@@ -71,18 +71,16 @@ def overlap_add(
     mh, mw = -(-h // sh), -(-w // sw)
     # lax correlates with the dilated input: block offsets run against the kernel's.
     weights = jnp.pad(kernel[::-1, ::-1], ((0, mh * sh - h), (0, mw * sw - w), (0, 0), (0, 0)))
-    weights = weights.transpose(2, 0, 1, 3).reshape(C, -1)
-    tiles = (x.reshape(-1, C) @ weights).reshape(B, H, W, mh, sh, mw, sw, D)
-    parts = [
-        jnp.pad(tiles[:, :, :, i, :, j], ((0, 0), (i, mh - 1 - i), (j, mw - 1 - j), (0, 0), (0, 0), (0, 0)))
-        for i in range(mh)
-        for j in range(mw)
+    weights = weights.reshape(mh, sh, mw, sw, C, D).transpose(4, 0, 2, 1, 3, 5).reshape(C, -1)
+    # Split, not sliced: a split's transpose is one concatenation, that of slices a sum of padded arrays.
+    tiles = jnp.split((x.reshape(-1, C) @ weights).reshape(B, H, W, -1), mh * mw, axis=-1)
+    at = [(i, j) for i in range(mh) for j in range(mw)]
+    spread = [
+        jnp.pad(tile, ((0, 0), (i, mh - 1 - i), (j, mw - 1 - j), (0, 0)))
+        for tile, (i, j) in zip(tiles, at, strict=True)
     ]
-    out = (
-        functools.reduce(jnp.add, parts)
-        .transpose(0, 1, 3, 2, 4, 5)
-        .reshape(B, (H + mh - 1) * sh, (W + mw - 1) * sw, D)
-    )
+    out = functools.reduce(jnp.add, spread).reshape(B, H + mh - 1, W + mw - 1, sh, sw, D)
+    out = out.transpose(0, 1, 3, 2, 4, 5).reshape(B, (H + mh - 1) * sh, (W + mw - 1) * sw, D)
     top, left = _offset(h, sh), _offset(w, sw)
     return out[:, top : top + H * sh, left : left + W * sw]
 
