@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax.errors import ConfigError
+from genjax.training import memory
 
 Overrides = Mapping[str, list[str]]
 
@@ -18,6 +19,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     """Runs the chosen command; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="genjax: %(message)s", stream=sys.stderr)
     logging.getLogger("genjax").setLevel(logging.INFO)
+    memory.keep()
     commands: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
         "train": _train,
         "sample": _sample,

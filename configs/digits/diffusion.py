@@ -37,7 +37,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "end": 0.02,
     }
     config.train = {"steps": 900, "averages": {"eval": {"half_life": 4000.0}}, "checkpoint_every": 300}
-    config.sample = {"sampler": "ddim", "steps": 50, "guidance": 1.0}
+    config.sample = {"sampler": "ddim", "steps": 50, "guidance": 1.3}
     if size == "smoke":
         config.update(
             {

@@ -1,6 +1,9 @@
 """VAE on the 8x8 digits, conditional on the class, with a discretised likelihood.
 
-genjax train --config=digits/vae
+    genjax train --config=digits/vae
+
+The decoder's spread has a floor of most of a grey level: with the model's own, far smaller one the held-out bound
+rose from 1.9 bits a pixel after 2,000 steps to 11.7 after 7,330; with this it is 2.04 after 6,000.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config = ConfigDict()
     config.name = "digits-vae"
     config.data = {"name": "digits", "batch": 64}
-    config.model = {"name": "vae", "latent": 16}
+    config.model = {"name": "vae", "latent": 16, "sigma": 0.2, "smallest": 0.1}
     config.optimizer = {
         "name": "adam",
         "learning_rate": 2e-3,

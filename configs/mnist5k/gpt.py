@@ -1,6 +1,6 @@
 """GPT on 5,000 digits of 28x28: 784 pixels, the label in the start token.
 
-    genjax train --config=mnist5k/gpt
+genjax train --config=mnist5k/gpt
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ def listed(names: Sequence[str]) -> str:
 
 def value_of(score: Score) -> str:
     """A value with its interval, for a sentence."""
-    return "\u00a0".join(w for w in (number(score.value, score.low, score.high), spread(score)) if w)
+    value, around = number(score.value, score.low, score.high), spread(score)
+    if not around:
+        return value
+    return f"{value}\u00a0{around}" if around.startswith("±") else f"{value}, interval {around}"
 
 
 def _class_accuracy(columns: Sequence[Column]) -> Column | None:
