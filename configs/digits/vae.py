@@ -2,8 +2,8 @@
 
     genjax train --config=digits/vae
 
-The decoder's spread has a floor of most of a grey level: with the model's own, far smaller one the held-out bound
-rose from 1.9 bits a pixel after 2,000 steps to 11.7 after 7,330; with this it is 2.04 after 6,000.
+The decoder's spread has a floor of most of a grey level. With the model's own, far smaller one the held-out
+bound rose from 1.9 bits a pixel after 2,000 steps to 11.7 after 7,330; with this it was 2.04 after 6,000.
 """
 
 from __future__ import annotations
