@@ -37,6 +37,9 @@ format: $(VENV)/.dev ## let ruff mend what it can
 bench: $(VENV)/.peers ## speed beside what a user would pick instead (experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks
 
+figures: $(VENV)/.base ## the README's picture, from runs/compare-digits
+	$(BIN)/python -c "from genjax.report import figure; figure.write_figure('runs/compare-digits', 'docs/comparison.png')"
+
 clean: ## remove the environment and the runs
 	rm -rf $(VENV) runs
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 INK, SOFT, PAPER, MAT, RULE = "#1a1b1e", "#73757c", "#fbfaf6", 18, "#d9d6cc"
-TILE, GAP, PAD, LINE, NAMES, FACT = 72, 8, 48, 100, 250, 190
+TILE, GAP, PAD, LINE, NAMES, FACT = 72, 8, 48, 100, 250, 250
 
 
 def write_figure(directory: str | Path, path: str | Path) -> Path:
