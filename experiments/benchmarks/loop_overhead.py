@@ -98,9 +98,10 @@ def bare(data: Dataset, steps: int) -> np.ndarray:
     return (clocks() - start) / steps
 
 
-def whole(data: Dataset, steps: int, log_every: int) -> np.ndarray:
+def whole(data: Dataset, steps: int, log_every: int, per_call: int) -> np.ndarray:
     """Seconds a step (wall, processors) of the loop, over the middle third of a run."""
-    config = Config(steps=3 * steps, log_every=log_every, checkpoint_every=0, sample_every=steps)
+    every = {"log_every": log_every, "checkpoint_every": 0, "sample_every": steps}
+    config = Config(steps=3 * steps, steps_per_call=per_call, **every)
     times: list[np.ndarray] = []
     hooks = Hooks(on_sample=lambda variables, n: times.append(clocks()))
     with tempfile.TemporaryDirectory() as directory:
@@ -114,10 +115,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--steps-per-call", type=int, default=1, help="train.steps_per_call of the loop")
     args = parser.parse_args()
     data, ratios = dataset(), []
     for _ in range(args.turns):
-        a, b = bare(data, args.steps), whole(data, args.steps, args.log_every)
+        a, b = bare(data, args.steps), whole(data, args.steps, args.log_every, args.steps_per_call)
         ratios.append(a / b)
         print(
             f"bare {a[0] * 1e3:.3f} ms, loop {b[0] * 1e3:.3f} ms a step: {100 * a[0] / b[0]:.1f}% "

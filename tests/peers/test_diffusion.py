@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from genjax.functional import schedules
 from genjax.functional.diffusion import diffuse, target, to_data
 from genjax.sampling import diffusion as sampling
 
-torch = pytest.importorskip("torch")
-schedulers = pytest.importorskip("diffusers.schedulers")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of importing diffusers
+    from diffusers import schedulers
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default")]
 T, SHAPE = 1000, (3, 4, 4, 2)
