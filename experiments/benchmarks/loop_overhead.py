@@ -100,8 +100,13 @@ def bare(data: Dataset, steps: int) -> np.ndarray:
 
 def whole(data: Dataset, steps: int, log_every: int, per_call: int) -> np.ndarray:
     """Seconds a step (wall, processors) of the loop, over the middle third of a run."""
-    every = {"log_every": log_every, "checkpoint_every": 0, "sample_every": steps}
-    config = Config(steps=3 * steps, steps_per_call=per_call, **every)
+    config = Config(
+        steps=3 * steps,
+        steps_per_call=per_call,
+        log_every=log_every,
+        checkpoint_every=0,
+        sample_every=steps,
+    )
     times: list[np.ndarray] = []
     hooks = Hooks(on_sample=lambda variables, n: times.append(clocks()))
     with tempfile.TemporaryDirectory() as directory:
