@@ -53,10 +53,13 @@ class Spec:
         `label` (scalar int32, levels), `tokens` (T+1 int32, levels: inputs are tokens[:-1], targets
         tokens[1:]), `point` (D float32). `mask` is always present in a batch and never listed here.
       rows: rows of the training split: the capacity that a counting model must provide for.
+      special: tokens that mean something beside their text, by name: pad, eos, bos, unk, mask, cls, sep,
+        sentinel_0, sentinel_1 ... Empty where the tokenizer has none.
     """
 
     elements: Mapping[str, Element]
     rows: int = 0
+    special: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
         return name in self.elements

@@ -108,13 +108,14 @@ class Dataset:
 def spec_to_json(spec: Spec) -> dict[str, Any]:
     """A spec as plain data."""
     elements = {k: {**dataclasses.asdict(e), "shape": list(e.shape)} for k, e in spec.elements.items()}
-    return {"elements": elements, "rows": spec.rows}
+    special = {"special": dict(spec.special)} if spec.special else {}
+    return {"elements": elements, "rows": spec.rows, **special}
 
 
 def spec_from_json(data: Mapping[str, Any]) -> Spec:
     """The spec whose `spec_to_json` this is."""
     elements = {k: Element(tuple(e["shape"]), e["dtype"], e["levels"]) for k, e in data["elements"].items()}
-    return Spec(elements, data["rows"])
+    return Spec(elements, data["rows"], data.get("special", {}))
 
 
 def digest(*arrays: np.ndarray) -> str:

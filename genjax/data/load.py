@@ -77,7 +77,7 @@ def load(config: Config | None = None, **changes) -> Dataset:
             raise DataError(f"{config.name!r} has no rows in its {name} part", "more data, or another split")
         splits.append(Split(name, first(rows, config.limit)))
     train, held = splits
-    spec = Spec(dict(got.elements), len(train))
+    spec = Spec(dict(got.elements), len(train), dict(getattr(got.tokenizer, "special", {})))
     return Dataset(
         name=config.name,
         spec=spec,
