@@ -5,6 +5,9 @@ the condition: `levels + label` where the data has labels, `levels + classes` wh
 A sequence of text is a window of it, whose first token is read and not predicted; put behind the start
 token (`drop`) it is predicted too, so that a model can begin by itself.
 Tokens that can be predicted are [0, levels); the start tokens are read only.
+
+Rows of text may hold several documents: `segment` (B x T+1) then numbers them, 0 for padding. Documents never
+see each other: no target is predicted from another document's token.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from genjax.core import Batch, Spec
 from genjax.errors import ConfigError
@@ -84,16 +88,15 @@ class Sequence:
     ) -> tuple[Int[Array, "B T"], Int[Array, "B T"], Float[Array, "B T"]]:
         """(inputs, targets, mask): inputs[:, t] precedes targets[:, t]; the mask is 0 on padding.
 
-        `token_mask` (B x T) in the batch masks targets of a row beside the row mask.
+        Beside the row mask, `token_mask` (B x T) in the batch masks a row's targets, and where there are
+        `segment`s so does a target's being padding or the first token of another document.
 
         Args:
           drop: rows where it is 1 begin with the start token without a condition: images lose their
             label (classifier-free training), text is read from its first token on.
         """
         values = batch[self.element].astype(jnp.int32).reshape(batch[self.element].shape[0], -1)
-        mask = jnp.broadcast_to(batch["mask"][:, None], (values.shape[0], self.length))
-        if "token_mask" in batch:
-            mask = mask * batch["token_mask"]
+        mask = targets_mask(batch, self.length, drop if self.text else None)
         dropped = None if drop is None else drop[:, None] > 0
         if not self.text:
             start = self.start(batch, values.shape[0])
@@ -106,6 +109,15 @@ class Sequence:
             inputs = jnp.where(dropped, begun, inputs)
             targets = jnp.where(dropped, values[:, :-1], targets)
         return inputs, targets, mask
+
+    def segments(
+        self, batch: Batch, drop: Float[Array, " B"] | None = None
+    ) -> tuple[Int[Array, "B T"], Int[Array, "B T"]] | None:
+        """(segment, position) of `encode`'s inputs: the document of each, and its place within it.
+
+        None where the batch has no `segment`: a row is then one document.
+        """
+        return inputs_segments(batch, drop) if self.text and "segment" in batch else None
 
     def prefix(self, prompt: Batch, num: int) -> tuple[Int[Array, "num P"], Int[Array, " num"], int]:
         """What a decoder reads before it draws: (tokens, how many of them per row, start tokens among them).
@@ -128,3 +140,41 @@ class Sequence:
         if self.text:
             return {"tokens": tokens}
         return {self.element: tokens.reshape(-1, *self.shape).astype(jnp.uint8)}
+
+
+def targets_mask(
+    batch: Batch, length: int, drop: Float[Array, " B"] | None = None
+) -> Float[Array, "B {length}"]:
+    """1 on the targets of running rows that count: see `Sequence.encode`.
+
+    Args:
+      drop: rows where it is 1 are put behind a start token: their targets begin one earlier.
+    """
+    mask = jnp.broadcast_to(batch["mask"][:, None], (batch["mask"].shape[0], length))
+    counts = []
+    if "token_mask" in batch:
+        counts.append(batch["token_mask"])
+    if "segment" in batch:
+        segment = batch["segment"]
+        same = (segment[:, 1:] == segment[:, :-1]) & (segment[:, 1:] > 0)
+        counts.append(same.astype(mask.dtype))
+    for count in counts:
+        mask = mask * (count if drop is None else _behind_start(count, drop))
+    return mask
+
+
+def inputs_segments(
+    batch: Batch, drop: Float[Array, " B"] | None = None
+) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
+    """(segment, position) of the inputs of running rows. Positions count from 0 in each document of a row."""
+    segment = batch["segment"].astype(jnp.int32)[:, :-1]
+    if drop is not None:
+        segment = _behind_start(segment, drop)
+    place = jnp.broadcast_to(jnp.arange(segment.shape[1], dtype=jnp.int32)[None, :], segment.shape)
+    first = jnp.pad(segment[:, 1:] != segment[:, :-1], ((0, 0), (1, 0)))
+    return segment, place - jax.lax.cummax(jnp.where(first, place, 0), axis=1)
+
+
+def _behind_start(x: Shaped[Array, "B T"], drop: Float[Array, " B"]) -> Shaped[Array, "B T"]:
+    """Dropped rows moved on by one place; what comes first is as what came first."""
+    return jnp.where(drop[:, None] > 0, jnp.concatenate([x[:, :1], x[:, :-1]], axis=1), x)
