@@ -215,7 +215,8 @@ class Model(NamedTuple):
       init: (key, batch, frozen) -> Variables; must run under jax.eval_shape.
       plays: in order; a later play sees what the earlier ones have updated.
       carry: batch -> the zero carry of these rows.
-      finish: variables -> variables before use (sort counts, refit statistics); never saved.
+      finish: variables -> variables before use, evaluation in training included (sort counts, refit
+        statistics); never saved.
       sample: (variables, keys_B, prompt, **knobs) -> batch like the data's, one row per key. `prompt`
         is a batch-first dict with what is conditioned on ({"label": B} or {"tokens": BxP}), or {}.
       likelihood: (variables, batch, keys, **knobs) -> (Mean per row: total nats, count of units; carry).

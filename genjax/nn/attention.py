@@ -1,7 +1,8 @@
-"""Attention: one function that keeps the fastest form for the backend, and the layer around it."""
+"""Attention: one function that keeps the fastest form for the backend, and the layers around it."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import flax.linen as nn
@@ -14,6 +15,8 @@ from genjax.core import Keys
 from genjax.nn.dropout import dropout
 from genjax.nn.embedding import rotary
 from genjax.nn.linear import Linear, Linears
+from genjax.nn.norms import RMSNorm
+from genjax.nn.relative import Bias
 
 Implementation = Literal["auto", "dense", "chunked", "cudnn"]
 
@@ -21,6 +24,54 @@ CHUNK = 512
 """Queries that the chunked form looks at together."""
 LONG = 2048
 """Sequences from this length on are attended to in chunks where the backend has no fused kernel."""
+
+
+@struct.dataclass
+class Rule:
+    """How scores are made, and which are seen: formed for the queries at hand, never for all T x S at once.
+
+    Slots count a row's tokens from 0; queries of one call stand in consecutive slots.
+
+    Attributes:
+      scale: of the products; None for D**-0.5.
+      causal: query t sees keys up to slot t.
+      window: a query sees keys less than this many slots away (itself included); 0 for all.
+      cap: scores become cap * tanh(scores / cap) (Gemma 2: arXiv:2408.00118).
+      bias: added to the scores, by distance.
+      query_segment, key_segment: a query sees keys of its own segment alone, and no key of segment 0;
+        without query_segment, all keys that are not of segment 0.
+    """
+
+    scale: float | None = struct.field(pytree_node=False, default=None)
+    causal: bool = struct.field(pytree_node=False, default=False)
+    window: int = struct.field(pytree_node=False, default=0)
+    cap: float | None = struct.field(pytree_node=False, default=None)
+    bias: Bias | None = None
+    query_segment: Int[Array, "B T"] | None = None
+    key_segment: Int[Array, "B S"] | None = None
+
+    def replace(self, **changes) -> Rule:  # narrows the generated method's type
+        return dataclasses.replace(self, **changes)
+
+    def visible(self, at: Int[Array, "b T"], slots: Int[Array, "b S"]) -> jax.Array | None:
+        """Which of the keys in these slots each query sees, (b or B) x T x S; None where it is all."""
+        away = at[:, :, None] - slots[:, None, :]
+        parts = []
+        if self.causal:
+            parts.append(away >= 0)
+        if self.window:
+            parts.append((away if self.causal else jnp.abs(away)) < self.window)
+        if self.key_segment is not None:
+            key = self.key_segment[:, None, :]
+            parts.append(key > 0)
+            if self.query_segment is not None:
+                parts.append(self.query_segment[:, :, None] == key)
+        if not parts:
+            return None
+        seen = parts[0]
+        for part in parts[1:]:
+            seen = jnp.logical_and(*jnp.broadcast_arrays(seen, part))
+        return seen
 
 
 @struct.dataclass
@@ -39,6 +90,11 @@ class KV:
         shape = (num, heads, length, features)
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
+    @classmethod
+    def of(cls, key: Float[Array, "B S K D"], value: Float[Array, "B S K D"]) -> KV:
+        """These keys and values, all slots filled."""
+        return cls(_heads_first(key), _heads_first(value))
+
     def write(self, key: Float[Array, "B T K D"], value: Float[Array, "B T K D"], at: Int[Array, " B"]) -> KV:
         """With row b's slots at[b], at[b] + 1, ... replaced by these."""
 
@@ -49,17 +105,23 @@ class KV:
         return KV(put(self.key, _heads_first(key), at), put(self.value, _heads_first(value), at))
 
     def attend(
-        self, query: Float[Array, "B T H D"], positions: Int[Array, "B T"], *, chunked: bool = False
+        self,
+        query: Float[Array, "B T H D"],
+        positions: Int[Array, "B T"],
+        rule: Rule = Rule(causal=True),  # noqa: B008 (frozen)
+        *,
+        chunked: bool = False,
     ) -> Float[Array, "B T H D"]:
-        """Attention of queries that see the slots up to their `positions`."""
+        """Attention of queries in the slots `positions`; by default to the slots up to their own."""
         long = min(query.shape[1], self.key.shape[2]) >= LONG
-        return (_chunked if chunked or long else _dense)(query, self.key, self.value, positions)
+        return (_chunked if chunked or long else _near)(query, self.key, self.value, positions, rule)
 
 
 def attend(
     query: Float[Array, "B T H D"],
     key: Float[Array, "B S K D"],
     value: Float[Array, "B S K D"],
+    rule: Rule | None = None,
     *,
     causal: bool = False,
     implementation: Implementation = "auto",
@@ -68,20 +130,31 @@ def attend(
 
     Args:
       key, value: K heads, each shared by H / K query heads.
-      causal: query t sees keys up to t.
+      rule: scale, cap, bias, windows and segments; `causal` in short for Rule(causal=True).
       implementation: "dense" forms all scores at once; "chunked" forms those of a few queries at a time and
-        forms them again for the gradient, so that nothing quadratic is kept; "cudnn" is cuDNN's fused kernel
-        (NVIDIA, half precision). "auto" is cudnn where it can be, else chunked for long ones, else dense.
+        forms them again for the gradient, so that nothing quadratic is kept, and with a window looks only at
+        the keys within its reach; "cudnn" is cuDNN's fused kernel (NVIDIA, half precision; no cap, bias or
+        segments). "auto" is cudnn where it can be, else chunked for long ones, else dense.
     """
+    rule = Rule(causal=causal) if rule is None else rule
     T, S = query.shape[1], key.shape[1]
     if implementation == "auto":
+        plain = rule.cap is None and rule.bias is None and rule.key_segment is None
         fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
+        fused = fused and plain and (rule.causal or not rule.window)
         implementation = "cudnn" if fused else "chunked" if min(T, S) >= LONG else "dense"
     if implementation == "cudnn":
-        return jax.nn.dot_product_attention(query, key, value, is_causal=causal, implementation="cudnn")
-    last = jnp.arange(T) if causal else jnp.full((T,), S - 1)
+        return jax.nn.dot_product_attention(
+            query,
+            key,
+            value,
+            scale=rule.scale,
+            is_causal=rule.causal,
+            local_window_size=(rule.window - 1, 0) if rule.window else None,
+            implementation="cudnn",
+        )
     form = _chunked if implementation == "chunked" else _dense
-    return form(query, _heads_first(key), _heads_first(value), last[None])
+    return form(query, _heads_first(key), _heads_first(value), jnp.arange(T)[None], rule)
 
 
 def _heads_first(x: Float[Array, "B S K D"]) -> Float[Array, "B K S D"]:
@@ -92,78 +165,211 @@ def _dense(
     query: Float[Array, "B T H D"],
     key: Float[Array, "B K S D"],
     value: Float[Array, "B K S D"],
-    positions: Int[Array, "B|1 T"],
+    at: Int[Array, "b T"],
+    rule: Rule,
+    first: Int[Array, " b"] | None = None,
 ) -> Float[Array, "B T H D"]:
     """All scores at once, heads before positions in every product: so written, XLA's CPU compiler makes no
     more copies than these, and a block took 0.64 of the time of "bthd,bshd->bhts" with separate projections.
+
+    Args:
+      at: the queries' slots. first: the slot of the first key; 0 where None.
     """
     B, T, H, D = query.shape
     K, S = key.shape[1], key.shape[2]
+    first = jnp.zeros((1,), at.dtype) if first is None else first
+    scale = D**-0.5 if rule.scale is None else rule.scale
     # Queries that share a key head stand below one another, so that they share its product too.
     q = query.reshape(B, T, K, H // K, D).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, D)
-    scores = jnp.einsum("bknd,bksd->bkns", q * D**-0.5, key, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("bknd,bksd->bkns", q * scale, key, preferred_element_type=jnp.float32)
     scores = scores.reshape(B, K, H // K, T, S)
-    visible = jnp.arange(S)[None, None, :] <= positions[:, :, None]
-    # A large number, not infinity: a row that sees nothing stays finite, as does its gradient.
-    scores = jnp.where(visible[:, None, None], scores, -1e30)
+    if rule.bias is not None:
+        bias = rule.bias(at[:, 0], first, T, S)
+        scores = scores + bias.reshape(-1, K, H // K, T, S)
+    if rule.cap is not None:
+        scores = rule.cap * jnp.tanh(scores / rule.cap)
+    seen = rule.visible(at, first[:, None] + jnp.arange(S)[None])
+    if seen is not None:
+        # A large number, not infinity: a row that sees nothing stays finite, as does its gradient.
+        scores = jnp.where(seen[:, None, None], scores, -1e30)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype).reshape(B, K, -1, S)
     out = jnp.einsum("bkns,bksd->bknd", weights, value)
     return out.reshape(B, K, H // K, T, D).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
+
+
+def _near(
+    query: Float[Array, "B T H D"],
+    key: Float[Array, "B K S D"],
+    value: Float[Array, "B K S D"],
+    at: Int[Array, "b T"],
+    rule: Rule,
+) -> Float[Array, "B T H D"]:
+    """_dense, of those keys alone that are within the window's reach of any of the queries."""
+    S = key.shape[2]
+    reach = query.shape[1] + (rule.window - 1) * (1 if rule.causal else 2)
+    if not rule.window or reach >= S:
+        return _dense(query, key, value, at, rule)
+    first = jnp.clip(at[:, 0] - rule.window + 1, 0, S - reach)
+
+    def cut(x: jax.Array, axis: int) -> jax.Array:
+        if len(first) == 1:
+            return jax.lax.dynamic_slice_in_dim(x, first[0], reach, axis)
+        return jax.vmap(lambda row, n: jax.lax.dynamic_slice_in_dim(row, n, reach, axis - 1))(x, first)
+
+    if rule.key_segment is not None:
+        rule = rule.replace(key_segment=cut(rule.key_segment, 1))
+    return _dense(query, cut(key, 2), cut(value, 2), at, rule, first)
 
 
 def _chunked(
     query: Float[Array, "B T H D"],
     key: Float[Array, "B K S D"],
     value: Float[Array, "B K S D"],
-    positions: Int[Array, "B|1 T"],
+    at: Int[Array, "b T"],
+    rule: Rule,
 ) -> Float[Array, "B T H D"]:
     """CHUNK queries after another; only the inputs are kept for the gradient."""
     B, T, H, D = query.shape
     pad = -T % CHUNK
-    q = jnp.pad(query, ((0, 0), (0, pad), (0, 0), (0, 0))).reshape(B, -1, CHUNK, H, D).swapaxes(0, 1)
-    p = jnp.pad(positions, ((0, 0), (0, pad))).reshape(positions.shape[0], -1, CHUNK).swapaxes(0, 1)
-    part = jax.checkpoint(lambda x: _dense(x[0], key, value, x[1]))
-    out = jax.lax.map(part, (q, p)).swapaxes(0, 1)
+
+    def split(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0) for _ in x.shape[2:])))
+        return x.reshape(x.shape[0], -1, CHUNK, *x.shape[2:]).swapaxes(0, 1)
+
+    def part(queries: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
+        q, at, segment = queries
+        return _near(q, key, value, at, rule.replace(query_segment=segment))
+
+    segment = None if rule.query_segment is None else split(rule.query_segment)
+    out = jax.lax.map(jax.checkpoint(part), (split(query), split(at), segment)).swapaxes(0, 1)
     return out.reshape(B, T + pad, H, D)[:, :T]
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; grouped queries where kv_heads < heads (Ainslie et al. 2023).
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The form of one attention layer: see nn.transformer.Stack, whose fields these are for one layer.
 
     Attributes:
-      init_std, out_std: initial standard deviations of the projections in and out.
+      features: of one head. std, query_std, out_std: initial standard deviations of the projections of keys
+        and values, of queries, and out.
     """
 
+    width: int
     heads: int
     kv_heads: int
+    features: int
     bias: bool
     causal: bool
-    rope: bool
+    rope_base: float | None
+    qk_norm: bool
+    logit_cap: float | None
+    window: int
+    scale: float | None
+    epsilon: float
     dropout: float
     implementation: Implementation
-    init_std: float
+    std: float
+    query_std: float
     out_std: float
     dtype: str
 
-    @nn.compact
+    def sizes(self, *names: str) -> dict[str, int]:
+        """The widths of these projections."""
+        return {n: (self.heads if n == "query" else self.kv_heads) * self.features for n in names}
+
+    def stds(self, *names: str) -> dict[str, float]:
+        """Their initial standard deviations."""
+        return {n: self.query_std if n == "query" else self.std for n in names}
+
+
+class _Heads(nn.Module):
+    """What self- and cross-attention share: projections in and out, and norms of queries and keys."""
+
+    form: Form
+
+    def linears(self, *names: str) -> Linears:
+        f = self.form
+        return Linears(f.sizes(*names), bias=f.bias, std=f.stds(*names), dtype=f.dtype)
+
+    def common(self) -> None:
+        """The submodules of both."""
+        f = self.form
+        self.out = Linear(f.width, bias=f.bias, std=f.out_std, dtype=f.dtype)
+        if f.qk_norm:
+            self.query_norm, self.key_norm = RMSNorm(f.epsilon), RMSNorm(f.epsilon)
+
+    def split(self, x: Float[Array, "B T _"]) -> Float[Array, "B T _ D"]:
+        return x.reshape(*x.shape[:2], -1, self.form.features)
+
+    def join(self, x: Float[Array, "B T H D"], keys: Keys | None) -> Float[Array, "B T W"]:
+        return dropout(self.out(x.reshape(*x.shape[:2], -1)), self.form.dropout, keys)
+
+
+class Attention(_Heads):
+    """Multi-head self-attention; grouped queries where kv_heads < heads (Ainslie et al. 2023)."""
+
+    def setup(self):
+        self.project = self.linears("query", "key", "value")
+        self.common()
+
     def __call__(
         self,
         x: Float[Array, "B T W"],
         positions: Int[Array, "B T"],
         cache: KV | None = None,
         keys: Keys | None = None,
+        *,
+        segments: Int[Array, "B T"] | None = None,
+        bias: Bias | None = None,
     ) -> tuple[Float[Array, "B T W"], KV | None]:
-        B, T, W = x.shape
-        D = W // self.heads
-        features = {"query": W, "key": self.kv_heads * D, "value": self.kv_heads * D}
-        project = Linears(features, bias=self.bias, std=self.init_std, dtype=self.dtype, name="project")
-        q, k, v = (y.reshape(B, T, -1, D) for y in project(x))
-        if self.rope:
-            q, k = rotary(q, positions), rotary(k, positions)
+        """Args:
+          positions: for rotary ones; with a cache, the slots too that the keys are written to.
+          segments: a token sees those of its own segment, and none of segment 0. Not with a cache.
+        """
+        f = self.form
+        q, k, v = (self.split(y) for y in self.project(x))
+        if f.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if f.rope_base is not None:
+            q, k = rotary(q, positions, f.rope_base), rotary(k, positions, f.rope_base)
+        rule = Rule(f.scale, f.causal, f.window, f.logit_cap, bias, segments, segments)
         if cache is None:
-            out = attend(q, k, v, causal=self.causal, implementation=self.implementation)
+            out = attend(q, k, v, rule, implementation=f.implementation)
         else:
             cache = cache.write(k, v, positions[:, 0])
-            out = cache.attend(q, positions, chunked=self.implementation == "chunked")
-        linear = Linear(W, bias=self.bias, std=self.out_std, dtype=self.dtype, name="out")
-        return dropout(linear(out.reshape(B, T, W)), self.dropout, keys), cache
+            rule = rule.replace(causal=True, query_segment=None, key_segment=None)
+            out = cache.attend(q, positions, rule, chunked=f.implementation == "chunked")
+        return self.join(out, keys), cache
+
+
+class CrossAttention(_Heads):
+    """Attention of a sequence to a memory, whose keys and values are projected once (`remember`)."""
+
+    def setup(self):
+        self.project, self.memory = self.linears("query"), self.linears("key", "value")
+        self.common()
+
+    def remember(self, memory: Float[Array, "B S M"]) -> KV:
+        """The memory's keys and values."""
+        key, value = (self.split(y) for y in self.memory(memory))
+        return KV.of(self.key_norm(key) if self.form.qk_norm else key, value)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T W"],
+        memory: KV,
+        keys: Keys | None = None,
+        *,
+        mask: Float[Array, "B S"] | Int[Array, "B S"] | None = None,
+    ) -> Float[Array, "B T W"]:
+        """Args: mask: 0 at the memory's padding, which is not seen."""
+        f = self.form
+        q = self.split(self.project(x)[0])
+        if f.qk_norm:
+            q = self.query_norm(q)
+        seen = None if mask is None else (mask > 0).astype(jnp.int32)
+        rule = Rule(f.scale, cap=f.logit_cap, key_segment=seen)
+        out = memory.attend(
+            q, jnp.arange(x.shape[1])[None], rule, chunked=f.implementation == "chunked"
+        )
+        return self.join(out, keys)

@@ -1,33 +1,101 @@
-"""From logits to a token: temperature, truncation, and draws whose noise belongs to one row."""
+"""From logits to a token: policies, whose draws' noise belongs to one row.
+
+A policy is a frozen dataclass, hence static under jit, with one method that decoding calls:
+`draw(keys, logits, seen, allowed) -> (token, log_prob)`. `Truncation` draws one token of a vocabulary,
+`Bernoulli` a frame of independent zeros and ones.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
 
 
+@struct.dataclass
+class Seen:
+    """What a row has read and drawn, as penalties need it.
+
+    Attributes:
+      given: whether a token stands in the prompt.
+      drawn: how often it has been drawn.
+    """
+
+    given: Bool[Array, "B V"]
+    drawn: Int[Array, "B V"]
+
+    @classmethod
+    def none(cls, num: int, vocabulary: int) -> Seen:
+        """Nothing read and nothing drawn."""
+        return cls(jnp.zeros((num, vocabulary), bool), jnp.zeros((num, vocabulary), jnp.int32))
+
+    def read(self, tokens: Int[Array, "B P"], lengths: Int[Array, " B"]) -> Seen:
+        """After each row's first `lengths` tokens of a prompt; start tokens beyond V do not count."""
+        rows, places = jnp.arange(tokens.shape[0])[:, None], jnp.arange(tokens.shape[1])[None]
+        tokens = jnp.where(places < lengths[:, None], tokens, self.given.shape[1])
+        return Seen(self.given.at[rows, tokens].set(True, mode="drop"), self.drawn)
+
+    def draw(self, token: Int[Array, " B"], count: Int[Array, " B"]) -> Seen:
+        """After `count` (0 or 1) draws of `token` in each row."""
+        return Seen(self.given, self.drawn.at[jnp.arange(token.shape[0]), token].add(count))
+
+
+class Policy(Protocol):
+    """How a token is drawn. Hashable."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether draws depend on what was `seen`."""
+        ...
+
+    def draw(
+        self,
+        keys: Keys,
+        logits: Float[Array, "B V"],
+        seen: Seen | None = None,
+        allowed: Bool[Array, "B V"] | None = None,
+    ) -> tuple[Int[Array, "B ..."], Float[Array, " B"]]:
+        """One token per row from that row's key alone, and its log-probability under what it was drawn from."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Truncation:
-    """How a distribution over the next token is narrowed before the draw. Hashable: static under jit.
+    """One token of a vocabulary, from a distribution that is penalised, scaled, then narrowed.
 
-    Temperature comes first, then top-k, then top-p on what is left, renormalised.
+    The order: penalties, then what is not allowed, temperature, top-k, top-p, min-p, typical, each on what the
+    one before has left. It is that of transformers, whose results these equal.
 
     Attributes:
       temperature: logits are divided by it; 0 takes the likeliest token (the first of several).
       top_k: keep the k likeliest tokens; those that tie with the k-th are kept too. None keeps all.
       top_p: keep the likeliest tokens until their probability reaches p, at least one (nucleus
         sampling: Holtzman et al. 2020, arXiv:1904.09751). None keeps all.
+      min_p: keep tokens at least min_p times as likely as the likeliest (Nguyen et al. 2024,
+        arXiv:2407.01082). None keeps all.
+      typical_p: keep the tokens whose surprise is nearest to the entropy until their probability reaches p
+        (locally typical sampling: Meister et al. 2023, arXiv:2202.00666, section 4). None keeps all.
+      repetition_penalty: logits of tokens in the prompt or drawn before are divided by it where positive and
+        multiplied where negative (Keskar et al. 2019, arXiv:1909.05858, section 4.1); 1 is none.
+      frequency_penalty, presence_penalty: taken from a token's logit for each time it was drawn, and once if
+        it was drawn at all (as OpenAI's interface has them: the prompt does not count); 0 is none.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
 
     def __post_init__(self):
         if self.temperature < 0:
@@ -36,21 +104,116 @@ class Truncation:
             )
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k {self.top_k} keeps nothing", "give at least 1, or None")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p {self.top_p} is not a probability", "give 0 < top_p <= 1, or None")
+        for name in ("top_p", "typical_p"):
+            p = getattr(self, name)
+            if p is not None and not 0 < p <= 1:
+                raise ConfigError(f"{name} {p} is not a probability", f"give 0 < {name} <= 1, or None")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ConfigError(f"min_p {self.min_p} is not a probability", "give 0 <= min_p <= 1, or None")
+        if self.repetition_penalty <= 0:
+            raise ConfigError(
+                f"repetition_penalty {self.repetition_penalty} turns logits round",
+                "give more than 1 against repetition, 1 for none",
+            )
 
-    def __call__(self, logits: Float[Array, "B V"]) -> Float[Array, "B V"]:
+    @property
+    def remembers(self) -> bool:
+        """Whether a penalty is set, so that counts have to be kept."""
+        return self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
+
+    def __call__(
+        self,
+        logits: Float[Array, "B V"],
+        seen: Seen | None = None,
+        allowed: Bool[Array, "B V"] | None = None,
+    ) -> Float[Array, "B V"]:
         """Log-probabilities of the narrowed distribution, float32; -inf where nothing is drawn."""
+        scores = self.scores(logits, seen)
+        return self.narrow(scores if allowed is None else jnp.where(allowed, scores, -jnp.inf))
+
+    def scores(self, logits: Float[Array, "B V"], seen: Seen | None = None) -> Float[Array, "B V"]:
+        """Penalised logits over the temperature, float32 (undivided where it is 0)."""
+        logits = logits.astype(jnp.float32)
+        if seen is not None and self.remembers:
+            logits = self._penalise(logits, seen)
+        return logits / self.temperature if self.temperature else logits
+
+    def narrow(self, scores: Float[Array, "B V"]) -> Float[Array, "B V"]:
+        """Log-probabilities of what top-k, top-p, min-p and typical leave of `scores`."""
+        if self.temperature == 0:
+            best = jnp.argmax(scores, axis=-1)[:, None]
+            return jnp.where(jnp.arange(scores.shape[-1])[None] == best, 0.0, -jnp.inf)
+        if self.top_k is not None:
+            scores = top_k(scores, self.top_k)
+        if self.top_p is not None and self.top_p < 1:
+            scores = top_p(scores, self.top_p)
+        if self.min_p:
+            scores = min_p(scores, self.min_p)
+        if self.typical_p is not None and self.typical_p < 1:
+            scores = typical_p(scores, self.typical_p)
+        return jax.nn.log_softmax(scores, axis=-1)
+
+    def draw(
+        self,
+        keys: Keys,
+        logits: Float[Array, "B V"],
+        seen: Seen | None = None,
+        allowed: Bool[Array, "B V"] | None = None,
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+        """See `Policy.draw`."""
+        return self.choose(keys, self(logits, seen, allowed))
+
+    def choose(
+        self, keys: Keys, log_probs: Float[Array, "B V"]
+    ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+        """One of each row's tokens by these log-probabilities; the likeliest where the temperature is 0."""
+        greedy = self.temperature == 0
+        token = jnp.argmax(log_probs, axis=-1).astype(jnp.int32) if greedy else draw(keys, log_probs)
+        return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
+
+    def _penalise(self, logits: Float[Array, "B V"], seen: Seen) -> Float[Array, "B V"]:
+        drawn = seen.drawn > 0
+        if self.repetition_penalty != 1:
+            r = self.repetition_penalty
+            logits = jnp.where(seen.given | drawn, jnp.where(logits < 0, logits * r, logits / r), logits)
+        return logits - self.frequency_penalty * seen.drawn - self.presence_penalty * drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class Bernoulli:
+    """Independent zeros and ones: the keys of a piano-roll frame (Boulanger-Lewandowski et al. 2012).
+
+    Attributes:
+      temperature: logits are divided by it; 0 takes the likelier of the two (0 where they tie).
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if self.temperature < 0:
+            raise ConfigError(
+                f"temperature {self.temperature} is negative", "0 is greedy, 1 is the model's own"
+            )
+
+    @property
+    def remembers(self) -> bool:
+        """Never: frames have no penalties."""
+        return False
+
+    def draw(
+        self, keys: Keys, logits: Float[Array, "B D"], seen: Seen | None = None, allowed: None = None
+    ) -> tuple[Int[Array, "B D"], Float[Array, " B"]]:
+        """A frame per row, and the sum of its log-probabilities; see `Policy.draw`."""
+        del seen
+        if allowed is not None:
+            raise ConfigError("frames are drawn with a stop token or a constraint", "leave both out")
         logits = logits.astype(jnp.float32)
         if self.temperature == 0:
-            best = jnp.argmax(logits, axis=-1)[:, None]
-            return jnp.where(jnp.arange(logits.shape[-1])[None] == best, 0.0, -jnp.inf)
+            return (logits > 0).astype(jnp.int32), jnp.zeros(logits.shape[:1])
         logits = logits / self.temperature
-        if self.top_k is not None:
-            logits = top_k(logits, self.top_k)
-        if self.top_p is not None and self.top_p < 1:
-            logits = top_p(logits, self.top_p)
-        return jax.nn.log_softmax(logits, axis=-1)
+        noise = jax.vmap(lambda key: jax.random.logistic(key, logits.shape[1:]))(keys)
+        frame = logits + noise > 0
+        return frame.astype(jnp.int32), jax.nn.log_sigmoid(jnp.where(frame, logits, -logits)).sum(-1)
 
 
 def top_k(logits: Float[Array, "B V"], k: int) -> Float[Array, "B V"]:
@@ -62,7 +225,25 @@ def top_k(logits: Float[Array, "B V"], k: int) -> Float[Array, "B V"]:
 
 def top_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
     """-inf on all but the smallest set of likeliest tokens whose probability reaches p."""
-    order = jnp.argsort(-logits, axis=-1, stable=True)
+    return _until(logits, -logits, p)
+
+
+def min_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
+    """-inf on tokens less than p times as likely as the likeliest."""
+    return jnp.where(logits < logits.max(axis=-1, keepdims=True) + jnp.log(p), -jnp.inf, logits)
+
+
+def typical_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
+    """-inf on all but the smallest set of tokens of the most typical surprise whose probability reaches p."""
+    log_probs = jax.nn.log_softmax(logits, axis=-1)
+    probs = jnp.exp(log_probs)
+    entropy = -jnp.where(probs > 0, probs * log_probs, 0.0).sum(axis=-1, keepdims=True)
+    return _until(logits, jnp.abs(-log_probs - entropy), p)
+
+
+def _until(logits: Float[Array, "B V"], cost: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
+    """-inf on all but the tokens of least cost (the first of several) until their probability reaches p."""
+    order = jnp.argsort(cost, axis=-1, stable=True)
     ranked = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
     # A token stays if those before it have not reached p yet: the first always does.
     stays = jnp.cumsum(ranked, axis=-1) - ranked < p

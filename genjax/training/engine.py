@@ -41,6 +41,10 @@ def compilations() -> int:
     return _compiled
 
 
+_AS_IT_IS = Model._field_defaults["finish"]
+"""Of models that need no finishing: their variables are not copied for it."""
+
+
 class Engine:
     """One model's training on the devices of this run.
 
@@ -115,6 +119,7 @@ class Engine:
         self._calls: dict[tuple[Plays, ...], Callable] = {}
         self._metrics: dict[tuple[Plays, ...], dict[str, Any]] = {}
         self._evaluate: Callable | None = None
+        self._finish: Callable | None = None
         self._finite: Callable | None = None
 
     # --- state -------------------------------------------------------------------------------------
@@ -219,11 +224,16 @@ class Engine:
     def evaluate(self, variables: Variables, batches: Any, offset: int = 0) -> dict[str, Mean]:
         """Every play's loss and metrics over these host batches (step=None, carries at zero), as play/metric.
 
+        The variables are finished first: counts are sorted and smoothed, as before any other use.
         A row's noise depends on its place in the split alone: not on the batch size, not on when.
         """
         variables = variables.replace(ema={})
         if self._evaluate is None:
             self._evaluate = self._compile_evaluation()
+            self._finish = None if self.model.finish is _AS_IT_IS else jax.jit(self.model.finish)
+        if self._finish is not None:
+            with self._meshed():
+                variables = self._finish(variables)
         total = None
         for rows in batches:
             batch = sharding.place(dict(rows), self._rows)
