@@ -1,0 +1,165 @@
+"""Corruptions that a model learns to undo: masked tokens (BERT) and dropped spans (T5).
+
+Functions of one row and its key, to be mapped over a batch inside an objective: no step of a data pipeline is
+needed, and a resumed run corrupts as the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Masked(NamedTuple):
+    """A row some of whose tokens are to be predicted.
+
+    Attributes:
+      tokens: what the model reads.
+      places: where the K tokens stand that are to be predicted.
+      weights: 1 for each of `places` that counts: a short row has fewer than K.
+    """
+
+    tokens: Int[Array, " T"]
+    places: Int[Array, " K"]
+    weights: Float[Array, " K"]
+
+
+def masked_count(length: int, rate: float = 0.15) -> int:
+    """K: how many tokens of a row of `length` are predicted at most."""
+    return max(1, round(rate * length))
+
+
+def mask_tokens(
+    key: jax.Array,
+    tokens: Int[Array, " T"],
+    candidates: Bool[Array, " T"],
+    *,
+    mask: int,
+    vocabulary: int,
+    rate: float = 0.15,
+    kept: float = 0.1,
+    random: float = 0.1,
+) -> Masked:
+    """Masked-language corruption (Devlin et al. 2019, arXiv:1810.04805, sec. 3.1).
+
+    Of the n candidates round(rate * n) are chosen, at least one where there is any, every set of that size
+    equally likely. A chosen token becomes `mask`, or stays with probability `kept`, or becomes a token drawn
+    uniformly from [0, vocabulary) with probability `random`.
+
+    Args:
+      key: the row's.
+      candidates: where a token may be chosen: not at padding or special tokens.
+    """
+    T = tokens.shape[0]
+    where, what, other = jax.random.split(key, 3)
+    order = jnp.where(candidates, jax.random.uniform(where, (T,)), 2.0)
+    K = masked_count(T, rate)
+    places = jnp.argsort(order)[:K]
+    n = candidates.sum()
+    count = jnp.where(n > 0, jnp.maximum(jnp.round(rate * n).astype(jnp.int32), 1), 0)
+    weights = (jnp.arange(K) < count).astype(jnp.float32)
+    u = jax.random.uniform(what, (K,))
+    drawn = jax.random.randint(other, (K,), 0, vocabulary)
+    chosen = tokens[places]
+    new = jnp.where(u < kept, chosen, jnp.where(u < kept + random, drawn, mask))
+    corrupted = tokens.at[places].set(jnp.where(weights > 0, new, chosen).astype(tokens.dtype))
+    return Masked(corrupted, places, weights)
+
+
+class Spans(NamedTuple):
+    """A row whose dropped spans are to be written, padded.
+
+    Attributes:
+      source: the row with a sentinel in the place of every span, then eos.
+      target: every span after its sentinel, then eos.
+    """
+
+    source: Int[Array, " S"]
+    source_length: Int[Array, ""]
+    target: Int[Array, " U"]
+    target_length: Int[Array, ""]
+
+
+class Sizes(NamedTuple):
+    """How many tokens of a row are dropped, in how many spans, and how long what is left is with its eos."""
+
+    noise: int
+    spans: int
+    source: int
+    target: int
+
+
+def span_sizes(length: int, density: float = 0.15, mean_span: float = 3.0) -> Sizes:
+    """The sizes for a row of `length` tokens; of two or more at least one is dropped and one kept."""
+    noise = max(min(max(round(length * density), 1), length - 1), 0)
+    spans = min(max(round(noise / mean_span), 1), noise, length - noise)
+    return Sizes(noise, spans, length - noise + spans + 1, noise + spans + 1)
+
+
+def span_noise(
+    key: jax.Array, T: int, length: Int[Array, ""], density: float = 0.15, mean_span: float = 3.0
+) -> Int[Array, " T"]:
+    """For each of T places the number of its span: even ones are kept, odd ones dropped, -1 is padding.
+
+    The n dropped tokens are divided into spans, and the others into as many, each division into parts of at
+    least one equally likely; the spans alternate, beginning with a kept one (Raffel et al. 2020,
+    arXiv:1910.10683, sec. 3.1.4; the sampling is that of their code).
+    """
+    sizes = [span_sizes(n, density, mean_span) for n in range(T + 1)]
+    most = sizes[T].spans + 1
+    noise = jnp.asarray([n.noise for n in sizes], jnp.int32)[length]
+    spans = jnp.asarray([n.spans for n in sizes], jnp.int32)[length]
+
+    def divide(key: jax.Array, items: Int[Array, ""]) -> Int[Array, " most"]:
+        """Lengths of `spans` parts of `items`: spans - 1 of the items - 1 gaps are chosen."""
+        gap = jnp.arange(1, T + 1)
+        order = jnp.where(gap < items, jax.random.uniform(key, (T,)), 2.0)
+        rank = jnp.argsort(jnp.argsort(order))
+        cuts = (rank < spans - 1) & (gap < items)
+        part = jnp.cumsum(cuts) - cuts  # of the item before each gap
+        return jnp.zeros((most,), jnp.int32).at[part].add((gap <= items).astype(jnp.int32), mode="drop")
+
+    one, two = jax.random.split(key)
+    parts = jnp.stack([divide(one, length - noise), divide(two, noise)], axis=1).reshape(-1)
+    ends = jnp.cumsum(parts)
+    begun = jnp.zeros((T,), jnp.int32).at[ends].add((parts > 0).astype(jnp.int32), mode="drop")
+    return jnp.where(jnp.arange(T) < length, jnp.cumsum(begun), -1)
+
+
+def drop_spans(
+    key: jax.Array,
+    tokens: Int[Array, " T"],
+    length: Int[Array, ""],
+    *,
+    sentinels: Int[Array, " N"],
+    eos: int,
+    pad: int,
+    density: float = 0.15,
+    mean_span: float = 3.0,
+) -> Spans:
+    """Span corruption (Raffel et al. 2020, arXiv:1910.10683, sec. 3.1.4) of a row's first `length` tokens.
+
+    Args:
+      sentinels: ids that stand for the first, second ... span; at least `span_sizes(T).spans`.
+    """
+    T = tokens.shape[0]
+    sizes = span_sizes(T, density, mean_span)
+    span = span_noise(key, T, length, density, mean_span)
+    first = span != jnp.concatenate([jnp.full((1,), -2, span.dtype), span[:-1]])
+    dropped, real = span % 2 == 1, span >= 0
+    first &= span // 2 < (span.max() + 1) // 2  # a row of one token has nothing to drop
+    marks = sentinels[jnp.clip(span // 2, 0, sentinels.shape[0] - 1)].astype(tokens.dtype)
+
+    def write(own: Bool[Array, " T"], size: int) -> tuple[Int[Array, " _"], Int[Array, ""]]:
+        """The tokens where `own`, and a mark at the beginning of each span of the others."""
+        keep = real & (own | first)
+        at = jnp.where(keep, jnp.cumsum(keep) - 1, size)
+        row = jnp.full((size,), pad, tokens.dtype).at[at].set(jnp.where(own, tokens, marks), mode="drop")
+        end = keep.sum()
+        return row.at[end].set(eos), end + 1
+
+    # No shorter row has more on either side than the longest.
+    return Spans(*write(~dropped, sizes.source), *write(dropped, sizes.target))
