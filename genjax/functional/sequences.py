@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from genjax.core import Batch, Spec
+from genjax.core import Batch, Mean, Spec
 from genjax.errors import ConfigError
+from genjax.functional.losses import token_hits, token_nats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Sequence:
         """T: how many tokens are predicted for one row."""
         size = math.prod(self.shape)
         return size - 1 if self.text else size
+
+    @property
+    def outputs(self) -> int:
+        """V: the logits of one token."""
+        return self.levels
 
     @property
     def vocabulary(self) -> int:
@@ -140,6 +146,16 @@ class Sequence:
         if self.text:
             return {"tokens": tokens}
         return {self.element: tokens.reshape(-1, *self.shape).astype(jnp.uint8)}
+
+    def nats(self, logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
+        """Nats of every token."""
+        return token_nats(logits, targets)
+
+    def metrics(
+        self, logits: Float[Array, "B T V"], targets: Int[Array, "B T"], mask: Float[Array, "B T"]
+    ) -> dict[str, Mean]:
+        """`accuracy`: how often no token is likelier than the target."""
+        return {"accuracy": Mean.of(token_hits(logits, targets), mask)}
 
 
 def targets_mask(
