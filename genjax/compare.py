@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 import shlex
 import sys
@@ -35,12 +36,12 @@ class Budget:
     """What every entry may spend on training.
 
     Attributes:
-      kind: "steps"; "seconds", which one calibration turns into steps; "flops", divided by the FLOPs of
-        a step as the jaxpr counts them.
+      kind: "steps"; "examples" (rows of training data: of text, equal tokens); "seconds", which one
+        calibration turns into steps; "flops", divided by the FLOPs of a step as the jaxpr counts them.
       value: how many.
     """
 
-    kind: Literal["steps", "seconds", "flops"] = "seconds"
+    kind: Literal["steps", "examples", "seconds", "flops"] = "seconds"
     value: float = 60.0
 
 
@@ -257,6 +258,8 @@ def budget_steps(budget: Budget, entry: Entry, settings: Settings) -> tuple[int,
     note: dict[str, Any] = dataclasses.asdict(budget)
     if budget.kind == "steps":
         steps = int(budget.value)
+    elif budget.kind == "examples":
+        steps = math.ceil(budget.value / settings.data.batch)
     elif budget.kind == "flops":
         example = experiment.dataset.spec.example(1)
         form = jax.eval_shape(

@@ -1,6 +1,7 @@
 """What the loop costs beside its bare compiled step: `python -m experiments.benchmarks.loop_overhead`.
 
-A VAE-sized MLP (784-400-20, batch 128, adam) on random pixels, one device. Bare: the same compiled
+`--model vae`: an MLP (784-400-20, batch 128, adam) on random pixels; `--model gpt`: nanoGPT's CPU size (4
+layers, 4 heads, width 128, context 64, batch 12) on random tokens. One device. Bare: the same compiled
 step on batches that already lie on the device, with no metrics read. Loop: `train` with everything on
 (data pipeline, metrics lines, TensorBoard, progress). The two take turns, so that a busy machine slows
 both alike, and processor time stands beside the wall's, for a machine that others use.
@@ -12,6 +13,7 @@ import argparse
 import os
 import tempfile
 import time
+from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -21,12 +23,13 @@ import numpy as np
 
 from genjax.core import Aux, Element, Mean, Model, Play, Spec, Variables
 from genjax.data.dataset import Dataset, Split
-from genjax.data.rows import Arrays
+from genjax.data.rows import Arrays, Windows
+from genjax.models import gpt
 from genjax.training import Config, optimizers, step
 from genjax.training.engine import Engine
 from genjax.training.loop import Hooks, train
 
-BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
+PIXELS, HIDDEN, LATENT = 784, 400, 20
 ADAM = optimizers.Config(name="adam", learning_rate=1e-3)
 
 
@@ -61,7 +64,33 @@ def vae() -> Model:
     return Model(init, {"vae": Play("vae", loss)})
 
 
-def dataset() -> Dataset:
+class Case(NamedTuple):
+    """A model, its player, its data and its batch."""
+
+    model: Model
+    player: str
+    data: Dataset
+    batch: int
+
+
+def case(name: str) -> Case:
+    """The model of this name with random data."""
+    if name == "vae":
+        return Case(vae(), "vae", pixels(), 128)
+    data = tokens()
+    return Case(gpt.build(gpt.Config(condition_dropout=0.0), data.spec, {}), "model", data, 12)
+
+
+def tokens() -> Dataset:
+    """Random text: 65 characters, context 64."""
+    text = np.random.default_rng(0).integers(0, 65, 1_000_000)
+    rows = Windows(text, 64)
+    spec = Spec({"tokens": Element((65,), "int32", 65)}, len(rows))
+    return Dataset("noise", spec, Split("train", rows), Split("eval", Windows(text[:1000], 64)), "")
+
+
+def pixels() -> Dataset:
+    """Random images of 28x28 pixels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5000, 28, 28, 1), np.uint8)
     spec = Spec({"image": Element((28, 28, 1), "uint8", 256)}, len(images))
@@ -79,14 +108,18 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def bare(data: Dataset, steps: int) -> np.ndarray:
+def bare(case: Case, steps: int) -> np.ndarray:
     """Seconds a step (wall, processors) of the compiled step alone."""
-    stream = data.train.stream(batch=BATCH)
+    stream = case.data.train.stream(batch=case.batch)
     engine = Engine(
-        vae(), {"vae": optimizers.make(ADAM, steps)}, Config(), stream[0], devices=jax.devices()[:1]
+        case.model,
+        {case.player: optimizers.make(ADAM, steps)},
+        Config(),
+        stream[0],
+        devices=jax.devices()[:1],
     )
     state, batches = engine.create(), [engine.put([stream[n]]) for n in range(8)]
-    plays, packed, start = (step.due(vae(), 0),), None, clocks()
+    plays, packed, start = (step.due(case.model, 0),), None, clocks()
     for n in range(steps + 20):
         if n == 20:  # compiled and warm
             jax.block_until_ready(state)
@@ -98,7 +131,7 @@ def bare(data: Dataset, steps: int) -> np.ndarray:
     return (clocks() - start) / steps
 
 
-def whole(data: Dataset, steps: int, log_every: int, per_call: int) -> np.ndarray:
+def whole(case: Case, steps: int, log_every: int, per_call: int) -> np.ndarray:
     """Seconds a step (wall, processors) of the loop, over the middle third of a run."""
     config = Config(
         steps=3 * steps,
@@ -110,8 +143,8 @@ def whole(data: Dataset, steps: int, log_every: int, per_call: int) -> np.ndarra
     times: list[np.ndarray] = []
     hooks = Hooks(on_sample=lambda variables, n: times.append(clocks()))
     with tempfile.TemporaryDirectory() as directory:
-        how = {"directory": directory, "batch": BATCH, "hooks": hooks, "devices": jax.devices()[:1]}
-        train(vae(), data, config, {"vae": ADAM}, **how)
+        how = {"directory": directory, "batch": case.batch, "hooks": hooks, "devices": jax.devices()[:1]}
+        train(case.model, case.data, config, {case.player: ADAM}, **how)
     return (times[1] - times[0]) / steps
 
 
@@ -121,10 +154,11 @@ def main() -> None:
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps-per-call", type=int, default=1, help="train.steps_per_call of the loop")
+    parser.add_argument("--model", choices=("vae", "gpt"), default="vae")
     args = parser.parse_args()
-    data, ratios = dataset(), []
+    chosen, ratios = case(args.model), []
     for _ in range(args.turns):
-        a, b = bare(data, args.steps), whole(data, args.steps, args.log_every, args.steps_per_call)
+        a, b = bare(chosen, args.steps), whole(chosen, args.steps, args.log_every, args.steps_per_call)
         ratios.append(a / b)
         print(
             f"bare {a[0] * 1e3:.3f} ms, loop {b[0] * 1e3:.3f} ms a step: {100 * a[0] / b[0]:.1f}% "

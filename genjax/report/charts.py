@@ -102,6 +102,11 @@ def loss_chart(run: Run, index: int) -> Html | None:
     )
 
 
+def numbers_kept(parameters: Score) -> float:
+    """How many numbers a model is: its parameters, or where nothing is learned by gradient, its state."""
+    return parameters.value or float(parameters.detail.get("numbers.state") or 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Dot:
     """One entry in a scatter: a cost and a score."""

@@ -62,6 +62,7 @@ def _html(comparison: runs.Comparison, found: Sequence[Column]) -> str:
             sections.says(comparison, found),
             sections.scores(comparison, found),
             sections.samples(comparison),
+            sections.learns(comparison, found),
             sections.costs(comparison, found),
             sections.curves(comparison),
             sections.neighbours(comparison, found),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from genjax.report import charts, pictures, scoretable, words
+from genjax.report import charts, learning, pictures, scoretable, words
 from genjax.report.markup import Html, tag
 from genjax.report.runs import TRAINING, Comparison, Run
 from genjax.report.tables import FLOOR, Column, find, number, spread
@@ -62,12 +62,22 @@ def _strip_row(
 
 
 def realism(columns: Sequence[Column]) -> Column | None:
-    """The column that stands for quality: the Fréchet distance, else the first of realism."""
+    """The column that stands for quality: Fréchet distance, the first of realism, or text's likelihood."""
     return (
         find(columns, "frechet")
         or find(columns, "fid")
         or next((c for c in columns if c.criterion == "realism" and c.better != "none"), None)
+        or learning.column(columns)
     )
+
+
+def learns(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
+    """Held-out loss over what was spent, all families in one picture where their losses are one quantity."""
+    found = learning.section(comparison, columns)
+    if found is None:
+        return None
+    lead, panels = found
+    return section("learning", "How fast each learns", lead, tag("div", panels, class_="cards"))
 
 
 def says(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
@@ -192,6 +202,7 @@ def cost_axes(comparison: Comparison, columns: Sequence[Column]) -> list[tuple[s
     """(axis label, {entry: cost}) of the costs that were measured."""
     out = []
     costs = [c for c in columns if c.criterion == "cost"]
+    sizes = find(costs, "parameters")
     flops = find(costs, "train", "flop")
     if flops and "example" in flops.unit:
         seen = {r.name: r.examples for r in comparison.entries}
@@ -215,6 +226,9 @@ def cost_axes(comparison: Comparison, columns: Sequence[Column]) -> list[tuple[s
     elif rate:
         values = {k: 1 / v for k, v in _values(rate[-1]).items() if v > 0}
         out.append((f"Seconds per sample (1 / {rate[-1].label.lower()})", values))
+    kept = {name: charts.numbers_kept(s) for name, s in (sizes.measured if sizes else {}).items()}
+    if len({*kept.values()}) > 1:
+        out.append(("Parameters (of counting models: numbers kept)", kept))
     return out
 
 
@@ -389,5 +403,10 @@ def budget(about: dict[str, Any]) -> str:
         return ""
     value = found["value"]
     amount = number(float(value)) if isinstance(value, int | float) else str(value)
-    unit = {"seconds": "seconds of training each", "steps": "steps each", "flops": "FLOPs of training each"}
+    unit = {
+        "seconds": "seconds of training each",
+        "steps": "steps each",
+        "examples": "training rows each",
+        "flops": "FLOPs of training each",
+    }
     return f"{amount} {unit.get(str(found.get('kind')), str(found.get('kind')))}"

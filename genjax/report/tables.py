@@ -27,6 +27,7 @@ LABELS = {
     "frechet": "Fréchet distance",
     "kid": "KID",
     "bits_per_dim": "Bits per dimension",
+    "nats_per_token": "Nats per token",
     "pairwise_distance": "Distance between samples",
     "nearest_train": "Distance to training data",
     "effective_classes": "Classes in use",

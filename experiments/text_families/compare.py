@@ -1,0 +1,50 @@
+"""Every family of sequence model on one text, under one budget: a config of `genjax compare`.
+
+The size is TEXT[-BUDGET]: `shakespeare-examples` (equal tokens), `shakespeare-seconds`, `pydoc-seconds`, or
+`smoke`. `python -m experiments.text_families` runs both budgets of a text and joins their tables.
+"""
+
+from ml_collections import ConfigDict
+
+FAMILIES = {
+    "ngram": ("5-gram", "modified Kneser-Ney"),
+    "infinigram": ("∞-gram", "longest match in a suffix array"),
+    "rnn": ("RNN", "Elman"),
+    "gru": ("GRU", ""),
+    "lstm": ("LSTM", ""),
+    "gpt2": ("GPT-2", "the GPT-2 form: LayerNorm, GELU, learned positions"),
+    "gpt": ("GPT", "the modern form: RMSNorm, rotary positions, squared ReLU"),
+}
+COUNTING = ("ngram", "infinigram")
+ROWS = 24_000
+"""2,000 steps of 12 rows: nanoGPT's published setting for a CPU."""
+
+
+def get_config(size: str = "shakespeare-examples") -> ConfigDict:
+    smoke, (text, _, budget) = size == "smoke", size.partition("-")
+    config = ConfigDict()
+    config.name = f"text-{size}"
+    config.seed = 0
+    if smoke:
+        config.title, text = "Sequence models, a few steps each", "pydoc"
+        config.budget = {"kind": "steps", "value": 8}
+    else:
+        what = {"examples": "equal tokens", "seconds": "equal seconds"}[budget]
+        config.title = f"From n-grams to transformers on one text, at {what}"
+        config.budget = {"kind": budget, "value": ROWS if budget == "examples" else 120}
+    entries = {}
+    for name, (family, description) in FAMILIES.items():
+        own = name if text == "shakespeare" or name != "gpt2" else "gpt"
+        entries[name] = {
+            "config": f"{text}/{own}" + (":smoke" if smoke else ""),
+            "family": family,
+            "description": description,
+            "overrides": ("data.length=16",) if smoke else ("train.eval_every=250",),
+            "passes": 1 if name in COUNTING else None,
+        }
+    if text != "shakespeare":
+        del entries["gpt2"]
+    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
+    if smoke:
+        config.evaluate = {"batch": 8}
+    return config
