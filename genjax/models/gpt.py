@@ -22,11 +22,11 @@ from genjax.errors import ConfigError
 from genjax.functional.losses import per_row, token_hits, token_nats
 from genjax.functional.sequences import Sequence
 from genjax.nn.activations import Activation
-from genjax.nn.attention import KV, Implementation
+from genjax.nn.attention import Implementation
 from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
 from genjax.nn.linear import Linear, linear
-from genjax.nn.transformer import Stack, Transformer
+from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import sampler
 
 
@@ -94,9 +94,9 @@ class GPT(nn.Module):
         self,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
-        caches: tuple[KV, ...] | None = None,
+        caches: tuple[Cache, ...] | None = None,
         keys: Keys | None = None,
-    ) -> tuple[Float[Array, "B T V"], tuple[KV, ...] | None]:
+    ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...] | None]:
         c, small = self.config, nn.initializers.normal(0.02)
         table = self.param("token_embedding", small, (self.sequence.vocabulary, c.width))
         x = lookup(table, tokens)

@@ -108,7 +108,7 @@ class KV:
         self,
         query: Float[Array, "B T H D"],
         positions: Int[Array, "B T"],
-        rule: Rule = Rule(causal=True),  # noqa: B008 (frozen)
+        rule: Rule = Rule(causal=True),
         *,
         chunked: bool = False,
     ) -> Float[Array, "B T H D"]:
@@ -323,8 +323,8 @@ class Attention(_Heads):
         bias: Bias | None = None,
     ) -> tuple[Float[Array, "B T W"], KV | None]:
         """Args:
-          positions: for rotary ones; with a cache, the slots too that the keys are written to.
-          segments: a token sees those of its own segment, and none of segment 0. Not with a cache.
+        positions: for rotary ones; with a cache, the slots too that the keys are written to.
+        segments: a token sees those of its own segment, and none of segment 0. Not with a cache.
         """
         f = self.form
         q, k, v = (self.split(y) for y in self.project(x))
@@ -369,7 +369,5 @@ class CrossAttention(_Heads):
             q = self.query_norm(q)
         seen = None if mask is None else (mask > 0).astype(jnp.int32)
         rule = Rule(f.scale, cap=f.logit_cap, key_segment=seen)
-        out = memory.attend(
-            q, jnp.arange(x.shape[1])[None], rule, chunked=f.implementation == "chunked"
-        )
+        out = memory.attend(q, jnp.arange(x.shape[1])[None], rule, chunked=f.implementation == "chunked")
         return self.join(out, keys)

@@ -107,17 +107,18 @@ class Linears(nn.Module):
 
     Attributes:
       features: name -> width of each.
+      std: the kernels' initial standard deviation, or name -> that of each.
     """
 
     features: Mapping[str, int]
     bias: bool
-    std: float
+    std: float | Mapping[str, float]
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> tuple[Float[Array, "*B _"], ...]:
         weights = [
-            Weights(x.shape[-1], size, self.bias, self.std, name=name)()
+            Weights(x.shape[-1], size, self.bias, self._std(name), name=name)()
             for name, size in self.features.items()
         ]
         x, kernels = x.astype(self.dtype), tuple(kernel.astype(self.dtype) for kernel, _ in weights)
@@ -125,6 +126,9 @@ class Linears(nn.Module):
         joined = jax.default_backend() == "cpu"
         ys = linears(x, kernels) if joined else tuple(linear(x, kernel) for kernel in kernels)
         return tuple(_biased(y, bias) for y, (_, bias) in zip(ys, weights, strict=True))
+
+    def _std(self, name: str) -> float:
+        return self.std[name] if isinstance(self.std, Mapping) else self.std
 
 
 def _weights(module: nn.Module, inputs: int, features: int, bias: bool, std: float):

@@ -42,9 +42,9 @@ class RMSNorm(nn.Module):
         return y.astype(x.dtype)
 
 
-def norm(kind: str, *, bias: bool, name: str) -> nn.Module:
-    """The norm of this kind: "layernorm" or "rmsnorm" (which has no bias)."""
-    return LayerNorm(bias=bias, name=name) if kind == "layernorm" else RMSNorm(name=name)
+def norm(kind: str, *, bias: bool, epsilon: float = 1e-5, name: str | None = None) -> nn.Module:
+    """The norm of this kind: "layernorm" or "rmsnorm" (which has no bias). `name` outside of `setup`."""
+    return LayerNorm(epsilon, bias, name=name) if kind == "layernorm" else RMSNorm(epsilon, name=name)
 
 
 def _over(vector: Float[Array, " W"], x: Float[Array, "*B W"]) -> Float[Array, "*_ W"]:
