@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +72,7 @@ def noise_mask(rng: np.random.Generator, length: int, density: float, mean: floa
     spans = max(round(noise / mean), 1)
 
     def parts(items: int) -> list[int]:
-        begins = [False] + list(rng.permutation([True] * (spans - 1) + [False] * (items - spans)))
+        begins = [False, *list(rng.permutation([True] * (spans - 1) + [False] * (items - spans)))]
         out: list[int] = []
         for i, new in enumerate(begins):
             if new or i == 0:
@@ -146,7 +148,7 @@ def test_dropped_spans_can_be_put_back(T: int, how: dict):
         source, target = source[: size.source], target[: size.target]
         marks = [k for k, t in enumerate(source) if t in sentinels]
         assert len(marks) == size.spans
-        assert all(b > a + 1 for a, b in zip(marks, marks[1:], strict=False)), "no two spans touch"
+        assert all(b > a + 1 for a, b in itertools.pairwise(marks)), "no two spans touch"
         assert undo(source, target, sentinels.tolist(), eos) == tokens[i, :m].tolist()
 
 
