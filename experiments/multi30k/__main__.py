@@ -55,9 +55,9 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "
     """BLEU twice: cased and detokenised (sacrebleu's own tokens, with its signature), and lower-cased and
     tokenised, which is how the literature's Multi30k figures are computed.
 
-    Wu et al. 2021 (arXiv:2105.14462) train on Multi30k's lower-cased, normalised and Moses-tokenised text and
-    take fairseq's corpus BLEU of those tokens (beam 5, the average of the last 10 checkpoints). Here the model
-    writes cased text, so that its output and the references are normalised, tokenised and lower-cased after.
+    Wu et al. 2021 (arXiv:2105.14462) train on Multi30k's lower-cased, normalised and Moses-tokenised text
+    and take fairseq's corpus BLEU of those tokens (beam 5, the average of the last 10 checkpoints). Here the
+    model writes cased text: its output and the references are normalised, tokenised and lower-cased after.
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
@@ -68,8 +68,7 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "
 
     def plain(lines: Sequence[str]) -> list[str]:
         return [
-            tokenize.tokenize(normalize.normalize(line), return_str=True, escape=False).lower()
-            for line in lines
+            " ".join(tokenize.tokenize(normalize.normalize(line), escape=False)).lower() for line in lines
         ]
 
     lowered = BLEU(tokenize="none", force=True)

@@ -204,6 +204,7 @@ def _likelihoods(
         **data_protocol(dataset), "split": "eval", "rows": len(dataset.eval), "kind": kind, "seed":
         config.seed
     }  # fmt: skip
+    detail = {**detail, "context": "all before it" if totals.carried else "its row alone"}
     if "tokens" in dataset.spec:
         return [
             _score(

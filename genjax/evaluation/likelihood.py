@@ -28,10 +28,15 @@ LN2 = math.log(2.0)
 
 
 class Totals(NamedTuple):
-    """Nats and units of every independent row (float64, (R,)): a row, or where carry flows a lane."""
+    """Nats and units of every independent row (float64, (R,)): a row, or where carry flows a lane.
+
+    Attributes:
+      carried: the model knew what came before each row; False where it read every row from nothing.
+    """
 
     nats: np.ndarray
     units: np.ndarray
+    carried: bool = False
 
     def per_unit(self) -> Interval:
         """Nats per unit, with the interval from the spread of the rows."""
@@ -95,7 +100,7 @@ def likelihood(
             progress(done, rows)
     # Rows of a lane are one text and depend on each other: the lane is what is independent.
     join = (lambda x: np.sum(x, axis=0)) if lanes else np.concatenate
-    totals = Totals(join(nats), join(units))
+    totals = Totals(join(nats), join(units), lanes)
     if not np.isfinite(totals.nats).all():
         bad = int(np.flatnonzero(~np.isfinite(totals.nats))[0])
         raise NonFiniteError(
