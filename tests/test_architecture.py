@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "sampling": {"core", "functional"} | LEAVES,
     "compose": {"core", "functional", "sampling"} | LEAVES,
     "models": {"core", "functional", "nn", "sampling", "compose"} | LEAVES,
-    "data": {"core", "functional"} | LEAVES,
+    "music": LEAVES,
+    "data": {"core", "functional", "music"} | LEAVES,
     "training": {"core", "functional"} | LEAVES,
     "evaluation": {"core", "functional", "data"} | LEAVES,
-    "report": LEAVES | {"evaluation.scores"},
+    "report": {"music"} | LEAVES | {"evaluation.scores"},
     "interop": {"core", "functional"} | LEAVES,
     "cli": {"errors", "commands"},
 }

@@ -352,13 +352,15 @@ def _plain(value: Any) -> str:
 
 
 def _text(texts: Iterator[str], path: Path) -> str:
-    """One example after the other, a line end between them."""
-    h = hashlib.sha256()
+    """One example after the other, a line end between them; where each ends, in bytes, stands beside it."""
+    h, ends, at = hashlib.sha256(), [], 0
     with path.open("wb") as file:
         for i, text in enumerate(texts):
             raw = ("\n" if i else "").encode() + text.encode()
             file.write(raw)
             h.update(raw)
+            ends.append(at := at + len(raw))
+    np.save(path.with_name(f"{path.stem}-ends.npy"), np.array(ends, np.int64))
     return h.hexdigest()
 
 

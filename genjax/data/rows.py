@@ -49,12 +49,13 @@ class Windows:
     Args:
       tokens: N integers, in any dtype that holds them.
       length: T, tokens predicted in a row.
+      starts: where documents begin, rising from 0: rows then have `segment`, each token's document from 1 on.
     """
 
     memory = True
 
-    def __init__(self, tokens: np.ndarray, length: int):
-        self.tokens, self.length = tokens, length
+    def __init__(self, tokens: np.ndarray, length: int, starts: np.ndarray | None = None):
+        self.tokens, self.length, self.starts = tokens, length, starts
         self._window = np.arange(length + 1)
 
     def __len__(self) -> int:
@@ -62,7 +63,10 @@ class Windows:
 
     def __call__(self, indices: np.ndarray) -> Columns:
         where = indices[:, None] * self.length + self._window
-        return {"tokens": self.tokens.take(where).astype(np.int32)}
+        rows = {"tokens": self.tokens.take(where).astype(np.int32)}
+        if self.starts is not None:
+            rows["segment"] = np.searchsorted(self.starts, where, side="right").astype(np.int32)
+        return rows
 
 
 def first(rows: Rows, limit: int | None) -> Rows:

@@ -9,7 +9,8 @@ import numpy as np
 
 from genjax.data.config import Config
 from genjax.data.sources._files import utf8
-from genjax.data.tokenizers import Tokenizer, fit
+from genjax.data.sources._text import fit
+from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
 
 NAME = "metadata.jsonl"
@@ -29,9 +30,11 @@ def columns(
     if not with_captions:
         return None
     texts = {part: _texts(parts[part], files[part]) for part in parts}
-    tokenizer = fit(config.tokenizer, "".join(t for part in texts.values() for t in part))
+    # A line each, so that no word crosses from one caption to the next; characters never do.
+    joint = "" if config.tokenizer == "chars" else "\n"
+    tokenizer = fit(config, *(joint.join(texts.get(part, ())) for part in ("train", "eval")))
     for part, captions in texts.items():
-        tokens = np.zeros((len(captions), config.length), np.int32)
+        tokens = np.full((len(captions), config.length), tokenizer.special.get("pad", 0), np.int32)
         mask = np.zeros((len(captions), config.length), np.float32)
         for row, text in enumerate(captions):
             ids = tokenizer.encode(text)[: config.length]

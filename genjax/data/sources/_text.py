@@ -1,39 +1,108 @@
-"""Text as windows of tokens: what every source of text ends in."""
+"""Text as rows of tokens: what every source of text ends in."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from genjax.core import Element
+from genjax.data import documents as docs
+from genjax.data import tokenizers
 from genjax.data.config import Config
 from genjax.data.dataset import digest
 from genjax.data.load import Loaded
-from genjax.data.rows import Windows
-from genjax.data.tokenizers import fit
+from genjax.data.rows import Arrays, Rows, Windows
+from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
 
 
-def windows(config: Config, train: str, held: str, info: str = "") -> Loaded:
-    """Two texts as rows of config.length + 1 tokens. `chars` knows the characters of both texts.
+def fit(config: Config, train: str, held: str = "") -> Tokenizer:
+    """The tokenizer that a config asks for. `chars` knows the characters of both texts, `words` and `bpe`
+    are made from the training text alone."""
+    options = tokenizers.Options(config.vocabulary, config.min_count, config.sentinels, config.tokenizer_file)
+    return tokenizers.fit(config.tokenizer, train, options, also=held)
+
+
+def load(config: Config, train: Sequence[str], held: Sequence[str] | None = None, info: str = "") -> Loaded:
+    """A source's texts as rows of config.length + 1 tokens: windows of running text, or packed documents.
+
+    Args:
+      train: the source's own documents; without `held` the last part of them is held out.
 
     Raises:
-      DataError: a text is shorter than one row.
+      DataError: a part is shorter than one row, or has no document to hold out.
     """
-    tokenizer = fit(config.tokenizer, train + held)
-    dtype = np.uint8 if tokenizer.vocabulary <= 256 else np.int32
-    parts = []
-    for name, text in (("train", train), ("eval", held)):
-        tokens = tokenizer.encode(text).astype(dtype)
-        if len(tokens) <= config.length:
+    if config.documents is not None:
+        return _documents(config, train, held, info)
+    if config.pack:
+        raise DataError(
+            f"{config.name!r}: data.pack=True packs documents, and data.documents says that there are none",
+            "set data.documents to what ends a document, or to 'source'",
+        )
+    whole = docs.JOINT.join(train)
+    pair = divide(whole, config.eval_fraction) if held is None else (whole, docs.JOINT.join(held))
+    tokenizer = fit(config, *pair)
+    streams = [tokenizer.encode(text) for text in pair]
+    return finish(config, [windows(config, s, tokenizer.vocabulary) for s in streams], tokenizer, info)
+
+
+def _documents(config: Config, train: Sequence[str], held: Sequence[str] | None, info: str) -> Loaded:
+    assert config.documents is not None
+    parts = [docs.split(t, config.documents) for t in ([train] if held is None else [train, held])]
+    if held is None:
+        parts = list(docs.hold_out(parts[0], config.eval_fraction, config.name))
+    end = docs.end_of(config.documents)
+    tokenizer = fit(config, *("".join(d + end for d in p) for p in parts))
+    coded = [docs.encode(tokenizer, p, end) for p in parts]
+    count = " and ".join(f"{len(p):,}" for p in parts)
+    return of_documents(config, coded, tokenizer, f"{info.rstrip('.')}; {count} documents")
+
+
+def of_documents(
+    config: Config, parts: Sequence[Sequence[np.ndarray]], tokenizer: Tokenizer, info: str
+) -> Loaded:
+    """The tokens of the documents of both parts as rows: packed, or running with `segment`."""
+    if config.pack:
+        pad, dtype = tokenizer.special.get("pad", 0), dtype_of(tokenizer.vocabulary)
+        return finish(config, [docs.Packed(p, config.length, pad, dtype) for p in parts], tokenizer, info)
+    rows = []
+    for p in parts:
+        starts = np.cumsum([0, *(len(d) for d in p[:-1])])
+        joined = np.concatenate(p) if p else np.zeros(0, np.int32)
+        rows.append(windows(config, joined, tokenizer.vocabulary, starts))
+    return finish(config, rows, tokenizer, info)
+
+
+def windows(config: Config, tokens: np.ndarray, levels: int, starts: np.ndarray | None = None) -> Windows:
+    """Running tokens as rows."""
+    return Windows(tokens.astype(dtype_of(levels)), config.length, starts)
+
+
+def dtype_of(levels: int) -> type:
+    """A small type for integers in [0, levels)."""
+    return np.uint8 if levels <= 256 else np.int32
+
+
+def finish(config: Config, parts: Sequence[Rows], tokenizer: Tokenizer, info: str) -> Loaded:
+    """What a source hands back, checked."""
+    elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary)}
+    if config.documents is not None:
+        elements["segment"] = Element((config.length + 1,), "int32")
+    contents: list[np.ndarray] = []
+    for name, rows in zip(("train", "eval"), parts, strict=True):
+        if isinstance(rows, Windows):
+            contents += [rows.tokens] if rows.starts is None else [rows.tokens, rows.starts]
+        elif isinstance(rows, Arrays):
+            contents += rows.columns.values()
+        if not len(rows):
+            seen = len(rows.tokens) if isinstance(rows, Windows) else 0
             raise DataError(
-                f"{config.name!r}: its {name} text has {len(tokens)} tokens, fewer than one row of "
+                f"{config.name!r}: its {name} text has {seen} tokens, fewer than one row of "
                 f"{config.length} + 1",
                 "a smaller data.length, or more text",
             )
-        parts.append(Windows(tokens, config.length))
-    elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary)}
-    content = digest(*(p.tokens for p in parts))
-    return Loaded(elements, parts[0], parts[1], content, tokenizer=tokenizer, info=info)
+    return Loaded(elements, parts[0], parts[1], digest(*contents), tokenizer=tokenizer, info=info)
 
 
 def divide(text: str, fraction: float) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """text:PATH: any UTF-8 file, or a folder of .txt files read in the order of their names.
 
-The last part of the characters (data.eval_fraction) is held out.
+The last part of the characters (data.eval_fraction) is held out. Its own documents are the files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from genjax.data.config import Config
 from genjax.data.load import Loaded
 from genjax.data.sources._files import existing, utf8
-from genjax.data.sources._text import divide, windows
+from genjax.data.sources._text import load as load_text
 from genjax.errors import DataError
 
 
@@ -22,9 +22,10 @@ def load(config: Config, argument: str) -> Loaded:
     """
     path = existing(argument, "text")
     files = [path] if path.is_file() else _files(path)
-    text = "\n".join(utf8(file) for file in files)
-    info = f"{len(text):,} characters of {len(files)} file{'s' if len(files) > 1 else ''} in {path}"
-    return windows(config, *divide(text, config.eval_fraction), info=info)
+    texts = [utf8(file) for file in files]
+    size, plural = sum(map(len, texts)) + len(texts) - 1, "s" if len(files) > 1 else ""
+    info = f"{size:,} characters of {len(files)} file{plural} in {path}"
+    return load_text(config, texts, info=info)
 
 
 def _files(folder: Path) -> list[Path]:

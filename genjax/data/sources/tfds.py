@@ -3,7 +3,8 @@
 The originals come from the network, or from a folder of them (data.originals, GENJAX_ORIGINALS): one
 directory a dataset, the files under their registered names, their sums verified. Prepared data lies in
 data.cache (GENJAX_DATA, ~/.cache/genjax). Training rows are `train`; evaluation rows are data.eval_split, or
-`validation`, or `test`, or else a fixed random data.eval_fraction of `train`.
+`validation`, or `test`, or else a fixed random data.eval_fraction of `train`. A text's own documents are its
+examples.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ import numpy as np
 
 from genjax.core import Element
 from genjax.data.config import Config
+from genjax.data.documents import SOURCE
 from genjax.data.load import Loaded
 from genjax.data.prepare import Request
 from genjax.data.rows import Arrays, Rows, Subset
 from genjax.data.sources._files import existing
 from genjax.data.sources._split import stratified
-from genjax.data.sources._text import divide, windows
+from genjax.data.sources._text import load as load_text
 from genjax.errors import DataError
 
 PROGRAM = ("-m", "genjax.data.prepare")
@@ -49,11 +51,19 @@ def load(config: Config, argument: str) -> Loaded:
     about = json.loads((folder / "columns.json").read_text())
     info = f"{about['name']} of the TFDS catalogue, splits {' and '.join(about['splits'].values())}"
     if about["kind"] == "text":
-        texts = {p: (folder / f"{p}.txt").read_bytes().decode("utf-8") for p in about["splits"]}
-        train, held = texts["train"], texts.get("eval")
-        pair = (train, held) if held is not None else divide(train, config.eval_fraction)
-        return windows(config, *pair, info=info)
+        texts = {p: _examples(folder, p, config.documents) for p in about["splits"]}
+        return load_text(config, texts["train"], texts.get("eval"), info)
     return _images(config, folder, about, info)
+
+
+def _examples(folder: Path, part: str, documents: str | None) -> list[str]:
+    """A part's examples, or, where nothing depends on where they end, its whole text as one."""
+    raw = (folder / f"{part}.txt").read_bytes()
+    if documents != SOURCE:
+        return [raw.decode("utf-8")]
+    ends = np.load(folder / f"{part}-ends.npy")
+    starts = np.r_[0, ends[:-1] + 1]  # a line end stands between two
+    return [raw[a:b].decode("utf-8") for a, b in zip(starts, ends, strict=True)]
 
 
 def cache(config: Config) -> Path:
@@ -66,9 +76,10 @@ def _request(config: Config, name: str) -> Request:
     originals = config.originals or os.environ.get("GENJAX_ORIGINALS") or None
     if originals is not None:
         originals = str(existing(originals, "originals").resolve())
-    choices = hashlib.sha256(
-        json.dumps([name, config.size, config.eval_split, config.feature]).encode()
-    ).hexdigest()[:8]
+    chosen = [name, config.size, config.eval_split, config.feature]
+    # What was prepared before examples could be told apart is still good for all else.
+    chosen += [SOURCE] if config.documents == SOURCE else []
+    choices = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]
     key = f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{choices}"
     root = cache(config).resolve()
     return Request(

@@ -1,52 +1,24 @@
-"""Text to integers and back. A tokenizer is saved with the dataset's description and read again from it."""
+"""Bytes and characters: no text is lost, no token is special."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from genjax.errors import ConfigError, DataError, nearest
+from genjax.data.tokenizers.base import Options, Tokenizer
+from genjax.errors import DataError
 
 
-class Tokenizer(Protocol):
-    """Text to integers in [0, vocabulary) and back.
-
-    Attributes:
-      kind: its name in a config, and in to_json.
-      vocabulary: V, how many tokens there are.
-    """
-
-    kind: ClassVar[str]
-
-    @property
-    def vocabulary(self) -> int: ...
-
-    def encode(self, text: str) -> np.ndarray:
-        """int32 tokens. DataError where the text cannot be written in this vocabulary."""
-        ...
-
-    def decode(self, tokens: Iterable[int]) -> str: ...
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data with "kind", from which `from_json` makes an equal tokenizer."""
-        ...
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Tokenizer: ...
-
-    @classmethod
-    def fit(cls, text: str) -> Tokenizer:
-        """The tokenizer for this text."""
-        ...
-
-
-class Bytes:
+class Bytes(Tokenizer):
     """UTF-8 bytes: 256 tokens, no unknown text."""
 
     kind: ClassVar[str] = "bytes"
-    vocabulary = 256
+
+    @property
+    def vocabulary(self) -> int:
+        return 256
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32)
@@ -54,6 +26,9 @@ class Bytes:
     def decode(self, tokens: Iterable[int]) -> str:
         """Bytes that are not UTF-8 become U+FFFD."""
         return bytes(int(t) & 255 for t in tokens).decode("utf-8", errors="replace")
+
+    def token_bytes(self) -> list[bytes]:
+        return [bytes([b]) for b in range(256)]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind}
@@ -63,11 +38,11 @@ class Bytes:
         return cls()
 
     @classmethod
-    def fit(cls, text: str) -> Bytes:
+    def fit(cls, text: str, options: Options = Options(), also: str = "") -> Bytes:
         return cls()
 
 
-class Chars:
+class Chars(Tokenizer):
     """One token a character (Unicode code point), in code point order.
 
     Args:
@@ -100,6 +75,9 @@ class Chars:
     def decode(self, tokens: Iterable[int]) -> str:
         return "".join(self.alphabet[int(t)] for t in tokens)
 
+    def token_bytes(self) -> list[bytes]:
+        return [c.encode("utf-8", errors="surrogatepass") for c in self.alphabet]
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "alphabet": self.alphabet}
 
@@ -108,28 +86,9 @@ class Chars:
         return cls(data["alphabet"])
 
     @classmethod
-    def fit(cls, text: str) -> Chars:
-        return cls(text)
+    def fit(cls, text: str, options: Options = Options(), also: str = "") -> Chars:
+        return cls(text + also)
 
 
 def _codes(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
-
-
-KINDS: dict[str, type[Tokenizer]] = {cls.kind: cls for cls in (Bytes, Chars)}
-
-
-def fit(kind: str, text: str) -> Tokenizer:
-    """The tokenizer of this kind for this text."""
-    return _kind(kind).fit(text)
-
-
-def from_json(data: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer whose `to_json` this is."""
-    return _kind(data["kind"]).from_json(data)
-
-
-def _kind(kind: str) -> type[Tokenizer]:
-    if kind not in KINDS:
-        raise ConfigError(f"unknown tokenizer {kind!r}{nearest(kind, KINDS)}", f"one of {', '.join(KINDS)}")
-    return KINDS[kind]

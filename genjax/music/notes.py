@@ -1,0 +1,116 @@
+"""Pitches, voices and notes. Pitches are MIDI numbers (60 is middle C); time is counted in steps."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+REST = -1
+"""Where a voice is silent."""
+LOWEST_KEY = 21
+"""The MIDI number of the first of a piano's 88 keys (A0)."""
+CENTRES = (71, 65, 60, 52)
+"""Where soprano, alto, tenor and bass mostly lie in four-part chorales."""
+NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+_NAME = re.compile(r"([A-Ga-g])([#b]?)(-?\d+)")
+
+
+class Note(NamedTuple):
+    """A tone from step `start` up to step `end`; `voice` counts from the highest (0)."""
+
+    start: int
+    end: int
+    pitch: int
+    voice: int
+
+
+def name(pitch: int) -> str:
+    """60 -> C4."""
+    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def pitch(name: str) -> int:
+    """C4 -> 60; sharps (#) and flats (b).
+
+    Raises:
+      ValueError: it is not the name of a pitch.
+    """
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise ValueError(f"{name!r} is not a pitch such as C4, F#3 or Bb2")
+    letter, sign, octave = match.groups()
+    return NAMES.index(letter.upper()) + (sign == "#") - (sign == "b") + 12 * (int(octave) + 1)
+
+
+def assign(pitches: Sequence[int], near: Sequence[int] = CENTRES) -> list[int]:
+    """Which voices sing these pitches (given from high to low): the voices' order is kept, and the sum of
+    the distances to where each voice was (`near`) is the smallest. What has no voice left gets len(near)."""
+    voices = len(near)
+    if len(pitches) >= voices:
+        return [*range(voices), *[voices] * (len(pitches) - voices)]
+    choices = itertools.combinations(range(voices), len(pitches))
+    return list(min(choices, key=lambda c: sum(abs(p - near[v]) for p, v in zip(pitches, c, strict=True))))
+
+
+def voices_of_frames(frames: Iterable[Sequence[float]]) -> np.ndarray:
+    """Frames of up to four pitches as (steps, 4) int16, REST where a voice is silent.
+
+    A frame of four gives each voice its own, in order (NaN is a rest). A shorter one has left out its
+    silent voices: the notes go to the voices that were nearest (`assign`).
+    """
+    frames = list(frames)
+    out = np.full((len(frames), 4), REST, np.int16)
+    near = list(CENTRES)
+    for row, frame in zip(out, frames, strict=True):
+        if len(frame) == 4:
+            row[:] = [REST if p != p else int(p) for p in frame]
+        else:
+            pitches = [int(p) for p in frame if p == p]
+            row[assign(pitches, near)] = pitches
+        near = [n if p == REST else int(p) for p, n in zip(row, near, strict=True)]
+    return out
+
+
+def notes_of_voices(voices: np.ndarray) -> list[Note]:
+    """Notes of (steps, voices) pitches: equal neighbours are one note, for nothing says otherwise."""
+    out = []
+    for v, line in enumerate(np.asarray(voices).T):
+        edges = np.flatnonzero(np.diff(line)) + 1
+        starts, ends = np.r_[0, edges], np.r_[edges, len(line)]
+        out += [
+            Note(int(a), int(b), int(line[a]), v)
+            for a, b in zip(starts, ends, strict=True)
+            if b > a and line[a] != REST
+        ]
+    return sorted(out)
+
+
+def notes_of_roll(roll: np.ndarray) -> list[Note]:
+    """Notes of a piano roll (steps, 88): a note's voice is the one that it is nearest to when it begins."""
+    roll = np.asarray(roll) > 0
+    held: dict[int, tuple[int, int]] = {}  # pitch -> (start, voice)
+    out, near = [], list(CENTRES)
+    for t, frame in enumerate([*roll, np.zeros(roll.shape[1], bool)]):
+        pitches = [int(k) + LOWEST_KEY for k in np.flatnonzero(frame)[::-1]]
+        for p in [p for p in held if p not in pitches]:
+            start, voice = held.pop(p)
+            out.append(Note(start, t, p, voice))
+        for p, v in zip(pitches, assign(pitches, near), strict=True):
+            held.setdefault(p, (t, v))
+            if v < len(near):
+                near[v] = p
+    return sorted(out)
+
+
+def roll_of_voices(voices: np.ndarray) -> np.ndarray:
+    """(steps, voices) pitches as a piano roll (steps, 88) uint8; pitches that a piano lacks are left out."""
+    out = np.zeros((len(voices), 88), np.uint8)
+    step, voice = np.nonzero(np.asarray(voices) != REST)
+    key = np.asarray(voices)[step, voice].astype(int) - LOWEST_KEY
+    fits = (key >= 0) & (key < 88)
+    out[step[fits], key[fits]] = 1
+    return out
