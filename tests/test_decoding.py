@@ -11,7 +11,8 @@ from genjax.core import Decoder, Element, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.models import gpt, ngram
 from genjax.sampling import autoregressive
-from genjax.sampling.autoregressive import advance, begin, generate, guide
+from genjax.sampling.autoregressive import generate, guide
+from genjax.sampling.generation import advance, begin, read
 from genjax.sampling.logits import Truncation, draw, top_k, top_p
 
 SPEC = Spec({"tokens": Element((17,), "int32", 6)})
@@ -103,14 +104,16 @@ def test_chunks_equal_the_whole(family):
     keys, policy = jax.random.split(jax.random.key(4), 3), Truncation()
     lengths = jnp.full((3,), 4)
     whole = generate(*family, keys, PROMPTS, length=7)
-    g, first = begin(*family, keys, PROMPTS, lengths, {}, length=6, policy=policy)
+    prefix = read(*family, PROMPTS, lengths, {}, room=6)
+    limit = jnp.full((3,), 7)
+    g, first = begin(keys, prefix, limit, policy=policy)
     parts = [first]
     for n in (2, 2, 2):
         g, more = advance(*family, keys, g, length=n, policy=policy)
         parts.append(more)
     assert np.array_equal(jnp.concatenate([p.tokens for p in parts], axis=1), whole.tokens)
     # A branch: rows of the generation go on by themselves.
-    g, _ = begin(*family, keys, PROMPTS, lengths, {}, length=6, policy=policy)
+    g, _ = begin(keys, prefix, limit, policy=policy)
     swapped = jax.tree.map(lambda x: x[jnp.array([2, 0, 1])], g)
     _, out = advance(*family, keys[jnp.array([2, 0, 1])], swapped, length=6, policy=policy)
     assert np.array_equal(out.tokens, whole.tokens[jnp.array([2, 0, 1]), 1:])

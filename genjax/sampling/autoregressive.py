@@ -1,161 +1,243 @@
-"""One compiled decoding loop for every `core.Decoder`: n-gram, RNN, GPT, T5.
+"""Drawing from any `core.Decoder`: n-gram, RNN, GPT, T5. The machine below is sampling/generation.py.
 
-`generate` = `begin` (read the prompts, draw the first token) + `advance` (a scan of step, keep, draw). What
-is carried between them is a `Generation`, so output can be streamed in chunks, branched (x[rows]) or shared
-between continuations of one prefix.
+`generate` draws whole rows in one compiled program, `stream` the same draws chunk by chunk, `guide` leans a
+decoder on its condition, and `sampler` makes a `Model.sample` of all this.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from genjax.core import Batch, Decoder, Keys, Tree, Variables
+from genjax.core import Batch, Decoder, Keys, Variables
 from genjax.errors import ConfigError
-from genjax.functional.sequences import Sequence
-from genjax.sampling.logits import Truncation, draw
+from genjax.functional.frames import Frames, View
+from genjax.sampling.beam import beam_search
+from genjax.sampling.constraints import Constraint
+from genjax.sampling.generation import Prefix, Stop, Tokens, advance, begin, extend, read
+from genjax.sampling.logits import Bernoulli, Policy, Truncation
 
 
-@struct.dataclass
-class Generation:
-    """Where a decoding stands; every leaf is batch-first.
-
-    Attributes:
-      cache: the decoder's, after all tokens but the last drawn.
-      token: the last drawn, not yet read by the decoder.
-      drawn: how many tokens each row has drawn: its n-th draw uses fold_in(key, n).
-    """
-
-    cache: Tree
-    token: Int[Array, " B"]
-    drawn: Int[Array, " B"]
-
-
-class Tokens(NamedTuple):
-    """What was drawn, and its log-probability under the narrowed distribution it was drawn from."""
-
-    tokens: Int[Array, "B N"]
-    log_probs: Float[Array, "B N"]
-
-
-@functools.partial(jax.jit, static_argnames=("decoder", "length", "policy"))
-def begin(
+def prefix(
     decoder: Decoder,
     variables: Variables,
-    keys: Keys,
-    tokens: Int[Array, "B P"],
-    lengths: Int[Array, " B"],
-    prompt: Batch,
+    tokens: Int[Array, "B P ..."],
     *,
-    length: int,
-    policy: Truncation,
-) -> tuple[Generation, Tokens]:
-    """Reads each row's first `lengths` of `tokens` at once and draws its next one.
+    room: int,
+    lengths: Int[Array, " B"] | None = None,
+    prompt: Batch | None = None,
+) -> Prefix:
+    """Reads what many continuations share, once: give it to `generate` as `prefix`, its rows as `rows` wants.
 
     Args:
-      prompt: what the decoder's `start` may condition on beside the tokens; {} for nothing.
-      length: tokens that the cache must hold beside the prompt's.
+      room: how many tokens, of longer prompts and drawn, may follow.
+      tokens, lengths, prompt: as of `generate`.
+
+    Raises:
+      ConfigError: for no tokens.
     """
-    num, width = tokens.shape
-    cache = decoder.start(variables, prompt, num, width + length)
-    logits, trail = decoder.step(variables, cache, tokens)
-    last = jnp.take_along_axis(logits, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    return _draw(keys, last, decoder.keep(trail, lengths), jnp.zeros((num,), jnp.int32), policy)
+    if tokens.shape[1] < 1:
+        raise ConfigError("a prefix of no tokens", "give at least one")
+    return read(decoder, variables, tokens, _whole(tokens, lengths), prompt or {}, room=room)
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "length", "policy"))
-def advance(
+def _whole(tokens: jax.Array, lengths: jax.Array | None) -> jax.Array:
+    return jnp.full(tokens.shape[:1], tokens.shape[1], jnp.int32) if lengths is None else lengths
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "length", "policy", "stop", "even"))
+def _generate(
+    decoder,
+    variables,
+    keys,
+    tokens,
+    lengths,
+    prompt,
+    prefix,
+    limit,
+    constraint,
+    *,
+    length,
+    policy,
+    stop,
+    even,
+) -> Tokens:
+    start = _start(decoder, variables, tokens, lengths, prompt, prefix, length - 1)
+    g, first = begin(keys, start, limit, policy=policy, stop=stop, constraint=constraint)
+    if length == 1:
+        return first
+    how = {"length": length - 1, "policy": policy, "stop": stop, "constraint": constraint, "even": even}
+    g, rest = advance(decoder, variables, keys, g, **how)
+    joined = (jnp.concatenate(pair, axis=1) for pair in zip(first[:2], rest[:2], strict=True))
+    return Tokens(*joined, first.lengths + rest.lengths)
+
+
+def _start(
     decoder: Decoder,
     variables: Variables,
-    keys: Keys,
-    generation: Generation,
-    *,
-    length: int,
-    policy: Truncation,
-) -> tuple[Generation, Tokens]:
-    """`length` more tokens of each row, as one scan."""
-    one = jnp.ones_like(generation.drawn)
-
-    def body(g: Generation, _):
-        logits, trail = decoder.step(variables, g.cache, g.token[:, None])
-        g, out = _draw(keys, logits[:, 0], decoder.keep(trail, one), g.drawn, policy)
-        return g, (out.tokens[:, 0], out.log_probs[:, 0])
-
-    generation, out = jax.lax.scan(body, generation, None, length=length)
-    return generation, Tokens(out[0].T, out[1].T)
-
-
-def _draw(
-    keys: Keys, logits: Float[Array, "B V"], cache: Tree, drawn: Int[Array, " B"], policy: Truncation
-) -> tuple[Generation, Tokens]:
-    log_probs = policy(logits)
-    if policy.temperature == 0:
-        token = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
-    else:
-        token = draw(jax.vmap(jax.random.fold_in)(keys, drawn), log_probs)
-    chosen = jnp.take_along_axis(log_probs, token[:, None], axis=-1)
-    return Generation(cache, token, drawn + 1), Tokens(token[:, None], chosen)
-
-
-@functools.partial(jax.jit, static_argnames=("decoder", "length", "policy"))
-def _generate(decoder, variables, keys, tokens, lengths, prompt, *, length, policy) -> Tokens:
-    generation, first = begin(
-        decoder, variables, keys, tokens, lengths, prompt, length=length - 1, policy=policy
-    )
-    _, rest = advance(decoder, variables, keys, generation, length=length - 1, policy=policy)
-    return Tokens(*(jnp.concatenate(pair, axis=1) for pair in zip(first, rest, strict=True)))
+    tokens: jax.Array | None,
+    lengths: jax.Array | None,
+    prompt: Batch,
+    prefix: Prefix | None,
+    room: int,
+) -> Prefix:
+    """The prompts, read: after `prefix` where there is one."""
+    if prefix is None:
+        return read(decoder, variables, tokens, lengths, prompt, room=room)
+    more = tokens is not None and tokens.shape[1] > 0
+    start: Prefix = extend(decoder, variables, prefix, tokens, lengths) if more else prefix
+    if start.room < room:
+        raise ConfigError(
+            f"a prefix with room for {start.room} more tokens, where {room} are needed",
+            "read it with more room",
+        )
+    return start
 
 
 def generate(
     decoder: Decoder,
     variables: Variables,
     keys: Keys,
-    tokens: Int[Array, "B P"],
+    tokens: Int[Array, "B P ..."] | None,
     *,
     length: int,
     lengths: Int[Array, " B"] | None = None,
+    limit: Int[Array, " B"] | None = None,
     prompt: Batch | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    prefix: Prefix | None = None,
+    policy: Policy | None = None,
+    stop: tuple[int, ...] = (),
+    pad: int = 0,
+    min_length: int = 0,
+    constraint: Constraint | None = None,
+    **knobs: Any,
 ) -> Tokens:
-    """`length` new tokens for each row: prefill, then one compiled scan.
+    """Up to `length` new tokens for each row: prefill, then one compiled loop.
 
     Row i is a function of keys[i], its prompt and the variables alone: not of the other rows, nor of how
     many there are (to rounding), nor of the padding of ragged prompts.
 
     Args:
-      tokens: the prompts, at least one token each, left-aligned.
+      tokens: the prompts, at least one token each, left-aligned; after a `prefix` they may be None, or of
+        length 0 in some rows. Frames (B x P x D) where the policy draws frames.
       lengths: how many tokens of each row are its prompt; all P where None.
+      limit: how many tokens each row may draw, at most `length`; None for all.
       prompt: what else the decoder conditions on.
-      temperature, top_k, top_p: see `logits.Truncation`; static, a new value compiles anew.
+      prefix: what was read before (see `prefix`), a row for each key.
+      policy: how a token is drawn; `logits.Truncation(**knobs)` where None.
+      stop: tokens that end a row; the loop ends when all rows have.
+      pad: what is written after a row's end.
+      min_length: no stop token is drawn among a row's first `min_length`.
+      constraint: what the rows must match (see `constraints`).
+      knobs: temperature, top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty and
+        presence_penalty, as of `logits.Truncation`; static, a new value compiles anew.
 
     Raises:
-      ConfigError: for a length below 1, an empty prompt or knobs out of range.
+      ConfigError: for a length below 1, an empty prompt, knobs out of range, a constraint that nothing of
+        this length matches, or a prefix without room.
     """
-    if length < 1 or tokens.shape[1] < 1:
-        raise ConfigError(
-            f"nothing to do for a prompt of {tokens.shape[1]} tokens and a length of {length}",
-            "give a prompt of at least one token and a length of at least 1",
-        )
-    if lengths is None:
-        lengths = jnp.full((tokens.shape[0],), tokens.shape[1], jnp.int32)
+    policy, ends = _plan(length, tokens, prefix, policy, knobs, stop, pad, min_length, constraint)
+    even = limit is None and not stop and constraint is None
+    limit = jnp.full(keys.shape, length, jnp.int32) if limit is None else jnp.minimum(limit, length)
     return _generate(
         decoder,
         variables,
         keys,
         tokens,
-        lengths,
-        {} if prompt is None else prompt,
+        None if tokens is None else _whole(tokens, lengths),
+        prompt or {},
+        prefix,
+        limit,
+        constraint,
         length=length,
-        policy=Truncation(temperature, top_k, top_p),
+        policy=policy,
+        stop=ends,
+        even=even,
     )
+
+
+def _plan(
+    length: int,
+    tokens: jax.Array | None,
+    prefix: Prefix | None,
+    policy: Policy | None,
+    knobs: dict[str, Any],
+    stop: tuple[int, ...],
+    pad: int,
+    min_length: int,
+    constraint: Constraint | None,
+) -> tuple[Policy, Stop]:
+    """The policy and the stop rule, once they were found to fit together."""
+    width = 0 if tokens is None else tokens.shape[1]
+    if length < 1 or (width < 1 and prefix is None):
+        raise ConfigError(
+            f"nothing to do for a prompt of {width} tokens and a length of {length}",
+            "give a prompt of at least one token and a length of at least 1",
+        )
+    if policy is not None and knobs:
+        raise ConfigError(f"a policy beside {', '.join(knobs)}", "set them in the policy")
+    if policy is None:
+        try:
+            policy = Truncation(**knobs)
+        except TypeError as error:
+            raise ConfigError(f"generate: {error}", "see logits.Truncation for the knobs") from error
+    frames = not isinstance(policy, Truncation)
+    if frames and (stop or constraint is not None):
+        raise ConfigError("a stop token or a constraint for frames", "leave both out")
+    if constraint is not None and min_length:
+        raise ConfigError("min_length beside a constraint", "put the least length into the constraint")
+    if constraint is not None and constraint.fewest > length:
+        raise ConfigError(
+            f"nothing that the constraint accepts can be written in {length} tokens",
+            f"give a length of at least {constraint.fewest}",
+        )
+    return policy, Stop(tuple(int(s) for s in stop), pad, min_length)
+
+
+def stream(
+    decoder: Decoder,
+    variables: Variables,
+    keys: Keys,
+    tokens: Int[Array, "B P ..."] | None,
+    *,
+    length: int,
+    chunk: int = 16,
+    lengths: Int[Array, " B"] | None = None,
+    limit: Int[Array, " B"] | None = None,
+    prompt: Batch | None = None,
+    prefix: Prefix | None = None,
+    policy: Policy | None = None,
+    stop: tuple[int, ...] = (),
+    pad: int = 0,
+    min_length: int = 0,
+    constraint: Constraint | None = None,
+    **knobs: Any,
+) -> Iterator[Tokens]:
+    """The draws of `generate`, as they are drawn: the first token alone, then `chunk` at a time.
+
+    A chunk's `lengths` count its own tokens. Chunks end when all rows have. Every chunk but the first is the
+    same compiled program; the last is cut to `length`. Arguments and errors are those of `generate`.
+    """
+    policy, ends = _plan(length, tokens, prefix, policy, knobs, stop, pad, min_length, constraint)
+    if chunk < 1:
+        raise ConfigError(f"chunks of {chunk} tokens", "give at least 1")
+    limit = jnp.full(keys.shape, length, jnp.int32) if limit is None else jnp.minimum(limit, length)
+    given = None if tokens is None else _whole(tokens, lengths)
+    start = _start(decoder, variables, tokens, given, prompt or {}, prefix, length - 1)
+    g, first = begin(keys, start, limit, policy=policy, stop=ends, constraint=constraint)
+    yield first
+    how = {"length": chunk, "policy": policy, "stop": ends, "constraint": constraint}
+    for at in range(1, length, chunk):
+        if bool(g.done.all()):
+            return
+        g, out = advance(decoder, variables, keys, g, **how)
+        size = min(chunk, length - at)
+        yield Tokens(out.tokens[:, :size], out.log_probs[:, :size], out.lengths)
 
 
 def guide(decoder: Decoder, scale: float, unconditional: Callable[[jax.Array], jax.Array]) -> Decoder:
@@ -181,13 +263,18 @@ def guide(decoder: Decoder, scale: float, unconditional: Callable[[jax.Array], j
     return Decoder(start, step, keep)
 
 
-def sampler(decoder: Decoder, sequence: Sequence) -> Callable[..., Batch]:
+def sampler(decoder: Decoder, sequence: View) -> Callable[..., Batch]:
     """A `Model.sample` over `generate`: rows of the data's form, from labels, beginnings or nothing.
 
-    Its knobs: temperature, top_k, top_p, guidance (1 is none), and for text `length`, the tokens of a row
-    that come back, prompt included (the data's own by default). Its prompt: see `Sequence.prefix`.
+    Its prompt: see `Sequence.prefix`. Its knobs: temperature, top_k, top_p, min_p, typical_p and the penalties
+    of `logits.Truncation` (frames: a temperature alone); guidance (1 is none); for running rows `length`,
+    how many tokens of a row come back, prompt included (the data's own by default); `stop` (a token or
+    several), `pad` and `min_length`; `constraint`, which every row matches from its prompt on; and `beams`:
+    more than 1 searches for the likeliest row with `length_penalty`, and draws nothing. Where rows may end
+    before their length, `length` comes back too: how many tokens of each count, prompt included.
     """
     guided = functools.lru_cache(maxsize=None)(lambda scale: guide(decoder, scale, sequence.unconditional))
+    frames = isinstance(sequence, Frames)
 
     def sample(
         variables: Variables,
@@ -197,54 +284,81 @@ def sampler(decoder: Decoder, sequence: Sequence) -> Callable[..., Batch]:
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
+        typical_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
         guidance: float = 1.0,
         length: int | None = None,
+        stop: int | tuple[int, ...] = (),
+        pad: int = 0,
+        min_length: int = 0,
+        constraint: Constraint | None = None,
+        beams: int = 1,
+        length_penalty: float = 1.0,
     ) -> Batch:
-        num = keys.shape[0]
-        tokens, lengths, starts = sequence.prefix(prompt, num)
-        total = sequence.length + sequence.text
-        if length is not None and length != total:
-            if not sequence.text:
-                raise ConfigError(f"length {length} of an image of {total} pixels", "leave length out")
-            total = length
+        narrow = (top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty, presence_penalty)
+        stop = (stop,) if isinstance(stop, int) else tuple(stop)
+        if frames and (narrow != (None, None, None, None, 1.0, 0.0, 0.0) or beams > 1):
+            raise ConfigError("frames are drawn with a temperature alone", "leave the other knobs out")
+        policy = Bernoulli(temperature) if frames else Truncation(temperature, *narrow)
+        tokens, lengths, starts = sequence.prefix(prompt, keys.shape[0])
+        total = _total(sequence, length)
         given = tokens.shape[1] - starts
         if given > total:
             raise ConfigError(f"a prompt of {given} tokens for rows of {total}", "shorten the prompt")
-        # Ragged rows draw as many tokens as the shortest prompt could need; what is beyond is cut.
-        need = total - (0 if "length" in prompt else given)
+        # Ragged rows draw as many tokens as the shortest prompt could need; what is beyond is cut. What must
+        # match is not cut: there every row draws as many as the longest prompt leaves room for.
+        ragged = "length" in prompt and constraint is None
+        need = total - (0 if ragged else given)
         if need == 0:
             return {**sequence.decode(tokens[:, starts:]), **_echo(prompt)}
-        drawn = generate(
-            decoder if guidance == 1.0 else guided(float(guidance)),
-            variables,
-            keys,
-            tokens,
-            length=need,
-            lengths=lengths,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        ).tokens
-        rows = _join(tokens[:, starts:], drawn, lengths - starts, total)
-        return {**sequence.decode(rows), **_echo(prompt)}
+        ends = bool(stop) or constraint is not None
+        what = {"length": need, "lengths": lengths, "stop": stop, "pad": pad, "min_length": min_length}
+        source = decoder if guidance == 1.0 else guided(float(guidance))
+        if beams > 1:
+            how = {**what, "beams": beams, "length_penalty": length_penalty, "constraint": constraint}
+            found = beam_search(source, variables, tokens, **how)
+            drawn, count = found.tokens[:, 0], found.lengths[:, 0]
+        else:
+            limit = total - (lengths - starts) if ends and ragged else None
+            how = {**what, "policy": policy, "limit": limit, "constraint": constraint}
+            drawn, _, count = generate(source, variables, keys, tokens, **how)
+        rows = _join(tokens[:, starts:], drawn, lengths - starts, total, pad)
+        out = {**sequence.decode(rows), **_echo(prompt)}
+        return {**out, "length": jnp.minimum(lengths - starts + count, total)} if ends else out
 
     return sample
 
 
+def _total(sequence: View, length: int | None) -> int:
+    """How many tokens a row has: the data's own, or for running rows the `length` asked for."""
+    total = sequence.length + sequence.text
+    if length is None or length == total:
+        return total
+    if not sequence.text:
+        raise ConfigError(f"length {length} of an image of {total} pixels", "leave length out")
+    return length
+
+
 def _join(
-    prompts: Int[Array, "B P"], drawn: Int[Array, "B N"], lengths: Int[Array, " B"], total: int
-) -> Int[Array, "B total"]:
-    """Each row's first `lengths` prompt tokens, then its drawn ones."""
+    prompts: Int[Array, "B P ..."],
+    drawn: Int[Array, "B N ..."],
+    lengths: Int[Array, " B"],
+    total: int,
+    pad: int,
+) -> Int[Array, "B total ..."]:
+    """Each row's first `lengths` prompt tokens, then its drawn ones, then padding."""
     at = jnp.arange(total)[None, :] - lengths[:, None]
-    new = jnp.take_along_axis(drawn, jnp.clip(at, 0, drawn.shape[1] - 1), axis=1)
+    rows = jnp.arange(at.shape[0])[:, None]
+    wide = lambda mask: mask.reshape(*mask.shape, *(1,) * (drawn.ndim - 2))
+    new = drawn[rows, jnp.clip(at, 0, drawn.shape[1] - 1)]
+    new = jnp.where(wide(at < drawn.shape[1]), new, pad)
     if prompts.shape[1] == 0:
         return new
-    old = jnp.take_along_axis(
-        prompts,
-        jnp.broadcast_to(jnp.clip(jnp.arange(total), 0, prompts.shape[1] - 1)[None], new.shape),
-        axis=1,
-    )
-    return jnp.where(at < 0, old, new)
+    old = prompts[rows, jnp.clip(jnp.arange(total), 0, prompts.shape[1] - 1)[None]]
+    return jnp.where(wide(at < 0), old, new)
 
 
 def _echo(prompt: Batch) -> Batch:

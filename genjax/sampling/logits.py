@@ -62,7 +62,7 @@ class Policy(Protocol):
         seen: Seen | None = None,
         allowed: Bool[Array, "B V"] | None = None,
     ) -> tuple[Int[Array, "B ..."], Float[Array, " B"]]:
-        """One token per row from that row's key alone, and its log-probability under what it was drawn from."""
+        """A token per row from that row's key alone, and its log-probability under what it was drawn from."""
         ...
 
 
@@ -70,8 +70,8 @@ class Policy(Protocol):
 class Truncation:
     """One token of a vocabulary, from a distribution that is penalised, scaled, then narrowed.
 
-    The order: penalties, then what is not allowed, temperature, top-k, top-p, min-p, typical, each on what the
-    one before has left. It is that of transformers, whose results these equal.
+    The order: penalties, then what is not allowed, temperature, top-k, top-p, min-p, typical, each on what
+    the one before has left. It is that of transformers, whose results these equal.
 
     Attributes:
       temperature: logits are divided by it; 0 takes the likeliest token (the first of several).
