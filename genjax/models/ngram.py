@@ -1,8 +1,9 @@
 """n-gram: the next token from counts of what followed its context. Learns by counting, in one pass.
 
-For text the context is the last n - 1 tokens. For images it is the label and either the last n - 1 pixels or
-the n - 1 nearest pixels above and to the left; pixels of a context may be rounded to a few grey levels while
-what is predicted stays exact, so likelihoods are exact at any number of bins.
+Counts are kept in one of two forms. Dense tables hold every context that could be: for images, whose context
+is the label and the last or the nearest n - 1 pixels, rounded to a few grey levels while what is predicted
+stays exact (so likelihoods are exact at any number of bins), and for text of few tokens and low orders.
+Sorted, the text itself is kept, and `finish` sorts it: any order over any vocabulary, for text only.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Variables, across
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables, across
 from genjax.errors import ConfigError
-from genjax.functional import ngrams
+from genjax.functional import ngrams, ngrams_corpus, ngrams_lookup, ngrams_sorted
 from genjax.functional.losses import per_row
 from genjax.functional.sequences import Sequence
 from genjax.sampling.autoregressive import sampler
@@ -30,21 +31,31 @@ class Config:
 
     Attributes:
       order: n: a token is predicted from n - 1 others.
-      context: which: "previous" takes the last in reading order, "nearest" the nearest pixels of the image
-        that have been read (text has no other than the previous).
-      bins: grey levels that a context's pixels are rounded to; None for all levels (and for text).
-      position: the pixel's place is part of the context.
-      smoothing: "backoff" mixes every context with its shorter ones, "additive" the longest with the uniform.
+      smoothing: "kneser_ney" (modified, interpolated) and "witten_bell" mix every context with its shorter
+        ones by what was seen after it; so does "backoff", by a constant; "additive" mixes the longest with
+        the uniform. See functional/ngrams_sorted.py for the formulas.
       strength: "additive": what is added to every count; "backoff": how many observations of a context
         weigh as much as the shorter context.
+      counts: "dense" tables or the "sorted" text; None for sorted where the smoothing is kneser_ney or
+        witten_bell, which have no tables.
+      end: sorted: the token that ends a document, as </s> does: the next one is predicted from the document's
+        beginning, and no context reaches across. "eos" for the tokenizer's own (the line end of `words`: then
+        a line is a sentence, as KenLM reads a text), or a token's number (10 for the line end of `bytes`).
+        None for running text; documents that the data itself tells apart (data.documents) stay apart anyway.
+      context: dense: "previous" takes the last in reading order, "nearest" the nearest pixels of the image
+        that have been read (text has no other than the previous).
+      bins: dense: grey levels that a context's pixels are rounded to; None for all levels (and for text).
+      position: dense: the pixel's place is part of the context.
     """
 
     order: int = 4
     context: Literal["previous", "nearest"] = "previous"
     bins: int | None = None
     position: bool = False
-    smoothing: Literal["backoff", "additive"] = "backoff"
+    smoothing: ngrams_sorted.Smoothing = "backoff"
     strength: float = 1.0
+    counts: Literal["dense", "sorted"] | None = None
+    end: int | Literal["eos"] | None = None
 
     def __post_init__(self):
         if self.order < 1:
@@ -53,115 +64,273 @@ class Config:
             raise ConfigError(
                 f"smoothing strength {self.strength} leaves tokens without probability", "give more than 0"
             )
+        if self.counts == "dense" and self.smoothing not in DENSE:
+            raise ConfigError(
+                f"no dense tables for the smoothing {self.smoothing!r}", 'set model.counts="sorted"'
+            )
+        if self.sorts and (self.context, self.bins, self.position) != ("previous", None, False):
+            raise ConfigError(
+                "sorted counts know the previous tokens of a text alone",
+                "leave model.context, model.bins and model.position out",
+            )
+        if self.end is not None and not self.sorts:
+            raise ConfigError("model.end is of sorted counts", 'set model.counts="sorted"')
+
+    @property
+    def sorts(self) -> bool:
+        """Whether the text is kept and sorted."""
+        return self.counts == "sorted" or (self.counts is None and self.smoothing not in DENSE)
+
+
+DENSE = ("backoff", "additive")
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     """An n-gram for text or quantised images. Player "model" has no parameters; exact likelihood.
 
+    Raises:
+      ConfigError: where the data has no discrete element, the tables would be too large, or images are to be
+        sorted.
+    """
+    del stages
+    sequence = Sequence.of(spec)
+    if not config.sorts:
+        return _dense(config, spec, sequence)
+    return _sorted(config, spec, sequence)
+
+
+# --- sorted text ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sorted:
+    """A model of text whose state is the text, and once finished its smoothed n-grams.
+
+    The text is read in one ordered pass (data.order="once"): contexts reach from row to row. A second pass
+    is not counted. Likelihoods carry the context from row to row where a carry is given.
+    """
+
+    config: Config
+    spec: Spec
+    sequence: Sequence
+    end: int | None
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        corpus = ngrams_corpus.empty(self.sequence, self.spec)
+        return Variables(params={"model": {}}, state=corpus, frozen=frozen)
+
+    def finish(self, variables: Variables) -> Variables:
+        return variables.replace(state=self.index(variables))
+
+    def index(self, variables: Variables) -> ngrams_sorted.Index:
+        """The smoothed n-grams: the state itself once it is finished."""
+        state, c = variables.state, self.config
+        if isinstance(state, ngrams_sorted.Index):
+            return state
+        text = ngrams_corpus.stream(state, self.end)
+        return ngrams_sorted.build(text, c.order, self.sequence.levels, c.smoothing, c.strength)
+
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        if step is None:
+            nats, mask, _ = self.nats(variables, batch)
+            return Mean.of(nats, mask), Aux(variables.state)
+        return ngrams_corpus.learn(variables.state, batch, self.sequence)
+
+    def carry(self, batch: Batch) -> Tree:
+        num = batch["mask"].shape[0]
+        return {
+            "place": ngrams_lookup.unknown(self.config.order, num),
+            "segment": jnp.zeros((num,), jnp.int32),
+        }
+
+    def nats(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array, Tree]:
+        """(nats of every target, their mask, where the rows stand before their last target)."""
+        index, carry = self.index(variables), batch.get("carry") or self.carry(batch)
+        inputs, targets, mask = self.sequence.encode(batch)
+        tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
+        place, fresh, last = carry["place"], None, carry["segment"]
+        if "reset" in batch:
+            place = jnp.where(batch["reset"][:, None] > 0, -1, place)
+        if "segment" in batch:
+            segment = batch["segment"].astype(jnp.int32)
+            known = (
+                carry["segment"] > 0
+                if "reset" not in batch
+                else (carry["segment"] > 0) & (batch["reset"] == 0)
+            )
+            first = known & (segment[:, 0] != carry["segment"])
+            fresh = jnp.concatenate([first[:, None], segment[:, 1:] != segment[:, :-1]], axis=1)
+            last = segment[:, -2]
+        places, grams = ngrams_lookup.read(index, place, tokens, fresh, self.end)
+        p = ngrams_lookup.probability(index, places[:, :-1], grams[:, 1:], self.sequence.levels)
+        return -jnp.log(p), mask, {"place": places[:, -2], "segment": last}
+
+    def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Tree]:
+        """Nats of every row and its count of predicted tokens, and the carry where one was given."""
+        nats, mask, carry = self.nats(variables, batch)
+        return per_row(nats, mask), carry if batch.get("carry") else {}
+
+    def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> Tree:
+        return {"place": ngrams_lookup.unknown(self.config.order, num)}
+
+    def step(self, variables: Variables, cache: Tree, tokens: jax.Array) -> tuple[jax.Array, Tree]:
+        index = self.index(variables)
+        places, _ = ngrams_lookup.read(index, cache["place"], tokens, None, self.end)
+        logits = jnp.log(ngrams_lookup.distribution(index, places, self.sequence.levels))
+        return logits, {"places": jnp.concatenate([cache["place"][:, None], places], axis=1)}
+
+    def keep(self, trail: Tree, count: jax.Array) -> Tree:
+        return {"place": jnp.take_along_axis(trail["places"], count[:, None, None], axis=1)[:, 0]}
+
+
+def _sorted(config: Config, spec: Spec, sequence: Sequence) -> Model:
+    if not sequence.text:
+        raise ConfigError("images have no sorted counts", 'choose model.smoothing="backoff" or "additive"')
+    if spec.rows < 1:
+        raise ConfigError("sorted counts need to know how many rows there are", "give Spec.rows")
+    m = _Sorted(config, spec, sequence, ngrams_corpus.ending(config.end, spec))
+    decoder = Decoder(m.start, m.step, m.keep)
+    return Model(
+        init=m.init,
+        plays={"nll": Play("model", m.objective, rowwise=False)},
+        carry=m.carry if config.order > 1 else Model._field_defaults["carry"],
+        finish=m.finish,
+        sample=sampler(decoder, sequence),
+        likelihood=m.likelihood,
+        decoder=decoder,
+    )
+
+
+# --- dense tables --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dense:
+    """A model of images or text whose state is the counts of every context that could be.
+
     Counts are divided by the passes over the data, so that a second pass changes nothing. The training loss
     is that of predicting each batch before it is counted: it depends on how rows are divided into batches,
     which the counts do not.
 
-    Raises:
-      ConfigError: where the data has no discrete element, or the tables would be too large.
+    Attributes:
+      used: which of the contexts' tables are kept, the shortest first.
+      weight: of the shorter context against the counts.
     """
-    del stages
-    sequence = Sequence.of(spec)
-    contexts = _contexts(config, sequence)
-    longest = len(contexts.tables) - 1
-    used = range(longest + 1) if config.smoothing == "backoff" else (longest,)
-    sizes = tuple(contexts.tables[k] for k in used)
-    if sum(sizes) * sequence.levels > CELLS:
-        raise ConfigError(
-            f"an n-gram of order {config.order} over {sequence.levels} levels needs "
-            f"{sum(sizes) * sequence.levels:,} counts; at most {CELLS:,} are kept",
-            "lower model.order, or round the context with model.bins",
-        )
-    weight = config.strength * (1 if config.smoothing == "backoff" else sequence.levels)
 
-    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        return Variables(params={"model": {}}, state=ngrams.empty(sizes, sequence.levels), frozen=frozen)
+    spec: Spec
+    sequence: Sequence
+    contexts: ngrams.Contexts
+    used: tuple[int, ...]
+    weight: float
 
-    def numbers(past, positions, label):
-        found = contexts.number(past, positions, label)
-        return [found[k] for k in used]
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Contexts in each table that is kept."""
+        return tuple(self.contexts.tables[k] for k in self.used)
 
-    def passes(counts: ngrams.Counts) -> jax.Array:
-        return (
-            jnp.maximum(counts.rows.astype(jnp.float32) / max(spec.rows, 1), 1.0)
-            if spec.rows
-            else jnp.ones(())
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        return Variables(
+            params={"model": {}}, state=ngrams.empty(self.sizes, self.sequence.levels), frozen=frozen
         )
 
-    def nats(counts: ngrams.Counts, where: list[jax.Array], targets: jax.Array) -> jax.Array:
-        scale = 1.0 / passes(counts)
+    def numbers(self, past: jax.Array, positions: jax.Array, label: jax.Array) -> list[jax.Array]:
+        found = self.contexts.number(past, positions, label)
+        return [found[k] for k in self.used]
+
+    def scale(self, counts: ngrams.Counts) -> jax.Array | float:
+        """One over the passes that were counted."""
+        if not self.spec.rows:
+            return 1.0
+        return 1.0 / jnp.maximum(counts.rows.astype(jnp.float32) / self.spec.rows, 1.0)
+
+    def nats(self, counts: ngrams.Counts, where: list[jax.Array], targets: jax.Array) -> jax.Array:
+        scale = self.scale(counts)
         pairs = [p[c, targets] * scale for p, c in zip(counts.pairs, where, strict=True)]
         totals = [t[c] * scale for t, c in zip(counts.totals, where, strict=True)]
-        return -jnp.log(ngrams.smoothed(pairs, totals, sequence.levels, weight))
+        return -jnp.log(ngrams.smoothed(pairs, totals, self.sequence.levels, self.weight))
 
-    def read(batch: Batch) -> tuple[list[jax.Array], jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
-        inputs, targets, mask = sequence.encode(batch)
-        past = jnp.pad(inputs, ((0, 0), (contexts.memory - 1, 0)), constant_values=sequence.null)
-        label = inputs[:, 0] - sequence.levels
+    def read(self, batch: Batch) -> tuple[list[jax.Array], jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+        s = self.sequence
+        inputs, targets, mask = s.encode(batch)
+        past = jnp.pad(inputs, ((0, 0), (self.contexts.memory - 1, 0)), constant_values=s.null)
         positions = jnp.broadcast_to(jnp.arange(inputs.shape[1])[None], inputs.shape)
-        return numbers(past, positions, label), targets, mask, (past, positions)
+        return self.numbers(past, positions, inputs[:, 0] - s.levels), targets, mask, (past, positions)
 
-    def objective(variables, batch, keys, *, step):
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
         counts = variables.state
-        where, targets, mask, (past, positions) = read(batch)
-        loss = Mean.of(nats(counts, where, targets), mask)
+        where, targets, mask, (past, positions) = self.read(batch)
+        loss = Mean.of(self.nats(counts, where, targets), mask)
         if step is None:
             return loss, Aux(counts)
         taken = (mask > 0).astype(jnp.int32)
-        if sequence.classes:
+        if classes := self.sequence.classes:
             # Every row is also counted as one whose label is not known.
-            unknown = numbers(past, positions, jnp.full(past.shape[:1], sequence.classes))
+            unknown = self.numbers(past, positions, jnp.full(past.shape[:1], classes))
             where = [jnp.concatenate(pair) for pair in zip(where, unknown, strict=True)]
             targets, taken = jnp.concatenate([targets, targets]), jnp.concatenate([taken, taken])
         # The other devices' pairs are gathered, not their tables: those are a thousand times larger.
         found = ([w.reshape(-1) for w in where], targets.reshape(-1), taken.reshape(-1))
-        where, targets, taken = across(found, _gather)
+        where, targets, taken = across(found, ngrams_corpus.gather)
         rows = across((batch["mask"] > 0).astype(jnp.int32).sum())
         return loss, Aux(ngrams.add(counts, where, targets, taken, rows))
 
     def likelihood(
-        variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
+        self, variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
     ) -> tuple[Mean, dict]:
         """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens."""
         if not label:
             batch = {k: v for k, v in batch.items() if k != "label"}
-        where, targets, mask, _ = read(batch)
-        return per_row(nats(variables.state, where, targets), mask), {}
+        where, targets, mask, _ = self.read(batch)
+        return per_row(self.nats(variables.state, where, targets), mask), {}
 
-    def start(variables: Variables, prompt: Batch, num: int, length: int) -> dict:
+    def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
         return {
-            "past": jnp.full((num, contexts.memory - 1), sequence.null, jnp.int32),
-            "label": jnp.full((num,), sequence.classes, jnp.int32),
+            "past": jnp.full((num, self.contexts.memory - 1), self.sequence.null, jnp.int32),
+            "label": jnp.full((num,), self.sequence.classes, jnp.int32),
             "length": jnp.zeros((num,), jnp.int32),
         }
 
-    def advance(variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
-        counts, scale = variables.state, 1.0 / passes(variables.state)
-        label = jnp.where(tokens[:, 0] >= sequence.levels, tokens[:, 0] - sequence.levels, cache["label"])
+    def step(self, variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
+        counts, levels, scale = variables.state, self.sequence.levels, self.scale(variables.state)
+        label = jnp.where(tokens[:, 0] >= levels, tokens[:, 0] - levels, cache["label"])
         past = jnp.concatenate([cache["past"], tokens], axis=1)
         positions = cache["length"][:, None] + jnp.arange(tokens.shape[1])[None]
-        where = numbers(past, positions, label)
+        where = self.numbers(past, positions, label)
         pairs = [p[c] * scale for p, c in zip(counts.pairs, where, strict=True)]
         totals = [t[c][..., None] * scale for t, c in zip(counts.totals, where, strict=True)]
-        logits = jnp.log(ngrams.smoothed(pairs, totals, sequence.levels, weight))
+        logits = jnp.log(ngrams.smoothed(pairs, totals, levels, self.weight))
         return logits, {"past": past, "label": label, "length": cache["length"]}
 
-    def keep(trail: dict, count: jax.Array) -> dict:
-        kept = contexts.memory - 1
+    def keep(self, trail: dict, count: jax.Array) -> dict:
+        kept = self.contexts.memory - 1
         past = jax.vmap(lambda x, i: jax.lax.dynamic_slice(x, (i,), (kept,)))(trail["past"], count)
         return {"past": past, "label": trail["label"], "length": trail["length"] + count}
 
-    decoder = Decoder(start, advance, keep)
+
+def _dense(config: Config, spec: Spec, sequence: Sequence) -> Model:
+    contexts = _contexts(config, sequence)
+    longest = len(contexts.tables) - 1
+    mixed = config.smoothing == "backoff"
+    used = tuple(range(longest + 1)) if mixed else (longest,)
+    m = _Dense(spec, sequence, contexts, used, config.strength * (1 if mixed else sequence.levels))
+    cells = sum(m.sizes) * sequence.levels
+    if cells > CELLS:
+        other = ' or keep what is seen alone: model.counts="sorted"' if sequence.text else ""
+        raise ConfigError(
+            f"an n-gram of order {config.order} over {sequence.levels} levels needs "
+            f"{cells:,} counts; at most {CELLS:,} are kept",
+            f"lower model.order, or round the context with model.bins{other}",
+        )
+    decoder = Decoder(m.start, m.step, m.keep)
     return Model(
-        init=init,
-        plays={"nll": Play("model", objective, rowwise=False)},
+        init=m.init,
+        plays={"nll": Play("model", m.objective, rowwise=False)},
         sample=sampler(decoder, sequence),
-        likelihood=likelihood,
+        likelihood=m.likelihood,
         decoder=decoder,
     )
 
@@ -174,7 +343,3 @@ def _contexts(config: Config, sequence: Sequence) -> ngrams.Contexts:
     neighbours = ngrams.nearest(number, sequence.shape) if near else ngrams.previous(number)
     bins = sequence.levels if config.bins is None else min(config.bins, sequence.levels)
     return ngrams.Contexts(sequence, neighbours, bins, config.position)
-
-
-def _gather(x: jax.Array, axis: str) -> jax.Array:
-    return jax.lax.all_gather(x, axis, tiled=True)
