@@ -42,32 +42,38 @@ def _train(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
-    import numpy as np
-
-    from genjax import run
+    from genjax import prompting, run
 
     if args.num < 1:
         raise ConfigError(f"--num={args.num} is not a number of samples", "give 1 or more")
     trained = run.restore(args.run, args.step)
     dataset = trained.experiment.dataset
     given = {**trained.experiment.settings.sample, **_values(overrides["sample"])}
-    prompt = run.labels(dataset, args.num, args.label)
+    num = 1 if args.stream else args.num
+    prompt = run.labels(dataset, num, args.label)
     if args.prompt is not None:
-        if dataset.tokenizer is None:
-            raise ConfigError(f"--prompt: {dataset.name} is not text", "use --label, or a run on text")
-        tokens = np.asarray(dataset.tokenizer.encode(args.prompt), np.int32)
-        if not len(tokens):
-            raise ConfigError("--prompt is empty", "leave it out to draw without one")
-        prompt = {"tokens": np.tile(tokens, (args.num, 1))}
+        prompt = prompting.prompt(dataset, args.prompt, num)
+    if args.stop is not None:
+        given["stop"] = prompting.stop(dataset, args.stop)
+    if limits := prompting.constraint(dataset, args.regex, args.json_schema, args.words):
+        given["constraint"] = limits
     average = None if args.average == "none" else args.average
+    if args.stream:
+        if not prompting.streams(trained, given):
+            raise ConfigError("--stream: this run does not draw text token by token", "leave --stream out")
+        print(args.prompt or "", end="", flush=True)
+        for piece in prompting.stream(trained, given, prompt, args.seed, average):
+            print(piece, end="", flush=True)
+        print()
+        return 0
     draw = run.sampler(trained.experiment, given)
-    rows = draw(trained.variables.at(average), args.num, prompt, args.seed)
+    rows = draw(trained.variables.at(average), num, prompt, args.seed)
     out = Path(args.out) if args.out else trained.directory / "samples" / "sample"
-    written = run.save_samples(dataset, rows, out, columns=max(1, round(args.num**0.5)))
-    if args.out is None and "tokens" in rows and dataset.tokenizer is not None:
+    written = run.save_samples(dataset, rows, out, columns=max(1, round(num**0.5)))
+    if args.out is None and written.suffix == ".txt":
         print(written.read_text("utf-8"))
     run.save_arrays(written.with_suffix(".npz"), rows)
-    print(f"{written}: {args.num} samples of step {trained.step}")
+    print(f"{written}: {num} samples of step {trained.step}")
     return 0
 
 

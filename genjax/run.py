@@ -319,9 +319,11 @@ def save_samples(
     if "point" in rows:
         show.scatter(np.asarray(rows["point"]), rows.get("label")).save(path.with_suffix(".png"))
         return path.with_suffix(".png")
-    if "tokens" in rows and dataset.tokenizer is not None:
-        text = "\n\n---\n\n".join(dataset.tokenizer.decode(row) for row in rows["tokens"])
-        path.with_suffix(".txt").write_text(text + "\n", "utf-8")
+    written = next((rows[name] for name in ("target", "tokens") if name in rows), None)
+    if written is not None and dataset.tokenizer is not None:
+        ends = rows.get("target_length" if "target" in rows else "length", [None] * len(written))
+        texts = [dataset.tokenizer.decode(row[:end]) for row, end in zip(written, ends, strict=True)]
+        path.with_suffix(".txt").write_text("\n\n---\n\n".join(texts) + "\n", "utf-8")
         return path.with_suffix(".txt")
     return save_arrays(path.with_suffix(".npz"), rows)
 
