@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,15 @@ class Rows(Protocol):
 
     def __call__(self, indices: np.ndarray) -> Columns:
         """The rows at `indices` (int64, B): named arrays, every one B-first and newly made."""
+        ...
+
+
+@runtime_checkable
+class Selectable(Rows, Protocol):
+    """Rows that keep more than their columns (lengths, buckets) when some of them are chosen."""
+
+    def select(self, index: np.ndarray) -> Rows:
+        """Some of the rows, in an order of their own."""
         ...
 
 
@@ -75,6 +84,8 @@ def first(rows: Rows, limit: int | None) -> Rows:
         return rows
     if isinstance(rows, Zipped):
         return Zipped({letter: first(part, limit) for letter, part in rows.parts.items()})
+    if isinstance(rows, Selectable):
+        return rows.select(np.arange(min(limit, len(rows))))
     return First(rows, limit)
 
 

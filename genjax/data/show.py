@@ -9,6 +9,7 @@ from PIL import Image
 
 from genjax.core import Element
 from genjax.data.dataset import Dataset, Split
+from genjax.data.pairs import Pairs
 from genjax.data.permutation import permute
 from genjax.data.rows import Zipped
 
@@ -22,6 +23,8 @@ def describe(dataset: Dataset) -> str:
     lines += [("rows", f"{len(dataset.train):,} to train, {len(dataset.eval):,} to evaluate")]
     epoch = dataset.train.stream(config.order, config.batch, config.seed).steps_per_epoch
     lines += [("epoch", f"{epoch:,.1f} batches of {config.batch} ({config.order})")]
+    if isinstance(dataset.train.source, Pairs):
+        lines += [("lengths", _lengths(dataset.train.source))]
     some = dataset.train.rows(_some(dataset.train, 512))
     lines += [(name, _element(e, some[name])) for name, e in dataset.spec.elements.items()]
     lines += _classes(dataset)
@@ -30,6 +33,17 @@ def describe(dataset: Dataset) -> str:
     lines += [("fingerprint", dataset.fingerprint)]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in lines)
+
+
+def _lengths(rows: Pairs) -> str:
+    """How long the two sides are, and how many pairs each bucket has."""
+    sides = (("source", rows.source.lengths[rows.index]), ("target", rows.target.lengths[rows.index]))
+    out = [f"{name} {n.mean():.1f} tokens on average, at most {n.max()}" for name, n in sides]
+    if rows.buckets:
+        counts = np.bincount(np.searchsorted(rows.buckets, rows.sizes), minlength=len(rows.buckets))
+        counted = (f"{b}: {c:,}" for b, c in zip(rows.buckets, counts, strict=True))
+        out += ["pairs of each bucket " + "  ".join(counted)]
+    return "; ".join(out)
 
 
 def _some(split: Split, n: int, seed: int = 0) -> np.ndarray:
@@ -79,6 +93,12 @@ def preview(dataset: Dataset, n: int = 64, seed: int = 0) -> Image.Image | str:
     for k in dataset.spec.elements:
         if k.split("_")[0] == "point":
             return scatter(rows[k], rows.get(k.replace("point", "label")))
+    if "target" in dataset.spec and dataset.tokenizer:
+        read = dataset.tokenizer.decode
+        return "\n".join(
+            f"[{i}] {read(s)} → {read(t)}"
+            for i, (s, t) in enumerate(zip(rows["source"], rows["target"], strict=True))
+        )
     if "tokens" in dataset.spec and dataset.tokenizer:
         return "\n".join(f"[{i}] {dataset.tokenizer.decode(t)!r}" for i, t in enumerate(rows["tokens"]))
     raise ValueError(f"nothing to show among {sorted(dataset.spec.elements)}")

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax.data.buckets import Buckets
 from genjax.data.config import Order
+from genjax.data.pairs import Pairs
 from genjax.data.permutation import shuffled
 from genjax.data.rows import Columns, Rows, Zipped
 from genjax.errors import ConfigError, nearest
@@ -24,11 +26,13 @@ class Plan(NamedTuple):
       indices: int64, one row of the split for each row of the batch.
       mask: float32, 0 on the padding rows of the last batch.
       reset: float32, 1 where a row does not continue what the lane read before; None out of lanes.
+      width: the length to which these rows are cut, where rows have buckets; else None.
     """
 
     indices: np.ndarray
     mask: np.ndarray
     reset: np.ndarray | None = None
+    width: int | None = None
 
 
 def plan(
@@ -59,6 +63,8 @@ class Stream:
 
     A batch is a dict of numpy arrays, B-first: the split's elements, `mask` (float32, 0 on padding rows),
     and in lanes `reset` (float32, 1 where a carry from the previous batch must be zeroed).
+    Rows with buckets (genjax.data.pairs) come in batches of one bucket, cut to its length: see
+    genjax.data.buckets.
     Nothing is remembered between batches: stream[i] is the same whenever, and on whichever machine, it
     is asked for, and resuming at any i needs no saved iterator.
 
@@ -83,9 +89,14 @@ class Stream:
         _check(rows, order, batch, start, process)
         size = batch // process[1]
         self._part = (process[0] * size, (process[0] + 1) * size)
+        self._buckets = None
+        if isinstance(rows, Pairs) and rows.buckets:
+            self._buckets = Buckets(rows.sizes, rows.buckets, batch, seed, shuffled=order == "shuffled")
 
     @property
     def steps_per_epoch(self) -> float:
+        if self._buckets is not None and self.endless:
+            return float(self._buckets.batches)
         return float(len(self)) if self.order == "once" else len(self.rows) / self.batch
 
     @property
@@ -115,6 +126,9 @@ class Stream:
         if index < 0 or (not self.endless and index >= len(self)):
             raise IndexError(f"batch {index} of {'an endless stream' if self.endless else len(self)}")
         number = self.number(index)
+        if self._buckets is not None:
+            indices, mask, width = self._buckets(number, self._part)
+            return Plan(indices, mask, width=width)
         fresh = index == 0 or self.number(index - 1) != number - 1
         n, seed = len(rows or self.rows), self.seed if seed is None else seed
         return plan(self.order, n, self.batch, seed, number, self._part, fresh)
@@ -125,6 +139,8 @@ class Stream:
         return batch if p.reset is None else {**batch, "reset": p.reset}
 
     def _read(self, index: int, p: Plan) -> Columns:
+        if p.width is not None and isinstance(self.rows, Pairs):
+            return self.rows(p.indices, p.width)
         if self.order != "shuffled" or not isinstance(self.rows, Zipped):
             return self.rows(p.indices)
         # A shuffle of its own for each domain: what stands beside what is never the same twice.
@@ -150,6 +166,10 @@ def _check(rows: Rows, order: str, batch: int, start: int, process: tuple[int, i
         raise ConfigError(
             f"a batch of {batch} rows cannot be divided among {count} processes",
             f"set data.batch to a multiple of {count}",
+        )
+    if order == "lanes" and isinstance(rows, Pairs) and rows.buckets:
+        raise ConfigError(
+            "lanes of contiguous text have no buckets", "data.order='shuffled', or data.buckets=()"
         )
     if order == "lanes" and len(rows) < batch:
         raise ConfigError(

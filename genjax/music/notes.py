@@ -64,7 +64,7 @@ def voices_of_frames(frames: Iterable[Sequence[float]]) -> np.ndarray:
     """
     frames = list(frames)
     out = np.full((len(frames), 4), REST, np.int16)
-    near = list(CENTRES)
+    near: list[int] = list(CENTRES)
     for row, frame in zip(out, frames, strict=True):
         if len(frame) == 4:
             row[:] = [REST if p != p else int(p) for p in frame]
@@ -93,7 +93,8 @@ def notes_of_roll(roll: np.ndarray) -> list[Note]:
     """Notes of a piano roll (steps, 88): a note's voice is the one that it is nearest to when it begins."""
     roll = np.asarray(roll) > 0
     held: dict[int, tuple[int, int]] = {}  # pitch -> (start, voice)
-    out, near = [], list(CENTRES)
+    out: list[Note] = []
+    near: list[int] = list(CENTRES)
     for t, frame in enumerate([*roll, np.zeros(roll.shape[1], bool)]):
         pitches = [int(k) + LOWEST_KEY for k in np.flatnonzero(frame)[::-1]]
         for p in [p for p in held if p not in pitches]:

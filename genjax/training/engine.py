@@ -25,6 +25,8 @@ from genjax.training.config import Config
 from genjax.training.step import Average, Plays, TrainState
 from genjax.training.trees import named
 
+Form = tuple[tuple[str, tuple[int, ...]], ...]
+"""The names and shapes of a batch's leaves: rows of several lengths come in batches of several forms."""
 _compiled = 0
 
 
@@ -116,7 +118,7 @@ class Engine:
         with self._meshed():
             self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
         self.layout: TrainState = sharding.shardings(self.form, config.sharding, self.mesh)
-        self._calls: dict[tuple[Plays, ...], Callable] = {}
+        self._calls: dict[tuple[tuple[Plays, ...], Form], Callable] = {}
         self._metrics: dict[tuple[Plays, ...], dict[str, Any]] = {}
         self._evaluate: Callable | None = None
         self._finish: Callable | None = None
@@ -169,7 +171,7 @@ class Engine:
 
     @property
     def programs(self) -> int:
-        """Step programs compiled so far: one for each distinct run of due plays."""
+        """Step programs compiled so far: one for each distinct run of due plays and form of a batch."""
         return len(self._calls)
 
     def put(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Batch:
@@ -194,10 +196,11 @@ class Engine:
         Returns:
           (the next state, their metrics as one array to give to `read`: one transfer, not one a metric).
         """
-        if plays not in self._calls:
-            self._calls[plays] = self._compile(plays)
+        key = plays, tuple((k, x.shape) for k, x in batch.items())
+        if key not in self._calls:
+            self._calls[key] = self._compile(plays)
         with self._meshed():
-            state, packed = self._calls[plays](state, self.frozen, batch, self._keys[1])
+            state, packed = self._calls[key](state, self.frozen, batch, self._keys[1])
         if self._one_at_a_time:
             jax.block_until_ready(packed)
         return state, packed

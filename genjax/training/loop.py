@@ -302,9 +302,10 @@ class _Run:
                 if not batches:
                     last = n
                     break
-                plays = tuple(step.due(self.model, n + i) for i in range(len(batches)))
-                queue.append((self.engine.put(batches), plays))
-                n += len(batches)
+                for part in _alike(batches):
+                    plays = tuple(step.due(self.model, n + i) for i in range(len(part)))
+                    queue.append((self.engine.put(part), plays))
+                    n += len(part)
             if not queue:
                 return
             yield queue.popleft()
@@ -422,3 +423,12 @@ class _Run:
             jax.profiler.stop_trace()
             return False
         return tracing
+
+
+def _alike(batches: list[dict[str, np.ndarray]]) -> list[list[dict[str, np.ndarray]]]:
+    """The batches of one call, or each for a call of its own where their forms differ (rows in buckets).
+
+    Cutting at each change of form would make programs for every number of steps; this makes two a form.
+    """
+    forms = {tuple(x.shape for x in b.values()) for b in batches}
+    return [batches] if len(forms) == 1 else [[b] for b in batches]

@@ -18,12 +18,15 @@ class Options:
       min_count: words that the training text has fewer times are unknown.
       sentinels: how many sentinel tokens there are beside the others (span corruption).
       file: the tokenizer.json to read.
+      marks: special tokens that must be there, such as pad and eos. `bytes`, `chars` and `words`, which have
+        none of their own beside the line end of `words`, get them as their last tokens.
     """
 
     vocabulary: int | None = None
     min_count: int = 1
     sentinels: int = 0
     file: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 class Tokenizer(Protocol):

@@ -135,11 +135,24 @@ class File(Subwords):
 
     @classmethod
     def fit(cls, text: str, options: Options = Options(), also: str = "") -> File:
+        """The tokenizer in options.file.
+
+        Raises:
+          ConfigError: no file is named, or its tokenizer lacks a special token that is needed.
+          DataError: see `read`.
+        """
         if options.file is None:
             raise ConfigError(
                 "data.tokenizer='hf' needs a file", "set data.tokenizer_file to the path of a tokenizer.json"
             )
-        return cls.read(options.file)
+        found = cls.read(options.file)
+        for name in options.marks:
+            if name not in found.special:
+                raise ConfigError(
+                    f"the tokenizer {options.file} has no {name} token (but {', '.join(found.special)})",
+                    f"add a special token <{name}> to its added_tokens, or use data.tokenizer='bpe'",
+                )
+        return found
 
     @classmethod
     def read(cls, path: str | Path) -> File:

@@ -25,42 +25,45 @@ class Words(Tokenizer):
 
     Args:
       words: the known words, each once, without the two above.
+      marks: names of special tokens, which follow the words.
     """
 
     kind: ClassVar[str] = "words"
 
-    def __init__(self, words: Iterable[str]):
+    def __init__(self, words: Iterable[str], marks: Iterable[str] = ()):
         self.words = (UNKNOWN, END, *words)
+        self.marks = tuple(marks)
         self._ids = {word: i for i, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             raise ValueError("a word stands twice in this vocabulary")
 
     @property
     def vocabulary(self) -> int:
-        return len(self.words)
+        return len(self.words) + len(self.marks)
 
     @property
     def special(self) -> Mapping[str, int]:
-        return {"unk": 0, "eos": 1}
+        return {"unk": 0, "eos": 1} | {name: len(self.words) + i for i, name in enumerate(self.marks)}
 
     def encode(self, text: str) -> np.ndarray:
         ids = self._ids
         return np.fromiter((ids.get(w, 0) for w in _TOKEN.findall(text)), np.int32)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        text = " ".join(self.words[int(t)] for t in tokens)
+        text = " ".join(self.words[t] for t in map(int, tokens) if t < len(self.words))
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
     def token_bytes(self) -> list[bytes]:
         """A word with the space before it; the unknown word as it is written."""
-        return [word.encode() if word == END else b" " + word.encode() for word in self.words]
+        words = [word.encode() if word == END else b" " + word.encode() for word in self.words]
+        return words + [b""] * len(self.marks)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "words": list(self.words[2:])}
+        return {"kind": self.kind, "words": list(self.words[2:]), "marks": list(self.marks)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Words:
-        return cls(data["words"])
+        return cls(data["words"], data["marks"])
 
     @classmethod
     def fit(cls, text: str, options: Options = Options(), also: str = "") -> Words:
@@ -74,4 +77,5 @@ class Words(Tokenizer):
         known = sorted(
             (w for w, n in counts.items() if n >= options.min_count), key=lambda w: (-counts[w], w)
         )
-        return cls(known if options.vocabulary is None else known[: options.vocabulary - 2])
+        marks = [m for m in options.marks if m != "eos"]
+        return cls(known if options.vocabulary is None else known[: options.vocabulary - 2], marks)

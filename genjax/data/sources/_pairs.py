@@ -1,0 +1,120 @@
+"""Text-to-text pairs as rows: what every source of pairs ends in."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from genjax.core import Element
+from genjax.data import tokenizers
+from genjax.data.config import Config
+from genjax.data.dataset import digest
+from genjax.data.load import Loaded
+from genjax.data.pairs import Pairs, Ragged
+from genjax.data.sources._text import dtype_of
+from genjax.data.tokenizers import Tokenizer
+from genjax.errors import DataError
+
+
+class Texts(NamedTuple):
+    """Aligned texts: source[i] belongs to target[i]."""
+
+    source: Sequence[str]
+    target: Sequence[str]
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, which may be compressed (.gz); a line ends at a line feed alone.
+
+    Raises:
+      DataError: it cannot be read, is not gzip where it says so, or is not UTF-8.
+    """
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}", "fetch the file again") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}", "convert it"
+        ) from error
+    # Not splitlines: other line separators of Unicode may stand within a sentence.
+    found = text.split("\n")
+    return [line.removesuffix("\r") for line in (found if found[-1] else found[:-1])]
+
+
+def parallel(source: Path, target: Path) -> Texts:
+    """Two files, line by line.
+
+    Raises:
+      DataError: they have not equally many lines.
+    """
+    pair = Texts(lines(source), lines(target))
+    if len(pair.source) != len(pair.target):
+        raise DataError(
+            f"{source} has {len(pair.source):,} lines, and {target} has {len(pair.target):,}",
+            "line i of the one must belong to line i of the other",
+        )
+    return pair
+
+
+def load(config: Config, train: Texts, held: Texts, info: str) -> Loaded:
+    """Pairs as rows of at most max(config.buckets) tokens a side, or config.length without buckets.
+
+    One tokenizer serves both sides; it is fitted on the training part's. Each side ends in eos, which its
+    length counts. Training pairs that are longer are left out; evaluation rows are cut, and keep their eos.
+    """
+    length = max(config.buckets, default=config.length)
+    tokenizer = tokenizers.fit(
+        config.tokenizer,
+        "\n".join([*train.source, *train.target]),
+        tokenizers.Options(
+            config.vocabulary,
+            config.min_count,
+            config.sentinels,
+            config.tokenizer_file,
+            marks=("pad", "eos"),
+        ),
+        also="\n".join([*held.source, *held.target]),
+    )
+    parts, notes = [], []
+    for name, texts in (("train", train), ("eval", held)):
+        source, target = (_encode(tokenizer, side) for side in texts)
+        fits = [max(len(s), len(t)) <= length for s, t in zip(source, target, strict=True)]
+        if long := len(fits) - sum(fits):
+            what = "left out" if name == "train" else "cut"
+            notes.append(f"{long:,} of {len(fits):,} {name} pairs longer than {length} tokens {what}")
+        if name == "train":
+            source, target = (
+                [x for x, ok in zip(side, fits, strict=True) if ok] for side in (source, target)
+            )
+        parts.append(_rows(config, source, target, length, tokenizer))
+    side = Element((length,), "int32", tokenizer.vocabulary)
+    size = Element((), "int32")
+    elements = {"source": side, "source_length": size, "target": side, "target_length": size}
+    content = digest(*(x for p in parts for r in (p.source, p.target) for x in (r.flat, r.lengths)))
+    info = "; ".join([info, *notes])
+    return Loaded(elements, parts[0], parts[1], content, tokenizer=tokenizer, info=info)
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    eos = np.array([tokenizer.special["eos"]], np.int32)
+    return [np.concatenate([t, eos]) for t in tokenizer.encode_all(texts)]
+
+
+def _rows(
+    config: Config, source: list[np.ndarray], target: list[np.ndarray], length: int, tokenizer: Tokenizer
+) -> Pairs:
+    dtype = dtype_of(tokenizer.vocabulary)
+    sides = [
+        Ragged([x if len(x) <= length else np.r_[x[: length - 1], x[-1:]] for x in side], dtype)
+        for side in (source, target)
+    ]
+    return Pairs(sides[0], sides[1], length, tokenizer.special["pad"], config.buckets)
