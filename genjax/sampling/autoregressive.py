@@ -266,8 +266,8 @@ def guide(decoder: Decoder, scale: float, unconditional: Callable[[jax.Array], j
 def sampler(decoder: Decoder, sequence: View) -> Callable[..., Batch]:
     """A `Model.sample` over `generate`: rows of the data's form, from labels, beginnings or nothing.
 
-    Its prompt: see `Sequence.prefix`. Its knobs: temperature, top_k, top_p, min_p, typical_p and the penalties
-    of `logits.Truncation` (frames: a temperature alone); guidance (1 is none); for running rows `length`,
+    Its prompt: see `Sequence.prefix`. Its knobs: temperature, top_k, top_p, min_p, typical_p and penalties
+    as of `logits.Truncation` (frames: a temperature alone); guidance (1 is none); for running rows `length`,
     how many tokens of a row come back, prompt included (the data's own by default); `stop` (a token or
     several), `pad` and `min_length`; `constraint`, which every row matches from its prompt on; and `beams`:
     more than 1 searches for the likeliest row with `length_penalty`, and draws nothing. Where rows may end

@@ -3,15 +3,15 @@
 An automaton over bytes (sampling/automata.py) and the bytes that each token adds give tables over tokens
 (Willard and Louf 2023, arXiv:2307.09702): state x token -> state, and the fewest tokens from each state to
 an accepted end. The draw is masked to tokens from whose state the end can still be reached in the length that
-is left, so that every sample matches in full. Tokens that lead to the same state from every state share a
-column, which makes the tables small: at 50,000 tokens a few hundred columns are usual.
+is left, so that every sample matches in full. The tables are small: tokens that lead to the same state from
+every state share a column (of 50,000 tokens a few hundred columns are left), and only what goes on is kept.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from genjax.sampling.logits import Seen, Truncation
 
 NEVER = 2**30
 """The fewest tokens to an end from where there is none."""
+BLOCK = 512
+"""States whose tables are made together."""
 
 
 @struct.dataclass
@@ -38,18 +40,26 @@ class Constraint:
     gives to all tokens with which the text would leave the language. It also ends where nothing can follow.
 
     Attributes:
-      column: of each token in `next`.
-      next: the state after a token of that column; -1 where there is none.
+      column: of each token; G of them.
+      first: where the edges of a state begin in the next two; those of state s end at first[s + 1].
+      label: the column of an edge's tokens.
+      target: the state that it leads to.
       distance: the fewest tokens from a state to an accepting one.
       last: an accepting state that nothing follows.
       fewest: distance from the start; static, so that an impossible length is refused before compilation.
+      width: the most edges of a state; static.
+      columns: G; static.
     """
 
     column: Int[Array, " V"]
-    next: Int[Array, "S G"]
+    first: Int[Array, " S+1"]
+    label: Int[Array, " E"]
+    target: Int[Array, " E"]
     distance: Int[Array, " S"]
     last: Bool[Array, " S"]
     fewest: int = struct.field(pytree_node=False)
+    width: int = struct.field(pytree_node=False)
+    columns: int = struct.field(pytree_node=False)
 
     def begin(self, num: int) -> Int[Array, " num"]:
         """The start state of `num` rows."""
@@ -61,8 +71,17 @@ class Constraint:
 
     def follow(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
         """The state after an allowed token; the same one after any other."""
-        after = self.next[state, self.column[jnp.minimum(token, self.column.shape[0] - 1)]]
+        label, target = self._edges(state)
+        mine = label == self.column[jnp.minimum(token, self.column.shape[0] - 1)][:, None]
+        after = jnp.where(mine, target, -1).max(axis=-1)
         return jnp.where(after < 0, state, after)
+
+    def _edges(self, state: Int[Array, " B"]) -> tuple[Int[Array, "B E"], Int[Array, "B E"]]:
+        """(labels, targets) of the edges of each state; label G fills up."""
+        at = self.first[state][:, None] + jnp.arange(self.width)[None]
+        real = at < self.first[state + 1][:, None]
+        at = jnp.minimum(at, self.label.shape[0] - 1)
+        return jnp.where(real, self.label[at], self.columns), self.target[at]
 
     def allowed(self, state: Int[Array, " B"], left: Int[Array, " B"], vocabulary: int) -> Bool[Array, "B V"]:
         """The tokens after which at most `left` more reach an accepted end.
@@ -76,8 +95,10 @@ class Constraint:
                 f"a constraint over {known} tokens for a model of {vocabulary}",
                 "compile it with the bytes of the model's own tokens",
             )
-        after = self.next[state]
-        possible = (after >= 0) & (self.distance[after] <= left[:, None])
+        label, target = self._edges(state)
+        near = self.distance[target] <= left[:, None]
+        possible = jnp.zeros((state.shape[0], self.columns), bool)
+        possible = possible.at[jnp.arange(state.shape[0])[:, None], label].set(near, mode="drop")
         return jnp.pad(possible[:, self.column], ((0, 0), (0, vocabulary - known)))
 
     def mask(
@@ -176,58 +197,98 @@ def compile(automaton: Automaton, token_bytes: Sequence[bytes], name: str = "the
     Raises:
       ConfigError: no string of its language can be written in these tokens; `name` says which.
     """
-    rows, column = _transitions(automaton, token_bytes)
-    after = rows.T  # state x column
-    distance = _distances(after, automaton.accepts)
+    edges, column = _edges(automaton, token_bytes)
+    distance = _distances(edges, automaton.accepts)
     if distance[0] >= NEVER:
         raise ConfigError(
             f"{name} accepts nothing that can be written in these {len(token_bytes)} tokens",
             "loosen it, or give a tokenizer that has its characters",
         )
-    after = np.where((after >= 0) & (distance[after] < NEVER), after, -1)
-    keep = _reachable(after)
-    number = np.full(len(after), -1, np.int32)
-    number[keep] = np.arange(len(keep))
-    after, distance = after[keep], distance[keep]
-    after = np.where(after >= 0, number[after], -1).astype(np.int32)
-    columns, merged = _unique(after.T)
-    last = (distance == 0) & (after < 0).all(axis=1)
+    edges = edges.of(distance[edges.target] < NEVER)
+    keep = _reachable(edges, len(distance))
+    edges, number = edges.of(keep[edges.source]), np.cumsum(keep) - 1
+    # Columns without an edge are one.
+    labels, label = np.unique(edges.label, return_inverse=True)
+    spare = np.searchsorted(labels, column)
+    known = np.isin(column, labels)
+    first = np.searchsorted(number[edges.source], np.arange(keep.sum() + 1))
+    degree = np.diff(first)
     return Constraint(
-        jnp.asarray(merged[column], jnp.int32),
-        jnp.asarray(columns.T, jnp.int32),
-        jnp.asarray(distance, jnp.int32),
-        jnp.asarray(last),
-        int(distance[0]),
+        jnp.asarray(np.where(known, spare, len(labels)), jnp.int32),
+        jnp.asarray(first, jnp.int32),
+        jnp.asarray(np.append(label, len(labels) + 1), jnp.int32),
+        jnp.asarray(np.append(number[edges.target], 0), jnp.int32),
+        jnp.asarray(distance[keep], jnp.int32),
+        jnp.asarray((distance[keep] == 0) & (degree == 0)),
+        fewest=int(distance[0]),
+        width=max(1, int(degree.max())),
+        columns=len(labels) + 1,
     )
 
 
-def _transitions(automaton: Automaton, token_bytes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """(columns x states -> state, the column of each token).
+class _Edges(NamedTuple):
+    """Edges of an automaton over columns of tokens, in the order of their sources."""
 
-    All tokens are read at once, a byte after another, from all states at once; beginnings that lead from
-    every state to the same are one from there on, so that few are followed however many tokens there are.
-    """
+    source: np.ndarray
+    label: np.ndarray
+    target: np.ndarray
+
+    def of(self, kept: np.ndarray) -> _Edges:
+        return _Edges(*(x[kept] for x in self))
+
+
+def _edges(automaton: Automaton, token_bytes: Sequence[bytes]) -> tuple[_Edges, np.ndarray]:
+    """(the edges, the column of each token), a block of states after another."""
     S = len(automaton.step)
-    step = np.concatenate([automaton.step, np.full((1, 256), -1, np.int32)])  # state -1 stays where it is
     sizes = np.array([len(t) for t in token_bytes])
     text = np.zeros((len(token_bytes), max(1, sizes.max(initial=0))), np.uint8)
     for row, token in zip(text, token_bytes, strict=True):
         row[: len(token)] = np.frombuffer(token, np.uint8)
+    step = np.concatenate([automaton.step, np.full((1, 256), -1, np.int32)])  # state -1 stays where it is
     letters, letter = _unique(step.T)  # bytes that no state tells apart are one letter
-    dead = np.full((1, S), -1, np.int32)
-    found, column = [dead], np.zeros(len(token_bytes), np.int64)  # empty tokens lead nowhere
-    here, rows = np.arange(S, dtype=np.int32)[None], np.zeros(len(token_bytes), np.int64)
-    alive = np.flatnonzero(sizes > 0)
+    parts, column = [], np.zeros(len(token_bytes), np.int64)
+    for low in range(0, S, BLOCK):
+        block = np.arange(low, min(low + BLOCK, S), dtype=np.int32)
+        columns, mine = _walk(letters, letter, block, text, sizes)
+        live = np.nonzero(columns >= 0)
+        parts.append((mine, live, columns[live], columns.shape))
+        column = np.unique(column * len(columns) + mine, return_inverse=True)[1]
+    example = np.unique(column, return_index=True)[1]
+    found = []
+    for low, (mine, live, targets, shape) in zip(range(0, S, BLOCK), parts, strict=True):
+        columns = np.full(shape, -1, np.int32)
+        columns[live] = targets
+        table = columns[mine[example]].T
+        source, label = np.nonzero(table >= 0)
+        found.append((source + low, label, table[source, label]))
+    return _Edges(*(np.concatenate(x) for x in zip(*found, strict=True))), column
+
+
+def _walk(
+    letters: np.ndarray, letter: np.ndarray, states: np.ndarray, text: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(columns x states -> state, the column of each token).
+
+    All tokens are read at once, a byte after another, from all states at once; beginnings that lead from
+    every state to the same are one from there on, so that few are followed however many tokens there are.
+
+    Args:
+      letters: (letters, S + 1): the state after a letter.
+      letter: of each byte.
+      text: (V, bytes), of which `sizes` are the tokens'.
+    """
+    found, column = [np.full((1, len(states)), -1, np.int32)], np.zeros(len(text), np.int64)
+    here, rows, count = states[None], np.zeros(len(text), np.int64), 1
+    alive = np.flatnonzero(sizes > 0)  # an empty token leads nowhere
     for depth in range(text.shape[1]):
-        pair, inverse = np.unique(
-            rows[alive] * len(letters) + letter[text[alive, depth]], return_inverse=True
-        )
-        reached = letters[(pair % len(letters))[:, None], here[pair // len(letters)]]
-        here, merged = _unique(reached)
+        step = rows[alive] * len(letters) + letter[text[alive, depth]]
+        pair, inverse = np.unique(step, return_inverse=True)
+        here, merged = _unique(letters[(pair % len(letters))[:, None], here[pair // len(letters)]])
         rows[alive] = merged[inverse]
         ends = alive[sizes[alive] == depth + 1]
-        column[ends] = sum(map(len, found)) + rows[ends]
+        column[ends] = count + rows[ends]
         found.append(here)
+        count += len(here)
         live = (here >= 0).any(axis=1)
         alive = alive[(sizes[alive] > depth + 1) & live[rows[alive]]]
         if not len(alive):
@@ -239,21 +300,18 @@ def _transitions(automaton: Automaton, token_bytes: Sequence[bytes]) -> tuple[np
 def _unique(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the different rows, which of them each is), by 64-bit sums in place of comparisons of whole rows."""
     factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], np.uint64) | np.uint64(1)
-    sums = (rows.astype(np.uint64) * factors[None]).sum(axis=1, dtype=np.uint64)
+    sums = rows.astype(np.uint64) @ factors
     _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
     if not np.array_equal(rows[first][inverse], rows):
         return np.unique(rows, axis=0, return_inverse=True)  # two sums met
     return rows[first], inverse
 
 
-def _distances(after: np.ndarray, accepts: np.ndarray) -> np.ndarray:
+def _distances(edges: _Edges, accepts: np.ndarray) -> np.ndarray:
     """The fewest tokens from each state to an accepting one, breadth first against the edges."""
-    S = len(after)
-    source, _ = np.nonzero(after >= 0)
-    edges = np.unique(source.astype(np.int64) * S + after[after >= 0])
-    source, target = edges // S, edges % S
-    order = np.argsort(target, kind="stable")
-    source, starts = source[order], np.searchsorted(target[order], np.arange(S + 1))
+    S = len(accepts)
+    pairs = np.unique(edges.target.astype(np.int64) * S + edges.source)
+    source, starts = pairs % S, np.searchsorted(pairs // S, np.arange(S + 1))
     distance = np.full(S, NEVER)
     distance[accepts] = 0
     front, steps = np.flatnonzero(accepts), 0
@@ -265,12 +323,13 @@ def _distances(after: np.ndarray, accepts: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _reachable(after: np.ndarray) -> np.ndarray:
-    """The states that some tokens lead to from state 0, which comes first."""
-    seen = np.zeros(len(after), bool)
+def _reachable(edges: _Edges, states: int) -> np.ndarray:
+    """Which states some tokens lead to from state 0, itself among them."""
+    starts = np.searchsorted(edges.source, np.arange(states + 1))
+    seen = np.zeros(states, bool)
     seen[0], front = True, np.array([0])
     while len(front):
-        reached = np.unique(after[front])
-        front = reached[(reached >= 0) & ~seen[reached]]
+        reached = np.unique(np.concatenate([edges.target[starts[s] : starts[s + 1]] for s in front]))
+        front = reached[~seen[reached]]
         seen[front] = True
-    return np.flatnonzero(seen)
+    return seen
