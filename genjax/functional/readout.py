@@ -48,22 +48,44 @@ def readout(
       smoothing: e; the target has probability 1 - e + e/V and every other token e/V (Szegedy et al. 2016,
         arXiv:1512.00567, sec. 7).
     """
+    *arrays, size = _whole(x, table, bias, targets, weights)
+    return Readout(*_sums(*arrays, smoothing, size))
+
+
+def row_nats(
+    x: Float[Array, "B T W"],
+    table: Float[Array, "V W"],
+    bias: Float[Array, " V"] | None,
+    targets: Int[Array, "B T"],
+    weights: Float[Array, "B T"],
+) -> Float[Array, " B"]:
+    """Each row's weighted nats, of which the same is true; for scores, without a gradient of its own."""
+    x, table, bias, targets, weights, size = _whole(x, table, bias, targets, weights)
+
+    def part(sums, piece):
+        _, (_, nats, _), _ = _piece(piece, table, bias, 0.0)
+        return sums + nats.reshape(sums.shape[0], -1).sum(1), None
+
+    return jax.lax.scan(part, jnp.zeros((x.shape[0],)), _pieces((x, targets, weights), size))[0]
+
+
+def _whole(x, table, bias, targets, weights):
+    """The arrays padded to whole pieces, and how many positions a piece has."""
     T = x.shape[1]
     size = min(T, max(1, CHUNK // (x.shape[0] * table.shape[0])))
     size = math.ceil(T / math.ceil(T / size))
-    pad = -T % size
-    if pad:
+    if pad := -T % size:
         x = jnp.pad(x, ((0, 0), (0, pad), (0, 0)))
         targets, weights = (jnp.pad(a, ((0, 0), (0, pad))) for a in (targets, weights))
     bias = jnp.zeros((table.shape[0],), jnp.float32) if bias is None else bias
-    return Readout(*_sums(x, table, bias, targets, weights, smoothing, size))
+    return x, table, bias, targets, weights, size
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _sums(x, table, bias, targets, weights, smoothing: float, size: int):
     def part(sums, piece):
         _, stats, _ = _piece(piece, table, bias, smoothing)
-        return tuple(a + b for a, b in zip(sums, stats, strict=True)), None
+        return tuple(a + b.sum() for a, b in zip(sums, stats, strict=True)), None
 
     sums, _ = jax.lax.scan(part, (jnp.zeros(()),) * 3, _pieces((x, targets, weights), size))
     return sums
@@ -84,7 +106,7 @@ def _sums_fwd(x, table, bias, targets, weights, smoothing: float, size: int):
             g, flat, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
         )
         d_bias = d_bias + g.astype(jnp.float32).sum(0)
-        sums = tuple(a + b for a, b in zip(sums, stats, strict=True))
+        sums = tuple(a + b.sum() for a, b in zip(sums, stats, strict=True))
         return (sums, d_table, d_bias), dx
 
     start = ((jnp.zeros(()),) * 3, jnp.zeros(table.shape, jnp.float32), jnp.zeros(bias.shape, jnp.float32))
@@ -108,7 +130,7 @@ def _pieces(arrays, size: int):
 
 
 def _piece(piece, table, bias, smoothing: float):
-    """Logits (N x V) of one piece, its three sums, and (log of the partition, where the target is)."""
+    """Logits (N x V) of one piece, three weighted losses, and (log of the partition, where the target is)."""
     x, targets, weights = piece
     flat = x.reshape(-1, x.shape[-1])
     V = table.shape[0]
@@ -126,5 +148,5 @@ def _piece(piece, table, bias, smoothing: float):
     if smoothing:
         loss = (1 - smoothing) * nats + smoothing * (lse[:, 0] - logits.mean(-1))
     hits = (target >= top)[:, 0].astype(jnp.float32)
-    stats = tuple(jnp.where(w > 0, s * w, 0).sum() for s in (loss, nats, hits))
+    stats = tuple(jnp.where(w > 0, s * w, 0) for s in (loss, nats, hits))
     return logits, stats, (lse, hit)

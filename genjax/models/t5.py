@@ -1,0 +1,348 @@
+"""T5: an encoder-decoder transformer that reads a text and writes another.
+
+Raffel et al. 2020, arXiv:1910.10683. The default fields are those of T5 1.0: ReLU, one embedding for all, and
+logits divided by sqrt(width); 1.1 is activation="geglu", tied=False, scale_logits=False. The first transformer
+(Vaswani et al. 2017) is a matter of fields too: position="sinusoidal", norm="layernorm", prenorm=False,
+scale_embedding=True, scaled_attention=True, bias=True.
+
+Data of pairs is learned as it is (translation, summarisation); running text by writing what was dropped from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
+from jaxtyping import Array, Float, Int
+
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Variables
+from genjax.errors import ConfigError
+from genjax.functional.pairs import Pair, Pairs
+from genjax.functional.readout import readout, row_nats
+from genjax.nn.activations import Activation
+from genjax.nn.attention import Implementation
+from genjax.nn.dropout import dropout, fold
+from genjax.nn.embedding import lookup
+from genjax.nn.relative import RelativeBias
+from genjax.nn.transformer import Cache, Stack, Transformer
+from genjax.sampling.autoregressive import generate
+from genjax.sampling.beam import beam_search
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A T5.
+
+    Attributes:
+      layers, decoder_layers: of encoder and decoder; decoder_layers None for as many.
+      head_features: of one attention head (T5's d_kv); None for width / heads.
+      mlp: the MLP's inner width over `width`.
+      position: "relative" (one table of biases a stack, of `buckets` up to `max_distance`), "rope", or added to
+        the embeddings: "learned" (up to `positions`) or "sinusoidal".
+      prenorm, bias, norm, epsilon: see nn.transformer.Stack.
+      scaled_attention: scores are divided by sqrt(head features); T5 leaves that to the initial weights.
+      tied: the output projection is the embedding's transpose.
+      scale_logits: the last activations are divided by sqrt(width) before a tied projection.
+      scale_embedding: embeddings are multiplied by sqrt(width).
+      dropout: of the embeddings, every residual branch and the last activations of both stacks.
+      smoothing: of the target's distribution in training (see functional.readout).
+      density, mean_span: of the dropped spans; for running text.
+      vocabulary: rows of the embedding where they are more than the tokens; None for as many as are needed.
+      dtype: what products are computed in; parameters are float32.
+      remat, implementation: see nn.transformer.Stack and nn.attention.attend.
+    """
+
+    layers: int = 4
+    decoder_layers: int | None = None
+    heads: int = 4
+    width: int = 128
+    head_features: int | None = None
+    mlp: float = 4.0
+    activation: Activation = "relu"
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    epsilon: float = 1e-6
+    bias: bool = False
+    prenorm: bool = True
+    position: Literal["relative", "rope", "learned", "sinusoidal"] = "relative"
+    buckets: int = 32
+    max_distance: int = 128
+    positions: int = 512
+    scaled_attention: bool = False
+    tied: bool = True
+    scale_logits: bool = True
+    scale_embedding: bool = False
+    dropout: float = 0.1
+    smoothing: float = 0.0
+    density: float = 0.15
+    mean_span: float = 3.0
+    vocabulary: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+    implementation: Implementation = "auto"
+
+    def __post_init__(self):
+        if not 0 <= self.smoothing < 1:
+            raise ConfigError(f"smoothing {self.smoothing} is no probability", "give 0 <= smoothing < 1")
+
+    def stack(self, *, decoder: bool) -> Stack:
+        """The form of the encoder or of the decoder."""
+        features = self.head_features or self.width // self.heads
+        inner, hidden = self.heads * features, round(self.mlp * self.width)
+        layers = self.layers
+        if decoder and self.decoder_layers is not None:
+            layers = self.decoder_layers
+        std = self.width**-0.5
+        return Stack(
+            layers=layers,
+            heads=self.heads,
+            width=self.width,
+            hidden=hidden,
+            head_features=self.head_features,
+            activation=self.activation,
+            norm=self.norm,
+            norm_epsilon=self.epsilon,
+            bias=self.bias,
+            prenorm=self.prenorm,
+            causal=decoder,
+            cross=decoder,
+            rope=self.position == "rope",
+            relative=RelativeBias(self.buckets, self.max_distance) if self.position == "relative" else None,
+            scale=None if self.scaled_attention else 1.0,
+            dropout=self.dropout,
+            implementation=self.implementation,
+            remat=self.remat,
+            dtype=self.dtype,
+            init_std=std,
+            query_std=std if self.scaled_attention else std * features**-0.5,
+            out_std=inner**-0.5,
+            down_std=hidden**-0.5,
+            relative_std=std,
+        )
+
+
+class T5(nn.Module):
+    """Sources -> memory; targets so far and the memory -> what the next token is read from."""
+
+    config: Config
+    vocabulary: int
+
+    def setup(self):
+        c = self.config
+        std = c.width**-0.5 if c.tied and not c.scale_logits else 1.0
+        normal = nn.initializers.normal
+        self.token_embedding = self.param("token_embedding", normal(std), (self.vocabulary, c.width))
+        if not c.tied:
+            shape = (self.vocabulary, c.width)
+            self.output_embedding = self.param("output_embedding", normal(c.width**-0.5), shape)
+        if c.position == "learned":
+            places = (c.positions, c.width)
+            self.source_positions = self.param("source_position_embedding", normal(std), places)
+            self.target_positions = self.param("target_position_embedding", normal(std), places)
+        self.encoder = Transformer(c.stack(decoder=False))
+        self.decoder = Transformer(c.stack(decoder=True))
+
+    def __call__(
+        self, pair: Pair, inputs: Int[Array, "B T"], keys: Keys | None = None
+    ) -> Float[Array, "B T W"]:
+        """What the targets are read from, given the decoder's inputs."""
+        memory = self.encode(pair.source, pair.source_mask, fold(keys, 0))
+        x, _ = self.decode(inputs, _positions(inputs), memory, pair.source_mask, None, fold(keys, 1))
+        return x
+
+    def encode(
+        self, source: Int[Array, "B S"], mask: Float[Array, "B S"], keys: Keys | None = None
+    ) -> Float[Array, "B S W"]:
+        positions = _positions(source)
+        x = self._embed(source, positions, "source", fold(keys, 0))
+        x, _ = self.encoder(x, positions, None, fold(keys, 1), mask=mask)
+        return dropout(x, self.config.dropout, fold(keys, 2))
+
+    def decode(
+        self,
+        inputs: Int[Array, "B T"],
+        positions: Int[Array, "B T"],
+        memory: Float[Array, "B S W"] | None,
+        memory_mask: Float[Array, "B S"],
+        caches: tuple[Cache, ...] | None = None,
+        keys: Keys | None = None,
+    ) -> tuple[Float[Array, "B T W"], tuple[Cache, ...] | None]:
+        c = self.config
+        x = self._embed(inputs, positions, "target", fold(keys, 0))
+        x, caches = self.decoder(x, positions, caches, fold(keys, 1), memory=memory, memory_mask=memory_mask)
+        x = dropout(x, c.dropout, fold(keys, 2))
+        return x * (c.width**-0.5 if c.tied and c.scale_logits else 1.0), caches
+
+    def begin(self, source: Int[Array, "B S"], mask: Float[Array, "B S"], length: int) -> tuple[Cache, ...]:
+        """The decoder's caches for `length` tokens, after the source was read."""
+        return self.decoder.begin(source.shape[0], length, self.encode(source, mask))
+
+    def write(
+        self, inputs: Int[Array, "B T"], positions: Int[Array, "B T"], mask: Float[Array, "B S"], caches
+    ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...]]:
+        """Logits after each of these inputs."""
+        x, caches = self.decode(inputs, positions, None, mask, caches)
+        table = self.token_embedding if self.config.tied else self.output_embedding
+        logits = jax.lax.dot_general(x, table.astype(x.dtype), (((2,), (1,)), ((), ())))
+        return with_logical_constraint(logits.astype(jnp.float32), ("batch", "length", "vocab")), caches
+
+    def _embed(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"], side: str, keys: Keys | None
+    ) -> Float[Array, "B T W"]:
+        c = self.config
+        x = lookup(self.token_embedding, tokens)
+        if c.scale_embedding:
+            x = x * c.width**0.5
+        if c.position == "learned":
+            x = x + lookup(getattr(self, f"{side}_positions"), jnp.minimum(positions, c.positions - 1))
+        if c.position == "sinusoidal":
+            x = x + sinusoids(positions, c.width)
+        return dropout(x.astype(c.dtype), c.dropout, keys)
+
+
+def sinusoids(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T {width}"]:
+    """sin and cos of position / 10000^(i / (width / 2 - 1)), the sines first (Vaswani et al. 2017, sec. 3.5;
+    this spacing and order are tensor2tensor's)."""
+    half = width // 2
+    rate = jnp.exp(jnp.arange(half) * (-jnp.log(1e4) / max(half - 1, 1)))
+    angle = positions[..., None].astype(jnp.float32) * rate[None, None]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
+    """A T5 for pairs or running text. Player "model". Likelihoods are exact: of the target given the source
+    (nats a target token, eos among them); for running text of the dropped spans given the rest, which is
+    another quantity than the text's own, and named so.
+
+    Raises:
+      ConfigError: where the data has neither, or the widths do not divide.
+    """
+    del stages
+    pairs = Pairs.of(spec, config.density, config.mean_span, config.vocabulary)
+    network = T5(config, pairs.vocabulary)
+
+    def apply(variables: Variables, *args, method: str | None = None):
+        return network.apply({"params": variables.params["model"]}, *args, method=method)
+
+    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        pair = pairs.read(spec.example(1), jax.random.split(key, 1))
+        return Variables(params={"model": network.init(key, pair, pair.target)["params"]}, frozen=frozen)
+
+    def table(variables: Variables) -> jax.Array:
+        return variables.params["model"]["token_embedding" if config.tied else "output_embedding"]
+
+    def objective(variables, batch, keys, *, step):
+        pair = pairs.read(batch, fold(keys, 0))
+        noise = fold(keys, 1) if step is not None and config.dropout else None
+        x = apply(variables, pair, pairs.shift(pair.target), noise)
+        smoothing = config.smoothing if step is not None else 0.0
+        sums = readout(x, table(variables), None, pair.target, pair.target_mask, smoothing)
+        count = pair.target_mask.sum()
+        metrics = {"accuracy": Mean(sums.hits, count)}
+        if smoothing:
+            metrics["nats"] = Mean(sums.nats, count)
+        return Mean(sums.loss, count), Aux(variables.state, metrics)
+
+    def likelihood(variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, dict]:
+        """Nats of every row's target given its source, and its count of target tokens."""
+        pair = pairs.read(batch, fold(keys, 0))
+        x = apply(variables, pair, pairs.shift(pair.target))
+        nats = row_nats(x, table(variables), None, pair.target, pair.target_mask)
+        return Mean(nats, pair.target_mask.sum(-1)), {}
+
+    def start(variables: Variables, prompt: Batch, num: int, length: int) -> dict:
+        """Reads prompt["source"] (num x S, its first `source_length` tokens); nothing but eos without one."""
+        source = prompt.get("source", jnp.full((num, 1), pairs.eos)).astype(jnp.int32)
+        lengths = prompt.get("source_length", jnp.full((num,), source.shape[1]))
+        mask = (jnp.arange(source.shape[1])[None] < lengths[:, None]).astype(jnp.float32)
+        kv = apply(variables, source, mask, length, method="begin")
+        return {"kv": kv, "source_mask": mask, "length": jnp.zeros((num,), jnp.int32)}
+
+    def advance(variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
+        positions = cache["length"][:, None] + jnp.arange(tokens.shape[1])[None]
+        logits, kv = apply(variables, tokens, positions, cache["source_mask"], cache["kv"], method="write")
+        return logits, {**cache, "kv": kv}
+
+    def keep(trail: dict, count: jax.Array) -> dict:
+        return {**trail, "length": trail["length"] + count}
+
+    decoder = Decoder(start, advance, keep)
+    # Drawn texts hold no special tokens; running text, which has no end of its own, no eos either.
+    text = _without(decoder, pairs.silent if pairs.paired else (*pairs.silent, pairs.eos))
+
+    def sample(
+        variables: Variables,
+        keys: Keys,
+        prompt: Batch,
+        *,
+        length: int | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        beams: int = 0,
+        length_penalty: float = 1.0,
+    ) -> Batch:
+        """Pairs: {"target", "target_length"} of prompt["source"], padded to `length` (the data's own). Running
+        text: {"tokens"}, whose first are prompt["tokens"] (`length` of them, where given): the model is asked
+        for the one span that comes after. With `beams` the best of a beam search instead of a draw."""
+        num = keys.shape[0]
+        drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+
+        def draw(
+            decoder: Decoder, given: Batch, first: Int[Array, "B P"], new: int, stop: tuple
+        ) -> jax.Array:
+            if beams:
+                search = {"beams": beams, "length_penalty": length_penalty, "stop": stop, "pad": pairs.pad}
+                return beam_search(decoder, variables, first, length=new, prompt=given, **search).tokens[:, 0]
+            how = {**drawing, "stop": stop, "pad": pairs.pad}
+            return generate(decoder, variables, keys, first, length=new, prompt=given, **how).tokens
+
+        pad = jnp.full((num, 1), pairs.pad, jnp.int32)
+        if pairs.paired or "source" in prompt:
+            new = length or (spec["target"].shape[0] if pairs.paired else pairs.length)
+            given = {k: v for k, v in prompt.items() if k in ("source", "source_length")}
+            target, size = pairs.trim(draw(text if pairs.paired else decoder, given, pad, new, (pairs.eos,)))
+            return {"target": target, "target_length": size}
+        total = length or pairs.length
+        tokens = prompt.get("tokens", jnp.zeros((num, 0), jnp.int32)).astype(jnp.int32)
+        lengths = prompt.get("length", jnp.full((num,), tokens.shape[1])).astype(jnp.int32)
+        if tokens.shape[1] > total:
+            raise ConfigError(
+                f"a prompt of {tokens.shape[1]} tokens for rows of {total}", "shorten the prompt"
+            )
+        need = total - (0 if "length" in prompt else tokens.shape[1])
+        if need == 0:
+            return {"tokens": tokens}
+        first = jnp.concatenate([pad, jnp.full_like(pad, pairs.sentinels[0])], axis=1)
+        new = draw(text, pairs.ask(tokens, lengths), first, need, ())
+        at = jnp.arange(total)[None] - lengths[:, None]
+        drawn = jnp.take_along_axis(new, jnp.clip(at, 0, need - 1), axis=1)
+        given = jnp.pad(tokens, ((0, 0), (0, total - tokens.shape[1])))
+        return {"tokens": jnp.where(at < 0, given, drawn)}
+
+    return Model(
+        init=init,
+        plays={"nll": Play("model", objective)},
+        sample=sample,
+        likelihood=likelihood,
+        likelihood_kind="exact" if pairs.paired else "exact (dropped spans given the rest)",
+        decoder=decoder,
+    )
+
+
+def _without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
+    """The same decoder, which never writes these tokens."""
+
+    def step(variables, cache, inputs):
+        logits, trail = decoder.step(variables, cache, inputs)
+        return logits.at[:, :, jnp.asarray(tokens, jnp.int32)].set(-1e30), trail
+
+    return decoder._replace(step=step)
+
+
+def _positions(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape)
