@@ -1,0 +1,227 @@
+"""Recurrent networks over the tokens of text, the pixels of an image or the frames of a piano roll.
+
+Elman's network, LSTM and GRU, stacked. Over running text they are trained by truncated backpropagation
+(Mikolov et al. 2010; Graves 2013, arXiv:1308.0850): with data.order="lanes" every row goes on from the state
+that the row before it left in its lane, gradients end at the row's beginning, and the state is zeroed where
+another document (`segment`) begins. Without lanes every training row begins from nothing. Evaluation reads
+lanes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
+from jaxtyping import Array, Float, Int
+
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables
+from genjax.functional.frames import Frames, View, view
+from genjax.functional.losses import per_row
+from genjax.nn.dropout import fold
+from genjax.nn.linear import Linear
+from genjax.nn.reading import read, write
+from genjax.nn.recurrent import Kind, Recurrent, State
+from genjax.sampling.autoregressive import sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A recurrent network.
+
+    Attributes:
+      cell: "elman", "lstm" or "gru".
+      layers, width: of the stack.
+      embedding: features of an embedded token or frame; None for `width`.
+      tied: the output projection is the embedding's transpose, behind a projection to its width where that
+        is another.
+      layer_norm: normalise each layer's products (Ba et al. 2016).
+      dropout: of what enters every layer and what leaves the last; `variational`: with one mask for all
+        steps of a row (Gal & Ghahramani 2016) instead of one for each step.
+      recurrent_dropout: of the state in the recurrent product, with one mask for all steps of a row.
+      carry: over running text, evaluation and lanes go on from row to row. Set it False where rows are not
+        the continuation of each other: documents packed into rows. Images and rolls never carry.
+      condition_dropout: share of the training rows that begin with the start token without a condition (and
+        with no state): images lose their label, which guidance needs; text and rolls are read from their
+        first token, which a draw without a prompt needs.
+      dtype: what products are computed in; parameters, gates and states are float32.
+    """
+
+    cell: Kind = "lstm"
+    layers: int = 2
+    width: int = 256
+    embedding: int | None = None
+    tied: bool = False
+    layer_norm: bool = False
+    dropout: float = 0.0
+    variational: bool = False
+    recurrent_dropout: float = 0.0
+    carry: bool = True
+    condition_dropout: float = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        for field in ("layers", "width"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+
+    def stack(self) -> Recurrent:
+        """The layers."""
+        return Recurrent(
+            kind=self.cell,
+            layers=self.layers,
+            width=self.width,
+            layer_norm=self.layer_norm,
+            dropout=self.dropout,
+            recurrent_dropout=self.recurrent_dropout,
+            variational=self.variational,
+            dtype=self.dtype,
+            name="stack",
+        )
+
+    def zeros(self, num: int) -> tuple[State, ...]:
+        """The states of `num` rows that have read nothing."""
+        return Recurrent.zeros(self.cell, self.layers, self.width, num)
+
+
+class RNN(nn.Module):
+    """Tokens or frames -> logits of the next one, and the states after each (time-major)."""
+
+    config: Config
+    sequence: View
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Int[Array, "B T *K"],
+        states: tuple[State, ...],
+        keep: Float[Array, "B T"] | None = None,
+        keys: Keys | None = None,
+    ) -> tuple[Float[Array, "B T V"], tuple[State, ...]]:
+        c = self.config
+        width = c.embedding or c.width
+        # Tied, a row of the table is an output's weights too: logits of a bounded state stay near 0.
+        init = nn.initializers.normal(width**-0.5 if c.tied else 1.0)
+        x, table = read(self, self.sequence, inputs, width, init)
+        x, states = c.stack()(x.astype(c.dtype), states, keep, keys)
+        if c.tied and width != c.width:
+            x = Linear(width, bias=False, std=c.width**-0.5, dtype=c.dtype, name="projection")(x)
+        tied = table if c.tied else None
+        logits = write(self, self.sequence, x, tied, bias=True, std=c.width**-0.5, dtype=c.dtype)
+        return with_logical_constraint(logits, ("batch", "length", "vocab")), states
+
+
+def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
+    """A recurrent network for text, quantised images or rolls. Player "model"; exact likelihood.
+
+    Raises:
+      ConfigError: where the data has no discrete element.
+    """
+    del stages
+    sequence = view(spec)
+    network = RNN(config, sequence)
+    carried = config.carry and sequence.text and not isinstance(sequence, Frames)
+
+    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        params = network.init(key, sequence.start({}, 1), config.zeros(1))["params"]
+        return Variables(params={"model": params}, frozen=frozen)
+
+    def apply(variables: Variables, *inputs) -> tuple[jax.Array, tuple[State, ...]]:
+        return network.apply({"params": variables.params["model"]}, *inputs)  # type: ignore[return-value]
+
+    def carry(batch: Batch) -> Tree:
+        if not carried:
+            return {}
+        num = batch["mask"].shape[0]
+        return {"state": config.zeros(num), "segment": jnp.zeros((num,), jnp.int32)}
+
+    def left(batch: Batch, states: tuple[State, ...], drop: jax.Array | None) -> Tree:
+        """The next row's carry: the states after the last input, and the document that it belongs to."""
+        if not carried:
+            return {}
+        found = sequence.segments(batch, drop)
+        segment = jnp.zeros(batch["mask"].shape, jnp.int32) if found is None else found[0][:, -1]
+        # Truncated: what a later row loses teaches nothing here.
+        return jax.lax.stop_gradient({"state": jax.tree.map(lambda s: s[-1], states), "segment": segment})
+
+    def objective(variables, batch, keys, *, step):
+        training = step is not None
+        drop = None
+        if training and config.condition_dropout:
+            drop = jax.vmap(lambda key: jax.random.bernoulli(key, config.condition_dropout))(fold(keys, 0))
+            drop = drop.astype(jnp.float32)
+        inputs, targets, mask = sequence.encode(batch, drop)
+        # Out of lanes a training row does not continue the last one, whatever the carry holds.
+        follows = carried and (not training or "reset" in batch)
+        before = batch["carry"] if follows else {"state": config.zeros(mask.shape[0])}
+        states, keep = _entering(sequence, batch, before, drop)
+        out, after = apply(variables, inputs, states, keep, fold(keys, 1) if training else None)
+        metrics = sequence.metrics(out, targets, mask)
+        loss = Mean.of(sequence.nats(out, targets), mask)
+        return loss, Aux(variables.state, metrics, left(batch, after, drop))
+
+    def likelihood(
+        variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
+    ) -> tuple[Mean, Tree]:
+        """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens.
+
+        Of running text: given the rows before it in its lane too, as far as its document goes.
+        """
+        inputs, targets, mask = sequence.encode(batch)
+        if not label:
+            inputs = sequence.unconditional(inputs)
+        before = batch["carry"] if carried else {"state": config.zeros(mask.shape[0])}
+        out, after = apply(variables, inputs, *_entering(sequence, batch, before, None))
+        return per_row(sequence.nats(out, targets), mask), left(batch, after, None)
+
+    decoder = Decoder(lambda variables, prompt, num, length: config.zeros(num), _step(apply), _keep)
+    return Model(
+        init=init,
+        plays={"nll": Play("model", objective)},
+        carry=carry,
+        sample=sampler(decoder, sequence),
+        likelihood=likelihood,
+        decoder=decoder,
+    )
+
+
+def _entering(
+    sequence: View, batch: Batch, before: Tree, drop: Float[Array, " B"] | None
+) -> tuple[tuple[State, ...], Float[Array, "B T"] | None]:
+    """(states before the row, keep): zero where a lane or a document begins, or the start token stands."""
+    goes_on = jnp.ones(batch["mask"].shape, jnp.float32)
+    if "reset" in batch:
+        goes_on = goes_on * (1 - batch["reset"])
+    if drop is not None:
+        goes_on = goes_on * (1 - drop)
+    found = sequence.segments(batch, drop)
+    if found is not None and "segment" in before:
+        goes_on = goes_on * (found[0][:, 0] == before["segment"])
+    states = jax.tree.map(lambda s: s * goes_on[:, None], before["state"])
+    if found is None:
+        return states, None
+    same = (found[0][:, 1:] == found[0][:, :-1]).astype(jnp.float32)
+    return states, jnp.pad(same, ((0, 0), (1, 0)), constant_values=1)
+
+
+def _step(apply):
+    """Decoder.step: the cache is the states; the trail has those before and those after every token."""
+
+    def step(variables: Variables, cache: tuple[State, ...], tokens: jax.Array) -> tuple[jax.Array, Tree]:
+        logits, after = apply(variables, tokens, cache)
+        return logits, {"before": cache, "after": jax.tree.map(lambda s: s.swapaxes(0, 1), after)}
+
+    return step
+
+
+def _keep(trail: Tree, count: Int[Array, " B"]) -> tuple[State, ...]:
+    """Decoder.keep: each row's states after its first `count` tokens, perhaps none."""
+
+    def pick(before: Float[Array, "B H"], after: Float[Array, "B T H"]) -> Float[Array, "B H"]:
+        chosen = jnp.take_along_axis(after, jnp.maximum(count - 1, 0)[:, None, None], axis=1)[:, 0]
+        return jnp.where(count[:, None] > 0, chosen, before)
+
+    return jax.tree.map(pick, trail["before"], trail["after"])
