@@ -1,15 +1,16 @@
-"""GPT: a decoder-only transformer over the tokens of text or the pixels of an image.
+"""GPT: a decoder-only transformer over the tokens of text, pixels of an image or frames of a piano roll.
 
 Radford et al. 2019 (GPT-2) is the default form; the modern form (RMSNorm, rotary positions, gated or squared
-activations, grouped queries) is a matter of fields. Images are drawn pixel by pixel in raster order after a
-start token that carries the label (Chen et al. 2020, Image GPT).
+activations, grouped queries, normalised queries and keys, caps, sliding windows) is a matter of fields.
+Images are drawn pixel by pixel in raster order after a start token that carries the label (Chen et al. 2020,
+Image GPT). Rows of several documents (`segment`) are read as if each stood alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -19,13 +20,13 @@ from jaxtyping import Array, Float, Int
 
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Variables
 from genjax.errors import ConfigError
-from genjax.functional.losses import per_row, token_hits, token_nats
-from genjax.functional.sequences import Sequence
+from genjax.functional.frames import View, view
+from genjax.functional.losses import per_row
 from genjax.nn.activations import Activation
 from genjax.nn.attention import Implementation
 from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
-from genjax.nn.linear import Linear, linear
+from genjax.nn.reading import read, write
 from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import sampler
 
@@ -36,10 +37,19 @@ class Config:
 
     Attributes:
       layers, heads, width: of the stack; kv_heads None for as many as heads.
-      mlp: the MLP's inner width over `width`.
+      mlp: the MLP's inner width over `width`: gated at 8/3 it has as many parameters as plain at 4.
+      norm_epsilon, qk_norm, logit_cap, windows, rope_base: see nn.transformer.Stack.
+      final_logit_cap: logits become cap * tanh(logits / cap); None for no cap.
       position: "learned" (for images a row's and a column's embedding, summed), "rope" (rotary, which
         text can be longer than the training windows with), or "both".
       tied: the output projection is the token embedding's transpose.
+      init_std: of embeddings and kernels; those that write into the residual stream have it over
+        sqrt(2 layers).
+      mup_base: the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table 8): at this
+        width the model is the ordinary one, and at every other its best learning rate is that width's: the
+        initial variances of the stack's kernels and Adam's learning rates for them (Model.rates) go as
+        1 / width, so do the logits, and products of queries and keys as 1 / head features.
+      mup_heads: how many heads that model of width `mup_base` has; None for as many as this one.
       condition_dropout: share of the training rows that begin with the start token without a condition:
         images lose their label, which guidance needs; text is read from its first token, which a draw
         without a prompt needs.
@@ -55,14 +65,27 @@ class Config:
     mlp: float = 4.0
     activation: Activation = "gelu_tanh"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_epsilon: float = 1e-5
     position: Literal["learned", "rope", "both"] = "learned"
+    rope_base: float = 10_000.0
+    qk_norm: bool = False
+    logit_cap: float | None = None
+    final_logit_cap: float | None = None
+    windows: tuple[int, ...] | None = None
     bias: bool = False
     tied: bool = False
+    init_std: float = 0.02
+    mup_base: int | None = None
+    mup_heads: int | None = None
     dropout: float = 0.0
     condition_dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"
+
+    def __post_init__(self):
+        if self.windows is not None:
+            object.__setattr__(self, "windows", tuple(self.windows))
 
     def stack(self) -> Stack:
         """The transformer's form."""
@@ -74,42 +97,60 @@ class Config:
             kv_heads=self.kv_heads,
             activation=self.activation,
             norm=self.norm,
+            norm_epsilon=self.norm_epsilon,
             bias=self.bias,
             rope=self.position != "learned",
+            rope_base=self.rope_base,
+            qk_norm=self.qk_norm,
+            logit_cap=self.logit_cap,
+            windows=self.windows,
+            scale=self._scale(),
             dropout=self.dropout,
             implementation=self.implementation,
             remat=self.remat,
             dtype=self.dtype,
+            init_std=self.init_std * self.wider**-0.5,
         )
+
+    @property
+    def wider(self) -> float:
+        """By how much it is wider than the model whose hyperparameters it has; 1 without muP."""
+        return self.width / self.mup_base if self.mup_base else 1.0
+
+    def _scale(self) -> float | None:
+        if self.mup_base is None:
+            return None
+        features, base = self.width / self.heads, self.mup_base / (self.mup_heads or self.heads)
+        return base**0.5 / features
 
 
 class GPT(nn.Module):
-    """Tokens -> logits over the next one."""
+    """Tokens or frames -> logits of the next one."""
 
     config: Config
-    sequence: Sequence
+    sequence: View
 
     @nn.compact
     def __call__(
         self,
-        tokens: Int[Array, "B T"],
+        tokens: Int[Array, "B T *K"],
         positions: Int[Array, "B T"],
         caches: tuple[Cache, ...] | None = None,
         keys: Keys | None = None,
+        segments: Int[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...] | None]:
-        c, small = self.config, nn.initializers.normal(0.02)
-        table = self.param("token_embedding", small, (self.sequence.vocabulary, c.width))
-        x = lookup(table, tokens)
+        c, small = self.config, nn.initializers.normal(self.config.init_std)
+        x, table = read(self, self.sequence, tokens, c.width, small)
         if c.position != "rope":
             x = x + self._places(positions, small)
         x = dropout(x.astype(c.dtype), c.dropout, fold(keys, 0))
-        x, caches = Transformer(c.stack(), name="stack")(x, positions, caches, fold(keys, 1))
-        levels = self.sequence.levels
-        if c.tied:
-            logits = linear(x, table[:levels].T.astype(c.dtype))
-        else:
-            logits = Linear(levels, bias=False, std=0.02, dtype=c.dtype, name="head")(x)
-        logits = logits.astype(jnp.float32)
+        stack = Transformer(c.stack(), name="stack")
+        x, caches = stack(x, positions, caches, fold(keys, 1), segments=segments)
+        if c.wider != 1:
+            x = x / c.wider
+        logits = write(self, self.sequence, x, table if c.tied else None, std=c.init_std, dtype=c.dtype)
+        if c.final_logit_cap is not None:
+            logits = c.final_logit_cap * jnp.tanh(logits / c.final_logit_cap)
         return with_logical_constraint(logits, ("batch", "length", "vocab")), caches
 
     def _places(self, positions: Int[Array, "B T"], init: nn.initializers.Initializer) -> jax.Array:
@@ -127,44 +168,50 @@ class GPT(nn.Module):
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """A GPT for text or quantised images. Player "model"; exact likelihood; class-conditional with labels.
+    """A GPT for text, quantised images or piano rolls, class-conditional where there are labels.
+
+    Player "model"; exact likelihood.
 
     Raises:
       ConfigError: where the data has no discrete element, or the widths do not divide.
     """
     del stages
-    sequence = Sequence.of(spec)
+    sequence = view(spec)
     stack = config.stack()
     network = GPT(config, sequence)
 
     def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        tokens = jnp.zeros((1, sequence.length), jnp.int32)
-        params = network.init(key, tokens, _positions(tokens))["params"]
+        inputs = sequence.encode(spec.example(1))[0]
+        params = network.init(key, inputs, _positions(inputs))["params"]
         return Variables(params={"model": params}, frozen=frozen)
 
-    def logits(variables: Variables, tokens: jax.Array, keys: Keys | None = None) -> jax.Array:
-        return network.apply({"params": variables.params["model"]}, tokens, _positions(tokens), None, keys)[0]
+    def logits(variables: Variables, tokens: jax.Array, documents: Any = None, keys: Any = None) -> jax.Array:
+        segments, positions = documents or (None, _positions(tokens))
+        params = {"params": variables.params["model"]}
+        return network.apply(params, tokens, positions, None, keys, segments)[0]
 
     def objective(variables, batch, keys, *, step):
         training = step is not None
         drop = None
         if training and config.condition_dropout:
             drop = jax.vmap(lambda key: jax.random.bernoulli(key, config.condition_dropout))(fold(keys, 0))
-        inputs, targets, mask = sequence.encode(batch, None if drop is None else drop.astype(jnp.float32))
-        out = logits(variables, inputs, fold(keys, 1) if training and config.dropout else None)
-        nats = token_nats(out, targets)
-        return Mean.of(nats, mask), Aux(
-            variables.state, {"accuracy": Mean.of(token_hits(out, targets), mask)}
-        )
+            drop = drop.astype(jnp.float32)
+        inputs, targets, mask = sequence.encode(batch, drop)
+        noise = fold(keys, 1) if training and config.dropout else None
+        out = logits(variables, inputs, sequence.segments(batch, drop), noise)
+        loss = Mean.of(sequence.nats(out, targets), mask)
+        return loss, Aux(variables.state, sequence.metrics(out, targets, mask))
 
     def likelihood(
         variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
     ) -> tuple[Mean, dict]:
-        """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens."""
+        """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens or
+        frames."""
         inputs, targets, mask = sequence.encode(batch)
         if not label:
             inputs = sequence.unconditional(inputs)
-        return per_row(token_nats(logits(variables, inputs), targets), mask), {}
+        out = logits(variables, inputs, sequence.segments(batch))
+        return per_row(sequence.nats(out, targets), mask), {}
 
     def start(variables: Variables, prompt: Batch, num: int, length: int) -> dict:
         return {"kv": Transformer.cache(stack, num, length), "length": jnp.zeros((num,), jnp.int32)}
@@ -200,5 +247,5 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     )
 
 
-def _positions(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :], tokens.shape)
+def _positions(tokens: Int[Array, "B T *K"]) -> Int[Array, "B T"]:
+    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :], tokens.shape[:2])
