@@ -1,7 +1,7 @@
 """Text to text: what every sequence-to-sequence model reads and writes, whatever the data holds.
 
-Data of pairs (`source`, `source_length`, `target`, `target_length`) is read as it is. Of running text (`tokens`) a
-row's spans are dropped, and the target is what was dropped. Special tokens that the data's tokenizer lacks
+Data of pairs (`source`, `source_length`, `target`, `target_length`) is read as it is. Of running text (`tokens`)
+a row's spans are dropped, and the target is what was dropped. Special tokens that the data's tokenizer lacks
 (bytes and characters have none) get the numbers after its own.
 """
 
@@ -144,7 +144,7 @@ class Pairs:
 
     def ask(self, prompt: Int[Array, "B P"], lengths: Int[Array, " B"]) -> Batch:
         """The source that asks for what comes after these tokens: they, the first sentinel, eos."""
-        B, P = prompt.shape
+        P = prompt.shape[1]
         at = jnp.arange(P + 2)[None]
         source = jnp.pad(prompt, ((0, 0), (0, 2)))
         source = jnp.where(at == lengths[:, None], self.sentinels[0], source)

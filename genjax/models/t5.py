@@ -1,11 +1,11 @@
 """T5: an encoder-decoder transformer that reads a text and writes another.
 
 Raffel et al. 2020, arXiv:1910.10683. The default fields are those of T5 1.0: ReLU, one embedding for all, and
-logits divided by sqrt(width); 1.1 is activation="geglu", tied=False, scale_logits=False. The first transformer
-(Vaswani et al. 2017) is a matter of fields too: position="sinusoidal", norm="layernorm", prenorm=False,
-scale_embedding=True, scaled_attention=True, bias=True.
+logits divided by sqrt(width); 1.1 is activation="geglu", tied=False, scale_logits=False. The first
+transformer (Vaswani et al. 2017) is a matter of fields too: position="sinusoidal", norm="layernorm",
+prenorm=False, scale_embedding=True, scale_logits=False, scaled_attention=True, bias=True.
 
-Data of pairs is learned as it is (translation, summarisation); running text by writing what was dropped from it.
+Data of pairs is learned as it is (translation, summarisation); running text by writing what was dropped.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Config:
       layers, decoder_layers: of encoder and decoder; decoder_layers None for as many.
       head_features: of one attention head (T5's d_kv); None for width / heads.
       mlp: the MLP's inner width over `width`.
-      position: "relative" (one table of biases a stack, of `buckets` up to `max_distance`), "rope", or added to
-        the embeddings: "learned" (up to `positions`) or "sinusoidal".
+      position: "relative" (one table of biases a stack, of `buckets` up to `max_distance`), "rope", or added
+        to the embeddings: "learned" (up to `positions`) or "sinusoidal".
       prenorm, bias, norm, epsilon: see nn.transformer.Stack.
       scaled_attention: scores are divided by sqrt(head features); T5 leaves that to the initial weights.
       tied: the output projection is the embedding's transpose.
@@ -286,9 +286,9 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         beams: int = 0,
         length_penalty: float = 1.0,
     ) -> Batch:
-        """Pairs: {"target", "target_length"} of prompt["source"], padded to `length` (the data's own). Running
-        text: {"tokens"}, whose first are prompt["tokens"] (`length` of them, where given): the model is asked
-        for the one span that comes after. With `beams` the best of a beam search instead of a draw."""
+        """Pairs: {"target", "target_length"} of prompt["source"], padded to `length` (the data's own).
+        Running text: {"tokens"}, whose first are prompt["tokens"] (`length` of them, where given): the model
+        is asked for the one span that comes after. With `beams` the best of a beam search, not a draw."""
         num = keys.shape[0]
         drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
 

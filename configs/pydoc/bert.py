@@ -1,0 +1,35 @@
+"""BERT on the prose of Python's own documentation: byte-level BPE, masked tokens.
+
+genjax train --config=configs/pydoc/bert.py
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config(size: str = "full") -> ml_collections.ConfigDict:
+    """The config; "smoke" trains a few steps of a tiny network on bytes."""
+    config = ml_collections.ConfigDict()
+    config.name = "pydoc-bert"
+    config.data = {"name": "pydoc", "batch": 32, "length": 63, "tokenizer": "bpe", "vocabulary": 2048}
+    config.model = {"name": "bert", "layers": 3, "heads": 4, "width": 128, "dropout": 0.0}
+    config.optimizer = {
+        "name": "adamw",
+        "learning_rate": 1e-3,
+        "b2": 0.98,
+        "weight_decay": 0.05,
+        "schedule": "cosine",
+        "warmup": 200,
+        "end": 0.05,
+        "clip": 1.0,
+    }
+    config.train = {"steps": 3000, "eval_every": 500}
+    config.sample = {"steps": 24}
+    if size == "smoke":
+        config.data = {"name": "pydoc", "batch": 4, "length": 16}
+        config.model.update({"layers": 1, "heads": 2, "width": 16})
+        config.optimizer.warmup = 2
+        config.train.update({"steps": 8, "eval_every": 0, "eval_batches": 1})
+        config.sample.steps = 4
+    return config

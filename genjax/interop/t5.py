@@ -1,0 +1,137 @@
+"""T5 (Raffel et al. 2020) 1.0 and 1.1: transformers' T5ForConditionalGeneration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from genjax.core import Tree, Variables
+from genjax.interop.files import Tensors
+from genjax.interop.tensors import Entry, Loaded, from_tree, known, linear, ratio, require, to_tree
+
+NAME = "t5"
+ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu", "gelu_new": "gelu_tanh"}
+FORM: dict[str, tuple[Any, ...]] = {
+    "norm": ("rmsnorm",),
+    "position": ("relative",),
+    "bias": (False,),
+    "prenorm": (True,),
+    "scaled_attention": (False,),
+    "scale_embedding": (False,),
+    "activation": tuple(ACTIVATIONS.values()),
+}
+
+
+def entries(c: Mapping[str, Any], tied: bool) -> list[Entry]:
+    """Every tensor of config.json `c`."""
+    W, V, heads = c["d_model"], c["vocab_size"], c["num_heads"]
+    inner = heads * c["d_kv"]
+    found = [Entry("shared.weight", (V, W), ("token_embedding",))]
+    if not tied:
+        found.append(Entry("lm_head.weight", (V, W), ("output_embedding",)))
+    gated = c["feed_forward_proj"].startswith("gated")
+
+    def attention(name: str, b: str, cross: bool) -> list[Entry]:
+        out = []
+        for letter, word in (("q", "query"), ("k", "key"), ("v", "value")):
+            own = "memory" if cross and letter != "q" else "project"
+            out += linear(f"{name}.{letter}", f"{b}/{own}/{word}", W, inner, False)
+        return out + linear(f"{name}.o", f"{b}/out", inner, W, False)
+
+    def scale(name: str, path: str) -> Entry:
+        return Entry(f"{name}.weight", (W,), (f"{path}/scale",))
+
+    for side, layers in (("encoder", c["num_layers"]), ("decoder", c["num_decoder_layers"])):
+        cross = side == "decoder"
+        table = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        shape = (c["relative_attention_num_buckets"], heads)
+        found.append(Entry(table, shape, (f"{side}/relative/embedding",)))
+        found.append(scale(f"{side}.final_layer_norm", f"{side}/norm"))
+        for i in range(layers):
+            h, b = f"{side}.block.{i}.layer", f"{side}/block_{i}"
+            found += attention(f"{h}.0.SelfAttention", f"{b}/attention", False)
+            found.append(scale(f"{h}.0.layer_norm", f"{b}/attention_norm"))
+            if cross:
+                found += attention(f"{h}.1.EncDecAttention", f"{b}/cross", True)
+                found.append(scale(f"{h}.1.layer_norm", f"{b}/cross_norm"))
+            last = f"{h}.{2 if cross else 1}"
+            found.append(scale(f"{last}.layer_norm", f"{b}/mlp_norm"))
+            inputs = (("wi_0", "gate"), ("wi_1", "up")) if gated else (("wi", "up"),)
+            for name, ours in inputs:
+                found += linear(
+                    f"{last}.DenseReluDense.{name}", f"{b}/mlp/project/{ours}", W, c["d_ff"], False
+                )
+            found += linear(f"{last}.DenseReluDense.wo", f"{b}/mlp/down", c["d_ff"], W, False)
+    return found
+
+
+def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
+    """See interop.load."""
+    defaults = {
+        "feed_forward_proj": "relu",
+        "layer_norm_epsilon": 1e-6,
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+    }
+    c = {**defaults, **config}
+    c["num_decoder_layers"] = c.get("num_decoder_layers") or c["num_layers"]
+    known(c, {"feed_forward_proj": tuple(ACTIVATIONS)}, where)
+    # Newer versions of theirs keep the word of 1.0, scale_decoder_outputs, apart from tie_word_embeddings.
+    tied = "lm_head.weight" not in tensors
+    scaled = bool(c.get("scale_decoder_outputs", c.get("tie_word_embeddings", True)))
+    fields = {
+        "name": NAME,
+        "layers": c["num_layers"],
+        "decoder_layers": c["num_decoder_layers"],
+        "heads": c["num_heads"],
+        "width": c["d_model"],
+        "head_features": c["d_kv"],
+        "mlp": ratio(c["d_ff"], c["d_model"]),
+        "activation": ACTIVATIONS[c["feed_forward_proj"]],
+        "epsilon": c["layer_norm_epsilon"],
+        "buckets": c["relative_attention_num_buckets"],
+        "max_distance": c["relative_attention_max_distance"],
+        "tied": tied,
+        "scale_logits": scaled,
+        "dropout": float(c.get("dropout_rate", 0.1)),
+        "vocabulary": c["vocab_size"],
+    }
+    tree = to_tree(entries(c, tied), tensors, where)
+    return Loaded(fields, Variables(params={"model": tree}), dict(config))
+
+
+def save(
+    fields: Mapping[str, Any],
+    params: Tree,
+    config: Mapping[str, Any] | None = None,
+    special: Mapping[str, int] | None = None,
+) -> tuple[dict[str, Any], Tensors]:
+    """(config.json, tensors) of our fields and parameters."""
+    require(fields, FORM, "T5")
+    special = {"pad": 0, "eos": 1, **(special or {})}
+    tied, names = bool(fields.get("tied", True)), {v: k for k, v in ACTIVATIONS.items()}
+    scaled = bool(fields.get("scale_logits", True))
+    layers = fields["layers"]
+    c = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "pad_token_id": special["pad"],
+        "eos_token_id": special["eos"],
+        "decoder_start_token_id": special["pad"],
+        "is_encoder_decoder": True,
+        **(config or {}),
+        "model_type": "t5",
+        "vocab_size": len(params["token_embedding"]),
+        "d_model": fields["width"],
+        "d_kv": fields.get("head_features") or fields["width"] // fields["heads"],
+        "d_ff": round(fields.get("mlp", 4.0) * fields["width"]),
+        "num_layers": layers,
+        "num_decoder_layers": fields.get("decoder_layers") or layers,
+        "num_heads": fields["heads"],
+        "relative_attention_num_buckets": fields.get("buckets", 32),
+        "relative_attention_max_distance": fields.get("max_distance", 128),
+        "feed_forward_proj": names[fields.get("activation", "relu")],
+        "layer_norm_epsilon": fields.get("epsilon", 1e-6),
+        "tie_word_embeddings": tied,
+        "scale_decoder_outputs": scaled,
+    }
+    return c, from_tree(entries(c, tied), params)

@@ -1,0 +1,325 @@
+"""BERT: a transformer that sees both ways and learns to say what was masked.
+
+Devlin et al. 2019, arXiv:1810.04805. The default form is BERT's: post-norm, learned positions, GELU, and a head
+of its own over the embedding's transpose. Rows of text are read whole; images as a start token that carries
+the label, then their pixels. It fills masks, gives features of tokens and of sentences, and draws rows by
+filling them in several steps (sampling.masked). The product of its conditionals is no likelihood: it has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
+from jaxtyping import Array, Bool, Float, Int
+
+from genjax.core import Aux, Batch, Keys, Mean, Model, Play, Spec, Variables
+from genjax.errors import ConfigError
+from genjax.functional.corruption import mask_tokens
+from genjax.functional.readout import readout
+from genjax.functional.sequences import Sequence
+from genjax.nn.activations import PLAIN, Activation
+from genjax.nn.attention import Implementation
+from genjax.nn.dropout import dropout, fold
+from genjax.nn.embedding import lookup
+from genjax.nn.linear import Linear, linear
+from genjax.nn.norms import norm
+from genjax.nn.transformer import Stack, Transformer
+from genjax.sampling.masked import Refinement, refine
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A BERT.
+
+    Attributes:
+      mlp: the MLP's inner width over `width`.
+      norm, epsilon, prenorm, bias: see nn.transformer.Stack; post-norm has a norm of the embeddings too.
+      position: "learned", up to `positions` (None: as many as a row has), or "rope".
+      token_types: how many kinds of segments of a row are told apart by batch["token_type"]; 0 for none.
+      head: whether it predicts tokens; without that head it only gives features, and cannot learn.
+      pooler: whether it has the layer that makes a sentence's feature of the first token's (BERT's [CLS]).
+      rate: share of a row's tokens that is predicted; of these `kept` stay and `random` become any token.
+      vocabulary: rows of the embedding where they are more than the tokens; None for as many as are needed.
+      dtype: what products are computed in; parameters are float32.
+      remat, implementation: see nn.transformer.Stack and nn.attention.attend.
+    """
+
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    mlp: float = 4.0
+    activation: Activation = "gelu"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    epsilon: float = 1e-12
+    prenorm: bool = False
+    bias: bool = True
+    position: Literal["learned", "rope"] = "learned"
+    positions: int | None = None
+    token_types: int = 0
+    head: bool = True
+    pooler: bool = False
+    rate: float = 0.15
+    kept: float = 0.1
+    random: float = 0.1
+    dropout: float = 0.1
+    vocabulary: int | None = None
+    init_std: float = 0.02
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+    implementation: Implementation = "auto"
+
+    def __post_init__(self):
+        if not (0 < self.rate <= 1 and self.kept >= 0 and self.random >= 0 and self.kept + self.random <= 1):
+            raise ConfigError(
+                f"rate {self.rate}, kept {self.kept}, random {self.random} are no shares",
+                "0 < rate <= 1, and kept + random at most 1",
+            )
+
+    def stack(self) -> Stack:
+        """The transformer's form."""
+        return Stack(
+            layers=self.layers,
+            heads=self.heads,
+            width=self.width,
+            hidden=round(self.mlp * self.width),
+            activation=self.activation,
+            norm=self.norm,
+            norm_epsilon=self.epsilon,
+            bias=self.bias,
+            prenorm=self.prenorm,
+            causal=False,
+            rope=self.position == "rope",
+            dropout=self.dropout,
+            implementation=self.implementation,
+            remat=self.remat,
+            dtype=self.dtype,
+            init_std=self.init_std,
+            out_std=None if self.prenorm else self.init_std,
+            down_std=None if self.prenorm else self.init_std,
+        )
+
+
+class Rows(NamedTuple):
+    """A batch as BERT reads it. `text` is where a token is the row's own: no padding, no special token."""
+
+    tokens: Int[Array, "B T"]
+    positions: Int[Array, "B T"]
+    segments: Int[Array, "B T"] | None
+    types: Int[Array, "B T"] | None
+    text: Bool[Array, "B T"]
+
+
+class BERT(nn.Module):
+    """Tokens -> features of every one; and its heads."""
+
+    config: Config
+    vocabulary: int
+    positions: int
+
+    def setup(self):
+        c = self.config
+        small = nn.initializers.normal(c.init_std)
+        make = lambda: norm(c.norm, bias=c.bias, epsilon=c.epsilon)
+        self.token_embedding = self.param("token_embedding", small, (self.vocabulary, c.width))
+        if c.position == "learned":
+            self.places = self.param("position_embedding", small, (self.positions, c.width))
+        if c.token_types:
+            self.types = self.param("type_embedding", small, (c.token_types, c.width))
+        if not c.prenorm:
+            self.embedding_norm = make()
+        self.stack = Transformer(c.stack())
+        if c.head:
+            self.transform, self.transform_norm = (
+                Linear(c.width, bias=c.bias, std=c.init_std, dtype=c.dtype),
+                make(),
+            )
+            self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.vocabulary,))
+        if c.pooler:
+            self.pooler = Linear(c.width, bias=c.bias, std=c.init_std, dtype=c.dtype)
+
+    def __call__(self, rows: Rows, keys: Keys | None = None) -> Float[Array, "B T W"]:
+        """The features of every token."""
+        c = self.config
+        x = lookup(self.token_embedding, rows.tokens)
+        if c.position == "learned":
+            x = x + lookup(self.places, jnp.minimum(rows.positions, self.positions - 1))
+        if c.token_types:
+            types = jnp.zeros_like(rows.tokens) if rows.types is None else rows.types
+            x = x + lookup(self.types, types)
+        x = x.astype(c.dtype)
+        if not c.prenorm:
+            x = self.embedding_norm(x)
+        x = dropout(x, c.dropout, fold(keys, 0))
+        return self.stack(x, rows.positions, None, fold(keys, 1), segments=rows.segments)[0]
+
+    def initialise(self, rows: Rows) -> None:
+        """Touches every parameter."""
+        x = self(rows)
+        if self.config.head:
+            self.read(x)
+        if self.config.pooler:
+            self.pool(x)
+
+    def read(self, x: Float[Array, "B K W"]) -> Float[Array, "B K W"]:
+        """Features as the output embedding is held against them."""
+        return self.transform_norm(PLAIN.get(self.config.activation, PLAIN["gelu"])(self.transform(x)))
+
+    def write(self, x: Float[Array, "B K W"]) -> Float[Array, "B K V"]:
+        """Logits of features."""
+        logits = linear(self.read(x), self.token_embedding.T.astype(x.dtype)).astype(jnp.float32)
+        logits = logits + self.output_bias[None, None]
+        return with_logical_constraint(logits, ("batch", "length", "vocab"))
+
+    def pool(self, x: Float[Array, "B T W"]) -> Float[Array, "B W"]:
+        return jnp.tanh(self.pooler(x[:, 0]))
+
+
+def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
+    """A BERT for text or quantised images. Player "model"; no likelihood.
+
+    Raises:
+      ConfigError: where the data has no discrete element, or the widths do not divide.
+    """
+    del stages
+    sequence = Sequence.of(spec)
+    special = dict(spec.special) if sequence.text else {}
+    top = sequence.levels if sequence.text else sequence.vocabulary
+    mask = special.get("mask", top)
+    vocabulary = max(config.vocabulary or 0, top, mask + 1)
+    silent = tuple(sorted({mask, *special.values(), *range(sequence.levels, vocabulary)}))
+    width = sequence.length + 1  # the first token of text, the start token of an image
+    network = BERT(config, vocabulary, config.positions or width)
+
+    def apply(variables: Variables, *args, method: str | None = None) -> Any:
+        return network.apply({"params": variables.params["model"]}, *args, method=method)
+
+    def rows(batch: Batch) -> Rows:
+        values = batch[sequence.element].astype(jnp.int32).reshape(batch[sequence.element].shape[0], -1)
+        if not sequence.text:
+            tokens = jnp.concatenate([sequence.start(batch, values.shape[0]), values], axis=1)
+            text = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None] > 0, tokens.shape)
+            return Rows(tokens, _positions(tokens), None, None, text)
+        segments, text = _segments(batch, values), jnp.ones(values.shape, bool)
+        if segments is not None:
+            text = segments > 0
+        for token in special.values():
+            text &= values != token
+        positions = _positions(values) if segments is None else _restarting(segments)
+        return Rows(values, positions, segments, batch.get("token_type"), text)
+
+    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        params = network.init(key, rows(spec.example(1)), method="initialise")["params"]
+        return Variables(params={"model": params}, frozen=frozen)
+
+    def objective(variables, batch, keys, *, step):
+        row = rows(batch)
+        hide = lambda key, tokens, text: mask_tokens(
+            key, tokens, text, mask=mask, vocabulary=sequence.levels, rate=config.rate, kept=config.kept,
+            random=config.random,
+        )  # fmt: skip
+        hidden = jax.vmap(hide)(fold(keys, 0), row.tokens, row.text)
+        noise = fold(keys, 1) if step is not None and config.dropout else None
+        x = apply(variables, row._replace(tokens=hidden.tokens), noise)
+        # The head reads the chosen places alone: an eighth of the work of all.
+        x = apply(variables, jnp.take_along_axis(x, hidden.places[..., None], axis=1), method="read")
+        params = variables.params["model"]
+        targets = jnp.take_along_axis(row.tokens, hidden.places, axis=1)
+        weights = hidden.weights * batch["mask"][:, None]
+        sums = readout(x, params["token_embedding"], params["output_bias"], targets, weights)
+        count = weights.sum()
+        return Mean(sums.loss, count), Aux(variables.state, {"accuracy": Mean(sums.hits, count)})
+
+    def predict(variables: Variables, batch: Batch) -> dict[str, jax.Array]:
+        """logits (B x T x V) of every place, features (B x T x W), embedding (B x W): the mean feature of a
+        row's tokens (`segment`, or its first `length`), of unit length; pooled (B x W) with a pooler.
+
+        Rows are read as they are: put `mask` where a token is asked for.
+        """
+        row = rows(batch)
+        x = apply(variables, row)
+        seen = jnp.ones(row.tokens.shape) if row.segments is None else (row.segments > 0).astype(jnp.float32)
+        mean = (x.astype(jnp.float32) * seen[..., None]).sum(1) / jnp.maximum(seen.sum(1), 1)[:, None]
+        norms = jnp.sqrt(jnp.square(mean).sum(-1, keepdims=True))
+        out = {"features": x, "embedding": mean / jnp.maximum(norms, 1e-12)}
+        if config.head:
+            out["logits"] = apply(variables, x, method="write")
+        if config.pooler:
+            out["pooled"] = apply(variables, x, method="pool")
+        return out
+
+    def sample(
+        variables: Variables,
+        keys: Keys,
+        prompt: Batch,
+        *,
+        steps: int = 16,
+        schedule: Literal["linear", "cosine"] = "cosine",
+        revisit: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        choice: float = 1.0,
+        length: int | None = None,
+    ) -> Batch:
+        """Rows of the data's form (text of `length` tokens), filled in `steps` predictions: see
+        sampling.masked.Refinement. prompt: label, or tokens, of which `length` of each row are given and the
+        masks among them are filled too."""
+        how = Refinement(steps, schedule, revisit, temperature, top_k, top_p, choice)
+        num, first = keys.shape[0], 0 if sequence.text else 1
+        total = width if length is None else length + first
+        limit = network.positions if config.position == "learned" else total
+        if total > (limit if sequence.text else width):
+            raise ConfigError(f"length {length} is beyond the {limit} positions", "ask for a shorter row")
+        given = prompt.get("tokens", jnp.zeros((num, 0), jnp.int32)).astype(jnp.int32)
+        if given.shape[1] > total - first:
+            raise ConfigError(
+                f"a prompt of {given.shape[1]} tokens for rows of {total - first}", "shorten the prompt"
+            )
+        lengths = prompt.get("length", jnp.full((num,), given.shape[1])).astype(jnp.int32)
+        tokens = jnp.pad(given, ((0, 0), (first, total - first - given.shape[1])), constant_values=mask)
+        unknown = (jnp.arange(total)[None] >= lengths[:, None] + first) | (tokens == mask)
+        if first:
+            tokens = tokens.at[:, :1].set(sequence.start(prompt, num))
+            unknown = unknown.at[:, 0].set(False)
+        places = _positions(tokens)
+
+        def guess(tokens: jax.Array) -> jax.Array:
+            x = apply(variables, Rows(tokens, places, None, None, unknown))
+            return apply(variables, x, method="write").at[..., jnp.asarray(silent, jnp.int32)].set(-jnp.inf)
+
+        filled = refine(guess, keys, tokens, unknown, mask=mask, how=how).tokens[:, first:]
+        return {**sequence.decode(filled), **({"label": prompt["label"]} if "label" in prompt else {})}
+
+    return Model(
+        init=init,
+        plays={"mlm": Play("model", objective)} if config.head else {},
+        sample=sample if config.head else None,
+        predict=predict,
+    )
+
+
+def _segments(batch: Batch, tokens: Int[Array, "B T"]) -> Int[Array, "B T"] | None:
+    """The document of each token, 0 for padding; None where every token is of one."""
+    if "segment" in batch:
+        return batch["segment"].astype(jnp.int32)
+    if "length" in batch:
+        return (jnp.arange(tokens.shape[1])[None] < batch["length"][:, None]).astype(jnp.int32)
+    if "token_mask" in batch:  # of targets: the first token is always there
+        return jnp.pad((batch["token_mask"] > 0).astype(jnp.int32), ((0, 0), (1, 0)), constant_values=1)
+    return None
+
+
+def _restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """Positions counted from the beginning of each document."""
+    at = _positions(segments)
+    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return at - jax.lax.cummax(jnp.where(begins, at, 0), axis=1)
+
+
+def _positions(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape)
