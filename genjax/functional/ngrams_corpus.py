@@ -115,6 +115,27 @@ def gather(x: jax.Array, axis: str) -> jax.Array:
     return jax.lax.all_gather(x, axis, tiled=True)
 
 
+def beginnings(
+    batch: Batch, last: Int[Array, " B"]
+) -> tuple[Bool[Array, " B"], Bool[Array, "B T+1"] | None, Int[Array, " B"]]:
+    """Where rows that go on from others begin anew.
+
+    Args:
+      last: the document of the token read last before each row; 0 where nothing was read.
+
+    Returns:
+      (rows that go on from nothing, tokens that begin a document or None where there are none, the document
+      of each row's last token but one, which is the next row's `last`).
+    """
+    forget = batch["reset"] > 0 if "reset" in batch else jnp.zeros(batch["mask"].shape, bool)
+    if "segment" not in batch:
+        return forget, None, last
+    segment = batch["segment"].astype(jnp.int32)
+    other = (last > 0) & ~forget & (segment[:, 0] != last)
+    fresh = jnp.concatenate([other[:, None], segment[:, 1:] != segment[:, :-1]], axis=1)
+    return forget, fresh, segment[:, -2]
+
+
 def ending(end: int | str | None, spec: Spec) -> int | None:
     """The number of the token that ends a document, "eos" being the tokenizer's own.
 

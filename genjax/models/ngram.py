@@ -150,19 +150,8 @@ class _Sorted:
         index, carry = self.index(variables), batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
-        place, fresh, last = carry["place"], None, carry["segment"]
-        if "reset" in batch:
-            place = jnp.where(batch["reset"][:, None] > 0, -1, place)
-        if "segment" in batch:
-            segment = batch["segment"].astype(jnp.int32)
-            known = (
-                carry["segment"] > 0
-                if "reset" not in batch
-                else (carry["segment"] > 0) & (batch["reset"] == 0)
-            )
-            first = known & (segment[:, 0] != carry["segment"])
-            fresh = jnp.concatenate([first[:, None], segment[:, 1:] != segment[:, :-1]], axis=1)
-            last = segment[:, -2]
+        forget, fresh, last = ngrams_corpus.beginnings(batch, carry["segment"])
+        place = jnp.where(forget[:, None], -1, carry["place"])
         places, grams = ngrams_lookup.read(index, place, tokens, fresh, self.end)
         p = ngrams_lookup.probability(index, places[:, :-1], grams[:, 1:], self.sequence.levels)
         return -jnp.log(p), mask, {"place": places[:, -2], "segment": last}

@@ -1,0 +1,257 @@
+"""infinity-gram: the next token from the longest context that the training text has, however long.
+
+Liu et al. 2024 (arXiv:2401.17377) take the counts after the longest context that occurs at all. Here they are
+interpolated with those of the next shorter ones, and below `order` with a modified Kneser-Ney n-gram, so that
+every token has positive probability:
+
+    p_l(w | c) = (n(c w) + s_l p_{l-1}(w | c)) / (n(c) + s_l),   s_l = strength * decay^(l - order)
+
+The text is kept as it was read; `finish` sorts it into a suffix array. Exact likelihood.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables
+from genjax.errors import ConfigError
+from genjax.functional import ngrams_corpus, ngrams_lookup, ngrams_sorted, suffixes
+from genjax.functional.losses import per_row
+from genjax.functional.sequences import Sequence
+from genjax.functional.suffixes import Match, choose
+from genjax.sampling.autoregressive import sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """An infinity-gram.
+
+    Attributes:
+      order: contexts shorter than this are those of a Kneser-Ney n-gram of this order.
+      mixed: how many of the longest contexts are mixed, each with the next shorter.
+      strength: how many observations of a context of length `order` weigh as much as the shorter context.
+      decay: of that number with every token more: a long match is seldom chance.
+      depth: the longest context that is looked for (time grows with it, memory does not); None for a row's
+        length.
+      end: the token that ends a document; "eos" for the tokenizer's own, None for running text: see
+        models/ngram.py.
+    """
+
+    order: int = 6
+    mixed: int = 4
+    strength: float = 200.0
+    decay: float = 0.8
+    depth: int | None = 64
+    end: int | Literal["eos"] | None = None
+
+    def __post_init__(self):
+        if self.order < 1 or self.mixed < 1:
+            raise ConfigError(f"order {self.order} and mixed {self.mixed}", "give at least 1 for both")
+        if self.strength <= 0:
+            raise ConfigError(
+                f"strength {self.strength}", "give more than 0: every token needs some probability"
+            )
+        if self.depth is not None and self.depth < self.order:
+            raise ConfigError(
+                f"depth {self.depth} is below order {self.order}", "raise model.depth, or use an ngram"
+            )
+
+
+LEAST = 0.05
+"""What the shorter context weighs at least, however long the match: no probability may vanish."""
+
+
+@struct.dataclass
+class Finished:
+    """The text, sorted twice: as n-grams with their smoothing, and whole."""
+
+    index: ngrams_sorted.Index
+    suffixes: suffixes.Suffixes
+
+
+def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
+    """An infinity-gram over text. Player "model" has no parameters; read it in one pass (data.order="once").
+
+    Raises:
+      ConfigError: the data has no tokens, or the number of its rows is not known.
+    """
+    del stages
+    sequence = Sequence.of(spec)
+    if not sequence.text:
+        raise ConfigError("an infinity-gram reads text", "choose data with tokens, or the model ngram")
+    if spec.rows < 1:
+        raise ConfigError("the text's buffer needs to know how many rows there are", "give Spec.rows")
+    m = _Infinigram(config, spec, sequence, ngrams_corpus.ending(config.end, spec))
+    decoder = Decoder(m.start, m.step, m.keep)
+    return Model(
+        init=m.init,
+        plays={"nll": Play("model", m.objective, rowwise=False)},
+        carry=m.carry,
+        finish=m.finish,
+        sample=sampler(decoder, sequence),
+        likelihood=m.likelihood,
+        decoder=decoder,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Infinigram:
+    """Where a text stands ("cache") is its place in the n-grams' tree and its contexts' intervals."""
+
+    config: Config
+    spec: Spec
+    sequence: Sequence
+    end: int | None
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        corpus = ngrams_corpus.empty(self.sequence, self.spec)
+        return Variables(params={"model": {}}, state=corpus, frozen=frozen)
+
+    def finish(self, variables: Variables) -> Variables:
+        return variables.replace(state=self.finished(variables))
+
+    def finished(self, variables: Variables) -> Finished:
+        """The sorted text: the state itself once it is finished."""
+        state, levels = variables.state, self.sequence.levels
+        if isinstance(state, Finished):
+            return state
+        text = ngrams_corpus.stream(state, self.end)
+        index = ngrams_sorted.build(text, self.config.order, levels, "kneser_ney", 1.0)
+        return Finished(index, suffixes.build(ngrams_corpus.grams(text, levels), levels))
+
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        if step is None:
+            nats, mask, _ = self.nats(variables, batch)
+            return Mean.of(nats, mask), Aux(variables.state)
+        return ngrams_corpus.learn(variables.state, batch, self.sequence)
+
+    # --- where a text stands -----------------------------------------------------------------------
+
+    def unread(self, num: int) -> Tree:
+        """Where a text stands of which nothing is known."""
+        return {
+            "place": ngrams_lookup.unknown(self.config.order, num),
+            "match": suffixes.nothing(num, self.config.depth or self.sequence.length),
+        }
+
+    def carry(self, batch: Batch) -> Tree:
+        num = batch["mask"].shape[0]
+        return {**self.unread(num), "segment": jnp.zeros((num,), jnp.int32)}
+
+    def advance(
+        self, s: suffixes.Suffixes, match: Match, token: jax.Array, fresh: jax.Array | None
+    ) -> tuple[Match, jax.Array]:
+        """Reads a token of each row: (its contexts, how often the token followed those before it)."""
+        opening = suffixes.opening(s, match)
+        if fresh is not None:
+            match = choose(fresh, opening, match)
+        after, seen = suffixes.extend(s, match, token)
+        if self.end is not None:
+            after = choose(token == self.end, opening, after)
+        return after, seen
+
+    def mixture(self, match: Match) -> tuple[jax.Array, jax.Array]:
+        """(lengths of the contexts that are mixed, shortest first; which of them count), ... x mixed."""
+        longest = (match.count > 0).sum(-1)[..., None]
+        lengths = longest - self.config.mixed + 1 + jnp.arange(self.config.mixed)
+        return jnp.maximum(lengths, 1), lengths >= self.config.order
+
+    def weight(self, lengths: jax.Array) -> jax.Array:
+        """How many observations the next shorter context weighs."""
+        c = self.config
+        return jnp.maximum(c.strength * c.decay ** (lengths.astype(jnp.float32) - c.order), LEAST)
+
+    # --- likelihood --------------------------------------------------------------------------------
+
+    def nats(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array, Tree]:
+        """(nats of every target, their mask, where the rows stand before their last target)."""
+        f, carry = self.finished(variables), batch.get("carry") or self.carry(batch)
+        inputs, targets, mask = self.sequence.encode(batch)
+        tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
+        forget, fresh, last = ngrams_corpus.beginnings(batch, carry["segment"])
+        unread = self.unread(tokens.shape[0])
+        place = jnp.where(forget[:, None], unread["place"], carry["place"])
+        match = choose(forget, unread["match"], carry["match"])
+
+        places, grams = ngrams_lookup.read(f.index, place, tokens, fresh, self.end)
+        p = ngrams_lookup.probability(f.index, places[:, :-1], grams[:, 1:], self.sequence.levels)
+        match, lengths, total, seen = self.counts(f.suffixes, match, tokens, fresh)
+        weight = self.weight(lengths)
+        for k in range(self.config.mixed):
+            p = (seen[..., k] + weight[..., k] * p) / (total[..., k] + weight[..., k])
+        return -jnp.log(p), mask, {"place": places[:, -2], "match": match, "segment": last}
+
+    def counts(
+        self, s: suffixes.Suffixes, match: Match, tokens: jax.Array, fresh: jax.Array | None
+    ) -> tuple[Match, jax.Array, jax.Array, jax.Array]:
+        """Reads rows of T + 1 tokens.
+
+        Returns:
+          (contexts before the last token; the lengths of those that are mixed before each of the last T
+          tokens, how often they were followed by anything, and by that token, B x T x mixed).
+        """
+
+        def read(state, xs):
+            (match, _), (token, new) = state, xs
+            lengths, used = self.mixture(match)
+            after, seen = self.advance(s, match, token, new)
+            total, seen = (jnp.take_along_axis(x, lengths - 1, axis=1) for x in (match.count, seen))
+            return (after, match), (lengths, jnp.where(used, total, 0), jnp.where(used, seen, 0))
+
+        match, _ = self.advance(s, match, tokens[:, 0], None if fresh is None else fresh[:, 0])
+        rest = tokens[:, 1:].T, None if fresh is None else fresh[:, 1:].T
+        (_, before), found = jax.lax.scan(read, (match, match), rest)
+        lengths, total, seen = (x.swapaxes(0, 1).astype(jnp.float32) for x in found)
+        return before, lengths, total, seen
+
+    def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Tree]:
+        """Nats of every row and its count of predicted tokens, and the carry where one was given."""
+        nats, mask, carry = self.nats(variables, batch)
+        return per_row(nats, mask), carry if batch.get("carry") else {}
+
+    # --- decoding ----------------------------------------------------------------------------------
+
+    def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> Tree:
+        return self.unread(num)
+
+    def step(self, variables: Variables, cache: Tree, tokens: jax.Array) -> tuple[jax.Array, Tree]:
+        f, levels = self.finished(variables), self.sequence.levels
+        places, _ = ngrams_lookup.read(f.index, cache["place"], tokens, None, self.end)
+
+        def read(match: Match, token: jax.Array):
+            after, _ = self.advance(f.suffixes, match, token, None)
+            return after, after
+
+        _, matches = jax.lax.scan(read, cache["match"], tokens.T)
+        matches = jax.tree.map(lambda x: x.swapaxes(0, 1), matches)
+        p = ngrams_lookup.distribution(f.index, places, levels)
+        p = self.mix(f.suffixes, matches, p)
+        trail = {"place": places, "match": matches}
+        join = lambda old, new: jnp.concatenate([old[:, None], new], axis=1)
+        return jnp.log(p), jax.tree.map(join, cache, trail)
+
+    def mix(self, s: suffixes.Suffixes, match: Match, p: jax.Array) -> jax.Array:
+        """The distributions p (B x T x V) of the n-gram, mixed with those of the longest contexts."""
+        lengths, used = self.mixture(match)
+        low, high = (jnp.take_along_axis(x, lengths - 1, axis=-1) for x in (match.low, match.high))
+        contexts = (low, jnp.where(used, high, low), lengths)
+
+        def add(p: jax.Array, context: tuple[jax.Array, ...]):
+            low, high, depth = context
+            counts = suffixes.followers(s, low, high, depth, p.shape[-1])
+            weight = self.weight(depth)[:, None]
+            return (counts + weight * p) / (counts.sum(-1, keepdims=True) + weight), None
+
+        one_by_one = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0).reshape(self.config.mixed, -1), contexts)
+        mixed, _ = jax.lax.scan(add, p.reshape(-1, p.shape[-1]), one_by_one)
+        return mixed.reshape(p.shape)
+
+    def keep(self, trail: Tree, count: jax.Array) -> Tree:
+        return jax.tree.map(lambda x: jnp.take_along_axis(x, count[:, None, None], axis=1)[:, 0], trail)
