@@ -344,3 +344,11 @@ def test_dropout_is_of_rows_and_over_time_as_asked(variational):
     np.testing.assert_allclose(alone[0], y[1], rtol=1e-5, atol=1e-6)
     again, _ = stack.apply({"params": params}, x, zero)
     assert not bool((again == 0).any())
+
+
+def test_padded_rows_do_not_continue_each_other():
+    """Pieces of their own, with `token_mask`: evaluation must not carry one's state into the next."""
+    padded = Spec({**TEXT.elements, "token_mask": Element((T,), "float32")})
+    assert build(padded)[0].carry(batch_of(text())) == {}
+    assert build(TEXT, carry=False)[0].carry(batch_of(text())) == {}
+    assert build(TEXT)[0].carry(batch_of(text())) != {}

@@ -19,7 +19,7 @@ from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables
-from genjax.functional.frames import Frames, View, view
+from genjax.functional.frames import View, view
 from genjax.functional.losses import per_row
 from genjax.nn.dropout import fold
 from genjax.nn.linear import Linear
@@ -42,8 +42,8 @@ class Config:
       dropout: of what enters every layer and what leaves the last; `variational`: with one mask for all
         steps of a row (Gal & Ghahramani 2016) instead of one for each step.
       recurrent_dropout: of the state in the recurrent product, with one mask for all steps of a row.
-      carry: over running text, evaluation and lanes go on from row to row. Set it False where rows are not
-        the continuation of each other: documents packed into rows. Images and rolls never carry.
+      carry: over running text, evaluation and lanes go on from row to row. Set it False where rows do not
+        continue each other: documents packed into rows. Images and padded rows never do.
       condition_dropout: share of the training rows that begin with the start token without a condition (and
         with no state): images lose their label, which guidance needs; text and rolls are read from their
         first token, which a draw without a prompt needs.
@@ -123,7 +123,8 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     del stages
     sequence = view(spec)
     network = RNN(config, sequence)
-    carried = config.carry and sequence.text and not isinstance(sequence, Frames)
+    # Rows that are padded (`token_mask`) are whole pieces, of which none continues another.
+    carried = config.carry and sequence.text and "token_mask" not in spec
 
     def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         params = network.init(key, sequence.start({}, 1), config.zeros(1))["params"]
