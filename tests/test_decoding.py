@@ -6,52 +6,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from decoders import PROMPTS, V, gpt_decoder, ngram_decoder
 
 from genjax.core import Decoder, Element, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.models import gpt, ngram
 from genjax.sampling import autoregressive
-from genjax.sampling.autoregressive import generate, guide
+from genjax.sampling.autoregressive import generate, guide, prefix, stream
 from genjax.sampling.generation import advance, begin, read
-from genjax.sampling.logits import Truncation, draw, top_k, top_p
+from genjax.sampling.logits import Bernoulli, Truncation
 
-SPEC = Spec({"tokens": Element((17,), "int32", 6)})
-
-
-def _gpt() -> tuple[Decoder, Variables]:
-    config = gpt.Config(layers=2, heads=2, width=16, position="rope")
-    model = gpt.build(config, SPEC, {})
-    variables = jax.jit(lambda key: model.init(key, SPEC.example(1), {}))(jax.random.key(0))
-    params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, variables.params)
-    assert model.decoder is not None
-    return model.decoder, variables.replace(params=params)
+SPEC = Spec({"tokens": Element((17,), "int32", V)})
 
 
-def _ngram() -> tuple[Decoder, Variables]:
-    model = ngram.build(ngram.Config(order=3), SPEC, {})
-    rows = {
-        "tokens": np.random.default_rng(0).integers(0, 6, (30, 17)) ** 2 % 6,
-        "mask": np.ones(30, np.float32),
-    }
-    variables = model.init(jax.random.key(0), rows, {})
-    _, aux = model.plays["nll"].objective(variables, rows, None, step=jnp.zeros((), jnp.int32))
-    assert model.decoder is not None
-    return model.decoder, variables.replace(state=aux.state)
-
-
-@pytest.fixture(scope="module", params=[_gpt, _ngram], ids=["gpt", "ngram"])
+@pytest.fixture(scope="module", params=[gpt_decoder, ngram_decoder], ids=["gpt", "ngram"])
 def family(request) -> tuple[Decoder, Variables]:
     return request.param()
 
 
-PROMPTS = jnp.array([[1, 2, 3, 4], [5, 0, 1, 2], [3, 3, 0, 5]])
-
-
 def _logits(family, tokens) -> np.ndarray:
-    """Logits after the last of `tokens`, without a cache from before."""
+    """Logits before each drawn token, all read at once."""
     decoder, variables = family
-    cache = decoder.start(variables, {}, tokens.shape[0], tokens.shape[1])
-    return np.asarray(decoder.step(variables, cache, tokens)[0][:, -1])
+    cache = decoder.start(variables, {}, *tokens.shape)
+    read_all = jax.jit(lambda v, c, t: decoder.step(v, c, t)[0])
+    return np.asarray(read_all(variables, cache, tokens)[:, PROMPTS.shape[1] - 1 : -1])
 
 
 def test_greedy_takes_the_likeliest(family):
@@ -59,24 +37,19 @@ def test_greedy_takes_the_likeliest(family):
     out = generate(*family, keys, PROMPTS, length=5, temperature=0)
     assert out.tokens.shape == (3, 5)
     assert np.all(np.asarray(out.log_probs) == 0)
-    tokens = PROMPTS
-    for t in range(5):
-        best = _logits(family, tokens).argmax(-1)
-        assert np.all(best == np.asarray(out.tokens[:, t]))
-        tokens = jnp.concatenate([tokens, out.tokens[:, t : t + 1]], axis=1)
+    logits = _logits(family, jnp.concatenate([PROMPTS, out.tokens], axis=1))
+    assert np.array_equal(logits.argmax(-1), out.tokens)
 
 
 def test_log_probs_are_those_of_the_draw(family):
     keys = jax.random.split(jax.random.key(1), 3)
     knobs = {"temperature": 0.7, "top_k": 4, "top_p": 0.9}
     out = generate(*family, keys, PROMPTS, length=4, **knobs)
-    tokens, policy = PROMPTS, Truncation(**knobs)
-    for t in range(4):
-        expected = policy(jnp.asarray(_logits(family, tokens)))
-        chosen = np.take_along_axis(np.asarray(expected), np.asarray(out.tokens[:, t : t + 1]), 1)[:, 0]
-        assert np.all(np.isfinite(chosen))
-        np.testing.assert_allclose(out.log_probs[:, t], chosen, atol=1e-4)
-        tokens = jnp.concatenate([tokens, out.tokens[:, t : t + 1]], axis=1)
+    logits = _logits(family, jnp.concatenate([PROMPTS, out.tokens], axis=1))
+    expected = np.stack([Truncation(**knobs)(jnp.asarray(logits[:, t])) for t in range(4)], axis=1)
+    chosen = np.take_along_axis(expected, np.asarray(out.tokens)[..., None], axis=2)[..., 0]
+    assert np.all(np.isfinite(chosen))
+    np.testing.assert_allclose(out.log_probs, chosen, atol=1e-4)
 
 
 def test_a_row_depends_on_its_own_key_and_prompt_alone(family):
@@ -104,16 +77,15 @@ def test_chunks_equal_the_whole(family):
     keys, policy = jax.random.split(jax.random.key(4), 3), Truncation()
     lengths = jnp.full((3,), 4)
     whole = generate(*family, keys, PROMPTS, length=7)
-    prefix = read(*family, PROMPTS, lengths, {}, room=6)
-    limit = jnp.full((3,), 7)
-    g, first = begin(keys, prefix, limit, policy=policy)
+    start, limit = read(*family, PROMPTS, lengths, {}, room=6), jnp.full((3,), 7)
+    g, first = begin(keys, start, limit, policy=policy)
     parts = [first]
     for n in (2, 2, 2):
         g, more = advance(*family, keys, g, length=n, policy=policy)
         parts.append(more)
     assert np.array_equal(jnp.concatenate([p.tokens for p in parts], axis=1), whole.tokens)
     # A branch: rows of the generation go on by themselves.
-    g, _ = begin(keys, prefix, limit, policy=policy)
+    g, _ = begin(keys, start, limit, policy=policy)
     swapped = jax.tree.map(lambda x: x[jnp.array([2, 0, 1])], g)
     _, out = advance(*family, keys[jnp.array([2, 0, 1])], swapped, length=6, policy=policy)
     assert np.array_equal(out.tokens, whole.tokens[jnp.array([2, 0, 1]), 1:])
@@ -147,44 +119,106 @@ def test_guidance_leans_on_the_condition(family):
         np.testing.assert_allclose(found, jax.nn.log_softmax(expected), atol=1e-4)
 
 
-def test_truncation_masks():
-    p = np.array([[0.4, 0.3, 0.15, 0.1, 0.05], [0.05, 0.1, 0.15, 0.3, 0.4], [0.2, 0.2, 0.2, 0.2, 0.2]])
-    logits = jnp.log(jnp.asarray(p)) + 3
-    kept = lambda x: np.isfinite(np.asarray(x)).astype(int).tolist()
-    assert kept(top_k(logits, 2)) == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 1], [1, 1, 1, 1, 1]]
-    assert kept(top_k(logits, 99)) == np.ones((3, 5), int).tolist()
-    assert kept(top_p(logits, 0.69)) == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 1], [1, 1, 1, 1, 0]]
-    assert kept(top_p(logits, 0.71)) == [[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 1, 1, 1, 0]]
-    assert kept(top_p(logits, 1e-6)) == [[1, 0, 0, 0, 0], [0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
-    both = np.exp(Truncation(temperature=0.5, top_k=3, top_p=0.8)(logits[:1]))[0]
-    # Squared they are .16, .09 and .0225: of these three, the first two reach 0.8.
-    np.testing.assert_allclose(both, [0.64, 0.36, 0, 0, 0], atol=1e-5)
-    np.testing.assert_allclose(np.exp(Truncation()(logits)), p, atol=1e-6)
-    assert np.exp(Truncation(temperature=0)(logits)).tolist() == [
-        [1, 0, 0, 0, 0],
-        [0, 0, 0, 0, 1],
-        [1, 0, 0, 0, 0],
-    ]
-    for knobs in ({"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}):
-        with pytest.raises(ConfigError, match=next(iter(knobs))):
-            Truncation(**knobs)
-
-
-def test_draws_follow_their_probabilities():
-    p = np.array([0.5, 0.3, 0.2, 0.0])
-    logits = jnp.broadcast_to(jnp.log(jnp.asarray(p)), (20_000, 4))
-    seen = np.bincount(draw(jax.random.split(jax.random.key(7), 20_000), logits), minlength=4)
-    assert seen[3] == 0
-    chi2 = ((seen[:3] - 20_000 * p[:3]) ** 2 / (20_000 * p[:3])).sum()
-    assert chi2 < 13.8  # 0.1% of draws lie beyond, with two degrees of freedom
-
-
 def test_nothing_to_generate_is_refused(family):
     keys = jax.random.split(jax.random.key(0), 3)
     with pytest.raises(ConfigError, match="length"):
         generate(*family, keys, PROMPTS, length=0)
     with pytest.raises(ConfigError, match="prompt"):
         generate(*family, keys, PROMPTS[:, :0], length=2)
+
+
+def test_rows_stop_at_their_own_stop_token(family):
+    keys, lengths = jax.random.split(jax.random.key(6), 24), jnp.tile(jnp.array([1, 4, 2]), 8)
+    prompts = jnp.tile(PROMPTS, (8, 1))
+    free = generate(*family, keys, prompts, length=8, lengths=lengths)
+    out = generate(*family, keys, prompts, length=8, lengths=lengths, stop=(3,), pad=4)
+    ended = 0
+    for row, whole, log_probs, n in zip(
+        *map(np.asarray, (out.tokens, free.tokens, out[1], out[2])), strict=True
+    ):
+        hits = np.flatnonzero(np.isin(whole, (3,)))
+        size = hits[0] + 1 if len(hits) else 8
+        assert n == size
+        assert np.array_equal(row[:size], whole[:size])
+        assert (row[size:] == 4).all()
+        assert (log_probs[size:] == 0).all()
+        ended += size < 8
+    assert 0 < ended < 24
+    limit = jnp.arange(24) % 4
+    short = generate(*family, keys, prompts, length=8, lengths=lengths, stop=(3,), pad=4, limit=limit)
+    assert np.array_equal(short.lengths, jnp.minimum(limit, out.lengths))
+    later = generate(*family, keys, prompts, length=8, lengths=lengths, stop=(3,), min_length=4)
+    assert not np.isin(later.tokens[:, :4], (3,)).any()
+    assert int(later.lengths.min()) >= 5
+
+
+def test_a_loop_ends_when_all_rows_have(family):
+    """Trips are counted where the decoder is asked."""
+    decoder, variables = family
+    trips = []
+
+    def step(variables, cache, tokens):
+        jax.debug.callback(lambda: trips.append(1))
+        return decoder.step(variables, cache, tokens)
+
+    counted = Decoder(decoder.start, step, decoder.keep)
+    keys = jax.random.split(jax.random.key(6), 3)
+    out = generate(counted, variables, keys, PROMPTS, length=500, stop=(2, 3))
+    jax.effects_barrier()
+    assert len(trips) == int(out.lengths.max()) < 500
+
+
+def test_a_shared_prefix_equals_none(family):
+    keys, lengths = jax.random.split(jax.random.key(7), 4), jnp.array([1, 2, 1, 0])
+    first, then = jnp.array([[5, 0, 1]]), jnp.array([[1, 4], [2, 3], [3, 0], [0, 0]])
+    # Penalties see the tokens of the prefix too.
+    knobs = {"length": 5, "repetition_penalty": 1.7}
+    shared = prefix(*family, first, room=7).rows(jnp.zeros((4,), jnp.int32))
+    out = generate(*family, keys, then, lengths=lengths, prefix=shared, **knobs)
+    whole = jnp.concatenate([jnp.tile(first, (4, 1)), then], axis=1)
+    expected = generate(*family, keys, whole, lengths=lengths + 3, **knobs)
+    assert np.array_equal(out.tokens, expected.tokens)
+    np.testing.assert_allclose(out.log_probs, expected.log_probs, atol=1e-4)
+    with pytest.raises(ConfigError, match="room"):
+        generate(*family, keys, then, lengths=lengths, prefix=shared, length=7)
+
+
+def test_a_stream_draws_what_generate_draws(family):
+    keys, how = jax.random.split(jax.random.key(8), 3), {"stop": (2,), "frequency_penalty": 0.5}
+    whole = generate(*family, keys, PROMPTS, length=12, **how)
+    parts = list(stream(*family, keys, PROMPTS, length=12, chunk=4, **how))
+    size = sum(p.tokens.shape[1] for p in parts)
+    assert size >= int(whole.lengths.max())
+    for n in range(2):
+        joined = np.concatenate([np.asarray(p[n]) for p in parts], axis=1)
+        np.testing.assert_allclose(joined, whole[n][:, :size], atol=1e-5)
+    assert np.array_equal(sum(np.asarray(p.lengths) for p in parts), whole.lengths)
+    before = advance._cache_size()
+    list(stream(*family, keys, PROMPTS + 0, length=11, chunk=4, **how))
+    assert advance._cache_size() == before
+
+
+def test_frames_are_drawn_as_a_whole():
+    """A decoder of rolls whose keys lean on the frame before."""
+    weights = jax.random.normal(jax.random.key(0), (88, 88)) * 0.3
+
+    def step(variables, cache, frames):
+        return frames @ weights - 1.0, cache
+
+    decoder = Decoder(lambda variables, prompt, num, length: {}, step, lambda trail, count: trail)
+    keys = jax.random.split(jax.random.key(1), 4)
+    roll = jax.random.bernoulli(jax.random.key(2), 0.1, (4, 3, 88)).astype(jnp.int32)
+    out = generate(decoder, Variables(), keys, roll, length=5, policy=Bernoulli(0.5))
+    assert out.tokens.shape == (4, 5, 88)
+    whole = jnp.concatenate([roll, out.tokens], axis=1)
+    logits = (whole[:, 2:-1] @ weights - 1.0) / 0.5
+    p = np.asarray(jax.nn.sigmoid(logits))
+    chosen = np.where(np.asarray(out.tokens) > 0, p, 1 - p)
+    np.testing.assert_allclose(out.log_probs, np.log(chosen).sum(-1), rtol=1e-4)
+    alone = generate(decoder, Variables(), keys[2:3], roll[2:3], length=5, policy=Bernoulli(0.5))
+    assert np.array_equal(alone.tokens[0], out.tokens[2])
+    with pytest.raises(ConfigError, match="frames"):
+        generate(decoder, Variables(), keys, roll, length=5, policy=Bernoulli(), stop=(1,))
 
 
 def test_text_goes_on_from_prompts_and_begins_by_itself():
@@ -203,10 +237,8 @@ def test_text_goes_on_from_prompts_and_begins_by_itself():
         assert out.shape == (3, 17)
         for i, n in enumerate((1, 4, 2)):
             assert np.array_equal(out[i, :n], PROMPTS[i, :n])
-            alone = build.sample(
-                variables, keys[i : i + 1], {"tokens": PROMPTS[i : i + 1, :n]}, temperature=0.5
-            )
-            assert np.array_equal(alone["tokens"][0], out[i])
+        alone = build.sample(variables, keys[2:], {"tokens": PROMPTS[2:, :2]}, temperature=0.5)
+        assert np.array_equal(alone["tokens"][0], out[2])
 
 
 def test_images_are_completed():

@@ -1,4 +1,4 @@
-"""Speculative decoding keeps the target's law, whatever drafts: against exact distributions of tiny models."""
+"""Speculative decoding keeps the target's law, whatever drafts: against exact laws of tiny models."""
 
 from __future__ import annotations
 

@@ -228,7 +228,9 @@ def stream(
         raise ConfigError(f"chunks of {chunk} tokens", "give at least 1")
     limit = jnp.full(keys.shape, length, jnp.int32) if limit is None else jnp.minimum(limit, length)
     given = None if tokens is None else _whole(tokens, lengths)
-    start = _start(decoder, variables, tokens, given, prompt or {}, prefix, length - 1)
+    # Whole chunks: lengths that need as many share their programs. A prefix has the room that it has.
+    room = length - 1 if prefix else -(-(length - 1) // chunk) * chunk
+    start = _start(decoder, variables, tokens, given, prompt or {}, prefix, room)
     g, first = begin(keys, start, limit, policy=policy, stop=ends, constraint=constraint)
     yield first
     how = {"length": chunk, "policy": policy, "stop": ends, "constraint": constraint}
