@@ -12,6 +12,7 @@ from genjax.data.dataset import Dataset, Split
 from genjax.data.pairs import Pairs
 from genjax.data.permutation import permute
 from genjax.data.rows import Zipped
+from genjax.music.save import is_music, roll_picture
 
 _INK = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75))
 
@@ -81,12 +82,15 @@ def _classes(dataset: Dataset) -> list[tuple[str, str]]:
 
 def preview(dataset: Dataset, n: int = 64, seed: int = 0) -> Image.Image | str:
     """n training rows, drawn by chance: a grid of images (the domains of a zip side by side), a scatter of
-    points coloured by label, or text.
+    points coloured by label, the piano rolls of the first twelve, or text.
 
     Raises:
       ValueError: where no element can be shown.
     """
     rows = dataset.train.rows(_some(dataset.train, n, seed))
+    if is_music(rows, dataset.tokenizer):
+        few = {k: v[:12] for k, v in rows.items()}
+        return roll_picture(few, dataset.tokenizer)  # type: ignore[arg-type]
     images = [k for k in dataset.spec.elements if k.split("_")[0] == "image"]
     if images:
         return _beside([grid(rows[k], dataset.spec[k].levels or 256) for k in images])

@@ -90,11 +90,16 @@ def notes_of_voices(voices: np.ndarray) -> list[Note]:
 
 
 def notes_of_roll(roll: np.ndarray) -> list[Note]:
-    """Notes of a piano roll (steps, 88): a note's voice is the one that it is nearest to when it begins."""
+    """Notes of a piano roll (steps, 88). Of four that sound together the highest is the soprano's, and so on;
+    of fewer, a note's voice is the one that it is nearest to when it begins (`assign`)."""
     roll = np.asarray(roll) > 0
+    full = roll[roll.sum(1) == len(CENTRES)]
+    around = (
+        CENTRES if not len(full) else np.median(np.nonzero(full)[1].reshape(-1, 4), axis=0)[::-1] + LOWEST_KEY
+    )
     held: dict[int, tuple[int, int]] = {}  # pitch -> (start, voice)
     out: list[Note] = []
-    near: list[int] = list(CENTRES)
+    near = [int(p) for p in around]
     for t, frame in enumerate([*roll, np.zeros(roll.shape[1], bool)]):
         pitches = [int(k) + LOWEST_KEY for k in np.flatnonzero(frame)[::-1]]
         for p in [p for p in held if p not in pitches]:
