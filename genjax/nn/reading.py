@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from genjax.functional.frames import Frames, View
 from genjax.nn.embedding import lookup
-from genjax.nn.linear import Linear, linear
+from genjax.nn.linear import Linear, against, linear
 
 
 def read(
@@ -57,7 +57,8 @@ def write(
     bias = bias or isinstance(view, Frames)
     if table is None:
         return Linear(view.outputs, bias=bias, std=std, dtype=dtype, name="head")(x).astype(jnp.float32)
-    logits = linear(x.astype(dtype), table[: view.outputs].T.astype(dtype)).astype(jnp.float32)
+    # The start tokens' logits are cut off: a cut of the table would be a copy of it at every step of decoding.
+    logits = against(x.astype(dtype), table.astype(dtype))[..., : view.outputs].astype(jnp.float32)
     if bias:
         logits = logits + module.param("output_bias", nn.initializers.zeros, (view.outputs,))[None, None]
     return logits
