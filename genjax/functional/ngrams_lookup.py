@@ -124,7 +124,7 @@ def _add(p: Float[Array, "N V"], level: Level, low: Int[Array, " N"], high: Int[
 
     def add(state):
         p, low = state
-        at = low[:, None] + jnp.arange(width)
+        at = low[:, None] + jnp.arange(width)[None]
         inside = at < high[:, None]
         at = jnp.minimum(at, len(level.token) - 1)
         token = jnp.where(inside, level.token[at], p.shape[1])

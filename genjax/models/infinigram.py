@@ -159,8 +159,8 @@ class _Infinigram:
 
     def mixture(self, match: Match) -> tuple[jax.Array, jax.Array]:
         """(lengths of the contexts that are mixed, shortest first; which of them count), ... x mixed."""
-        longest = (match.count > 0).sum(-1)[..., None]
-        lengths = longest - self.config.mixed + 1 + jnp.arange(self.config.mixed)
+        longest = (match.count > 0).sum(-1)
+        lengths = jnp.stack([longest - k for k in reversed(range(self.config.mixed))], axis=-1)
         return jnp.maximum(lengths, 1), lengths >= self.config.order
 
     def weight(self, lengths: jax.Array) -> jax.Array:

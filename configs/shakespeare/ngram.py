@@ -1,0 +1,30 @@
+"""Modified Kneser-Ney 6-gram on the characters of tiny_shakespeare: one pass.
+
+genjax train --config=shakespeare/ngram
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config(size: str = "full") -> ml_collections.ConfigDict:
+    """The config; "smoke" reads a little of a text that needs no download."""
+    config = ml_collections.ConfigDict()
+    config.name = "shakespeare-ngram"
+    config.data = {
+        "name": "tfds:tiny_shakespeare",
+        "tokenizer": "chars",
+        "batch": 32,
+        "eval_batch": 128,
+        "length": 256,
+        "order": "once",
+    }
+    config.model = {"name": "ngram", "order": 6, "smoothing": "kneser_ney"}
+    config.train = {"steps": 123, "log_every": 10}
+    config.sample = {"temperature": 1.0}
+    if size == "smoke":
+        config.data.update({"name": "pydoc", "batch": 8, "eval_batch": 64, "length": 16, "limit": 200})
+        config.model.update({"order": 3})
+        config.train.update({"steps": 8, "log_every": 4})
+    return config
