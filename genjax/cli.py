@@ -67,9 +67,22 @@ def parser() -> argparse.ArgumentParser:
     c.epilog = "any field of the config: --config.budget.value=30"
 
     c = add("data", "Prepare and describe a dataset; write a picture of it.")
-    c.add_argument("name", help="digits, mnist5k, pydoc, ring, grid, tfds:NAME, folder:PATH, text:PATH")
+    c.add_argument(
+        "name", help="digits, mnist5k, pydoc, multi30k, chorales, tfds:NAME, folder:PATH, text:PATH ..."
+    )
     c.add_argument("--out", help="where to write the picture")
     c.epilog = "any field of the data section: --data.FIELD=VALUE"
+
+    c = add("import", "Make a run of another library's directory: GPT-2, BERT or T5 of Hugging Face.")
+    c.add_argument("source", help="a directory with config.json, model.safetensors and tokenizer.json")
+    c.add_argument("--dir", help="the run directory (default: runs/<name of the source>)")
+    c.epilog = "any field of the data that it is evaluated on and trained with: --data.FIELD=VALUE"
+
+    c = add("export", "Write a run's weights as a directory that transformers reads.")
+    c.add_argument("run", help="a run directory")
+    c.add_argument("out", help="the directory to write")
+    c.add_argument("--step", default="latest", help="latest, best or a step")
+    c.add_argument("--average", default="eval", help="which average of the parameters, or none")
 
     c = add("report", "Write report.html again from a run's or a comparison's files.")
     c.add_argument("dir", help="a run or comparison directory")
@@ -116,6 +129,8 @@ PREFIXES = {
     "sample": ("sample",),
     "evaluate": ("evaluate", "sample"),
     "data": ("data",),
+    "import": ("data",),
+    "export": (),
     "report": (),
 }
 

@@ -26,6 +26,8 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         "evaluate": _evaluate,
         "compare": _compare,
         "data": _data,
+        "import": _import,
+        "export": _export,
         "report": _report,
     }
     return commands[args.command](args, overrides)
@@ -134,6 +136,23 @@ def _data(args: argparse.Namespace, overrides: Overrides) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(out)
     print(f"{out}: the first rows")
+    return 0
+
+
+def _import(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import exchange
+
+    where = args.dir or Path("runs") / Path(args.source).absolute().name
+    directory = exchange.import_run(args.source, where, data=_values(overrides["data"]))
+    print(f"{directory}: imported from {args.source}")
+    return 0
+
+
+def _export(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import exchange
+
+    average = None if args.average == "none" else args.average
+    print(exchange.export_run(args.run, args.out, step=args.step, average=average))
     return 0
 
 

@@ -23,6 +23,7 @@ from genjax.core import Batch, Model, Variables, row_keys
 from genjax.data import show
 from genjax.errors import CheckpointError, ConfigError, DataError, nearest
 from genjax.evaluation import distances
+from genjax.music import save as music
 from genjax.settings import Settings, complete, model_module
 from genjax.training import checkpoint, guard, loop
 
@@ -307,8 +308,12 @@ def sampler(experiment: Experiment, given: Mapping[str, Any]) -> Sampler:
 def save_samples(
     dataset: data.Dataset, rows: Mapping[str, np.ndarray], path: Path, columns: int = 10
 ) -> Path:
-    """Writes rows where a person can look at them: PNG for images and points, text for tokens."""
+    """Writes rows where a person can look at them: PNG for images and points, text for tokens, and for music
+    a PNG of piano rolls beside what can be heard."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if music.is_music(rows, dataset.tokenizer):
+        voiced: Any = dataset.tokenizer
+        return music.save_music(rows, voiced, path, columns=max(1, min(columns, 3)))
     if "image" in rows:
         from genjax.report import grids
 
