@@ -281,7 +281,10 @@ def budget_steps(budget: Budget, entry: Entry, settings: Settings) -> tuple[int,
 def seconds_per_step(experiment: run.Experiment, seconds: float = 3.0) -> float:
     """Median seconds of a compiled training step, over one cycle of plays, on a state that is thrown away."""
     settings, model = experiment.settings, experiment.model
-    players = {p: optimizers.make(settings.optimizer_of(p), 1000) for p in run.players(model)}
+    players = {
+        p: optimizers.make(settings.optimizer_of(p), 1000, optimizers.factors(model, p))
+        for p in run.players(model)
+    }
     stream = experiment.dataset.train.stream(settings.data.order, settings.data.batch, settings.seed)
     engine = Engine(model, players, settings.train, stream[0], frozen=experiment.frozen, seed=settings.seed)
     state, cycle = engine.create(), max(play.every for play in model.plays.values())

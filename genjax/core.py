@@ -223,6 +223,8 @@ class Model(NamedTuple):
       likelihood_kind: "exact", "bound" (an upper bound of the nats) or "density" (of real-valued
         data: not comparable with the others). Scores of different kinds never share a column.
       predict: (variables, batch) -> {"logits", "features", ...}.
+      rates: (player, params) -> a tree like params of factors on Adam's learning rate (what a
+        parametrisation such as muP asks for); None for 1 everywhere.
     """
 
     init: Callable[..., Variables]
@@ -236,6 +238,7 @@ class Model(NamedTuple):
     decoder: Decoder | None = None
     codec: Codec | None = None
     denoiser: Denoiser | None = None
+    rates: Callable[[str, Tree], Tree] | None = None
 
     def replace(self, **changes: Any) -> Model:
         """This model with some of its functions changed (composition)."""

@@ -213,6 +213,16 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         out = logits(variables, inputs, sequence.segments(batch))
         return per_row(sequence.nats(out, targets), mask), {}
 
+    def rates(player: str, params: Any) -> Any:
+        """muP's factors on Adam's learning rate: those of the stack's kernels go as 1 / width."""
+        del player
+
+        def one(path: Any, _: Any) -> float:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            return 1 / config.wider if name.startswith("stack/") and name.endswith("/kernel") else 1.0
+
+        return jax.tree_util.tree_map_with_path(one, params)
+
     def start(variables: Variables, prompt: Batch, num: int, length: int) -> dict:
         return {"kv": Transformer.cache(stack, num, length), "length": jnp.zeros((num,), jnp.int32)}
 
@@ -244,6 +254,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         sample=sample,
         likelihood=likelihood,
         decoder=decoder,
+        rates=rates if config.mup_base else None,
     )
 
 

@@ -57,7 +57,7 @@ def write(
     bias = bias or isinstance(view, Frames)
     if table is None:
         return Linear(view.outputs, bias=bias, std=std, dtype=dtype, name="head")(x).astype(jnp.float32)
-    # The start tokens' logits are cut off: a cut of the table would be a copy of it at every step of decoding.
+    # Start tokens are cut off the logits: a cut of the table would copy it at every step of decoding.
     logits = against(x.astype(dtype), table.astype(dtype))[..., : view.outputs].astype(jnp.float32)
     if bias:
         logits = logits + module.param("output_bias", nn.initializers.zeros, (view.outputs,))[None, None]

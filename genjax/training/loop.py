@@ -168,7 +168,7 @@ class _Run:
         for p, c in self.optimizer.items():
             own = [play.every for play in plays if play.player == p]
             total = max(optimizers.updates(own, steps), 1)
-            transforms[p] = optimizers.make(c, total)
+            transforms[p] = optimizers.make(c, total, optimizers.factors(self.model, p))
             self.rates[p] = optimizers.rates(c, total, [optimizers.updates(own, n) for n in ats])
         example = self._stream(0)[0]
         self.engine = Engine(

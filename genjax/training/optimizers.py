@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 import optax.contrib
 
-from genjax.core import Tree
+from genjax.core import Model, Tree
 from genjax.errors import ConfigError
 
 # Which axes of a kernel are read (i) and written (o), aligned at the right: axes to the left of the word
@@ -134,16 +135,31 @@ def _fits(right: bool, config: Config, total_steps: int) -> None:
         )
 
 
-def make(config: Config, total_steps: int) -> optax.GradientTransformation:
+Factors = Callable[[Tree], Tree]
+"""params -> a tree like them of factors on the learning rate, numbers that are known when it is traced."""
+
+
+def factors(model: Model, player: str) -> Factors | None:
+    """The factors that a model asks for (`Model.rates`) on the learning rate of a player's parameters."""
+    return None if model.rates is None else functools.partial(model.rates, player)
+
+
+def make(config: Config, total_steps: int, factors: Factors | None = None) -> optax.GradientTransformation:
     """The optimizer of one player, for `total_steps` updates in all.
 
+    Args:
+      factors: on the learning rate of each leaf, of adam, adamw and lion, whose steps have a size of their
+        own. Decay has none of them: it acts at the schedule's rate, so that it does not fade with width.
+
     Raises:
-      ConfigError: the schedule does not fit into the run.
+      ConfigError: the schedule does not fit into the run; factors for an optimizer that they do not fit.
     """
     rate = learning_rate(config, total_steps)
     adam: dict[str, Any] = {"b1": config.b1, "b2": config.b2, "eps": config.eps}
     decay: dict[str, Any] = {"weight_decay": config.weight_decay, "mask": lambda p: decayed(config, p)}
-    if config.name == "sgd":
+    if factors is not None:
+        tx = _scaled(config, rate, adam, decay, factors)
+    elif config.name == "sgd":
         momentum = config.momentum or None
         tx = optax.sgd(rate, momentum, nesterov=config.nesterov and momentum is not None)
         if config.weight_decay:
@@ -157,6 +173,24 @@ def make(config: Config, total_steps: int) -> optax.GradientTransformation:
     else:
         tx = _muon(config, rate, adam, decay)
     return tx if config.clip is None else optax.chain(optax.clip_by_global_norm(config.clip), tx)
+
+
+def _scaled(
+    config: Config, rate: optax.Schedule, adam: dict[str, Any], decay: dict[str, Any], factors: Factors
+) -> optax.GradientTransformation:
+    """adam, adamw or lion with a factor on every leaf's step, before the decay."""
+    if config.name not in ("adam", "adamw", "lion"):
+        raise ConfigError(
+            f"optimizer {config.name!r} for a model whose learning rates go with its width",
+            "name adam, adamw or lion, or leave out the maximal-update parametrisation (model.mup_base)",
+        )
+    lion = config.name == "lion"
+    direction = optax.scale_by_lion(config.b1, config.b2) if lion else optax.scale_by_adam(**adam)
+    scale = optax.stateless(lambda g, p: jax.tree.map(lambda f, x: f * x, factors(p), g))
+    parts = [direction, scale]
+    if config.name != "adam":
+        parts.append(optax.add_decayed_weights(**decay))
+    return optax.chain(*parts, optax.scale_by_learning_rate(rate))
 
 
 def decayed(config: Config, params: Tree) -> Tree:
