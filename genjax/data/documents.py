@@ -105,7 +105,8 @@ def best_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
 class Packed(Arrays):
     """Rows of length + 1 slots, each with whole documents one behind the other.
 
-    `tokens` is padded with `pad`; `segment` counts the documents of a row from 1, and is 0 on padding.
+    `tokens` is padded with `pad`; `segment` is 0 on padding and else numbers the pieces, from 1 on through
+    all rows: two rows never share a number, so that no state is carried from one into the other.
 
     Args:
       documents: each its tokens; a longer one than a row is cut into `pieces`.
@@ -126,6 +127,10 @@ class Packed(Arrays):
                 here = slice(at, at := at + len(parts[item]))
                 tokens[r, here], segment[r, here] = parts[item], n
         super().__init__({"tokens": tokens, "segment": segment})
+        counts = np.array([len(items) for items in rows], np.int32)
+        self._before = np.cumsum(counts, dtype=np.int32) - counts
 
     def __call__(self, indices: np.ndarray) -> Columns:
-        return {k: v.astype(np.int32) for k, v in super().__call__(indices).items()}
+        tokens, number = (self.columns[k][indices].astype(np.int32) for k in ("tokens", "segment"))
+        segment = np.where(number > 0, number + self._before[indices][:, None], 0)
+        return {"tokens": tokens, "segment": segment}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
+from genjax.data.buckets import Buckets
 from genjax.data.rows import Columns
 
 
@@ -58,6 +60,7 @@ class Pairs:
         self.buckets = tuple(buckets)
         self.index = np.arange(len(source.lengths)) if index is None else np.asarray(index, np.int64)
         self.sizes = np.maximum(source.lengths, target.lengths)[self.index]
+        self._batches = functools.lru_cache(maxsize=4)(functools.partial(Buckets, self.sizes, self.buckets))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -73,6 +76,10 @@ class Pairs:
             "target": target,
             "target_length": target_length,
         }
+
+    def batches(self, batch: int, seed: int, shuffled: bool) -> Buckets:
+        """The batches of these rows: see Buckets. The last few plans are kept, for streams of one split."""
+        return self._batches(batch, seed, shuffled)
 
     def select(self, index: np.ndarray) -> Pairs:
         """Some of the rows, in an order of their own."""

@@ -12,7 +12,8 @@ from genjax.data.dataset import Dataset, Split
 from genjax.data.pairs import Pairs
 from genjax.data.permutation import permute
 from genjax.data.rows import Zipped
-from genjax.music.save import is_music, roll_picture
+from genjax.music import notes
+from genjax.music.save import is_music, pieces, roll_picture
 
 _INK = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75))
 
@@ -28,12 +29,24 @@ def describe(dataset: Dataset) -> str:
         lines += [("lengths", _lengths(dataset.train.source))]
     some = dataset.train.rows(_some(dataset.train, 512))
     lines += [(name, _element(e, some[name])) for name, e in dataset.spec.elements.items()]
-    lines += _classes(dataset)
+    lines += _classes(dataset) + _music(dataset)
     if dataset.tokenizer:
         lines += [("tokenizer", f"{dataset.tokenizer.kind}, {dataset.tokenizer.vocabulary} tokens")]
     lines += [("fingerprint", dataset.fingerprint)]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in lines)
+
+
+def _music(dataset: Dataset) -> list[tuple[str, str]]:
+    """How many voices sound at once, and between which pitches, in up to 512 rows."""
+    rows = dataset.train.rows(_some(dataset.train, 512))
+    if not is_music(rows, dataset.tokenizer):
+        return []
+    found = pieces(rows, dataset.tokenizer)  # type: ignore[arg-type]
+    pitches = [n.pitch for p in found for n in p.notes] or [0]
+    sounding = sum(n.end - n.start for p in found for n in p.notes) / max(sum(p.steps for p in found), 1)
+    between = f"{notes.name(min(pitches))} to {notes.name(max(pitches))}"
+    return [("music", f"{sounding:.2f} notes at once on average, from {between}")]
 
 
 def _lengths(rows: Pairs) -> str:

@@ -89,9 +89,9 @@ class Stream:
         _check(rows, order, batch, start, process)
         size = batch // process[1]
         self._part = (process[0] * size, (process[0] + 1) * size)
-        self._buckets = None
+        self._buckets: Buckets | None = None
         if isinstance(rows, Pairs) and rows.buckets:
-            self._buckets = Buckets(rows.sizes, rows.buckets, batch, seed, shuffled=order == "shuffled")
+            self._buckets = rows.batches(batch, seed, order == "shuffled")
 
     @property
     def steps_per_epoch(self) -> float:
