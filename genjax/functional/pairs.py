@@ -1,8 +1,8 @@
 """Text to text: what every sequence-to-sequence model reads and writes, whatever the data holds.
 
-Data of pairs (`source`, `source_length`, `target`, `target_length`) is read as it is. Of running text (`tokens`)
-a row's spans are dropped, and the target is what was dropped. Special tokens that the data's tokenizer lacks
-(bytes and characters have none) get the numbers after its own.
+Data of pairs (`source`, `source_length`, `target`, `target_length`) is read as it is. Of running text
+(`tokens`) a row's spans are dropped, and the target is what was dropped. Special tokens that the data's
+tokenizer lacks (bytes and characters have none) get the numbers after its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""BERT against transformers' with the same random weights; a published sentence encoder against its library."""
+"""BERT against transformers' with the same random weights; a published sentence encoder and its library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ pytestmark = pytest.mark.peers
 
 V, P = 53, 20
 FORMS = {
-    "two layers": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64},
+    "two layers": {
+        "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64,
+    },
     "tanh gelu, epsilon": {
         "hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 3, "intermediate_size": 36,
         "hidden_act": "gelu_new", "layer_norm_eps": 1e-3,
@@ -113,8 +115,9 @@ SENTENCES = (
     "Canberra is the capital of Australia, although many people believe that it is Sydney.",
     "¿Dónde está la biblioteca?",
     "import numpy as np; x = np.arange(10)",
-    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness,"
-    " it was the epoch of belief, it was the epoch of incredulity, it was the season of light.",
+    "It was the best of times, it was the worst of times, it was the age of wisdom"
+    ", it was the age of foolishness, it was the epoch of belief"
+    ", it was the epoch of incredulity, it was the season of light.",
     "no",
 )
 
@@ -143,4 +146,4 @@ def test_sentence_embeddings_of_a_published_encoder(tmp_path: Path):
     with torch.no_grad():
         close(got["pooled"], theirs(torch.tensor(tokens).long(), attention_mask=mask).pooler_output.numpy())
     interop.save(tmp_path, loaded.fields, loaded.variables, config=loaded.config)
-    assert_same_files(directory, tmp_path)
+    assert_same_files(directory, tmp_path, but={"embeddings.position_ids"})  # a buffer of older versions

@@ -84,7 +84,8 @@ def test_ragged_prompts_and_greedy_tokens(pair):
     for i, n in enumerate(lengths):
         left[i, 6 - n :], mask[i, 6 - n :] = tokens[i, :n], 1
     expected = theirs.generate(
-        torch.tensor(left), attention_mask=torch.tensor(mask), max_new_tokens=10, do_sample=False, pad_token_id=1
+        torch.tensor(left), attention_mask=torch.tensor(mask), max_new_tokens=10, do_sample=False,
+        pad_token_id=1,
     ).numpy()[:, 6:]  # fmt: skip
     got = generate(
         model.decoder, variables, jax.random.split(jax.random.key(0), 4), jnp.asarray(tokens), length=10,

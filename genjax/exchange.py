@@ -1,0 +1,134 @@
+"""Runs to and from other libraries' directories: what interop reads becomes a run that every command knows.
+
+import_run("gpt2/", "runs/gpt2")       then: genjax sample runs/gpt2 --prompt="..."
+export_run("runs/pydoc-bert", "bert/")  then, in their library: from_pretrained("bert/")
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from genjax import interop, run, settings
+from genjax.errors import ConfigError, DataError
+from genjax.training import checkpoint, guard, optimizers
+from genjax.training.step import TrainState
+from genjax.training.trees import difference, entry, named
+
+TOKENIZER = "tokenizer.json"
+
+
+def import_run(
+    directory: str | Path,
+    where: str | Path,
+    *,
+    data: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Path:
+    """A run directory of another library's model, at step 0: to sample from, to evaluate, to train further.
+
+    Args:
+      directory: config.json, model.safetensors and tokenizer.json.
+      where: a directory without checkpoints.
+      data: fields of the data section over the defaults: what it is evaluated on and trained with (`pydoc`).
+      name: of the run; the directory's where it is None.
+
+    Raises:
+      DataError: a file is missing or corrupt, or an unknown architecture.
+      ConfigError: the tokenizer or the data does not fit the model.
+      CheckpointError: the run directory cannot be written, or holds a run.
+    """
+    directory, where = Path(directory), Path(where)
+    loaded = interop.load(directory)
+    run.make_directory(where)
+    if checkpoint.saved_steps(where):
+        raise ConfigError(f"{where} holds a run", "give a new directory")
+    source = directory / TOKENIZER
+    if not source.exists():
+        raise DataError(
+            f"no {TOKENIZER} in {directory}", "fetch the file that is published beside the weights"
+        )
+    kept = (where / TOKENIZER).absolute()
+    with guard.exclusive(where):
+        shutil.copyfile(source, kept)
+        text = {"name": "pydoc", "batch": 8, "eval_batch": 8, "length": _length(loaded)}
+        raw = {
+            "name": name or directory.absolute().name,
+            "data": {**text, "tokenizer": "hf", "tokenizer_file": str(kept), **(data or {})},
+            "model": loaded.fields,
+            "optimizer": {"name": "adamw", "learning_rate": 1e-5},
+            "train": {"steps": 1000},
+        }
+        experiment = run.prepare(settings.complete(raw))
+        example = experiment.dataset.spec.example(1)
+        like = jax.eval_shape(lambda key: experiment.model.init(key, example, {}), jax.random.key(0))
+        form = {p: entry(x) for p, x in named(like.params).items()}
+        if found := difference({p: entry(x) for p, x in named(loaded.variables.params).items()}, form):
+            raise ConfigError(
+                f"{directory}: the weights do not fit what config.json and tokenizer ask for: {found}",
+                "give the tokenizer.json of these weights, and the data.length of their training",
+            )
+        _write(
+            where,
+            experiment,
+            loaded.variables.replace(params=jax.tree.map(jnp.asarray, loaded.variables.params)),
+        )
+    return where
+
+
+def _length(loaded: interop.Loaded) -> int:
+    """The default data.length: as many tokens as the model has learned positions for, 256 without any."""
+    places = loaded.variables.params["model"].get("position_embedding")
+    if places is None:
+        return 256
+    return len(places) - (1 if "positions" in loaded.fields else 0)
+
+
+def _write(where: Path, experiment: run.Experiment, variables: Any) -> None:
+    """What training would have left behind at step 0."""
+    s, model = experiment.settings, experiment.model
+    opt = {
+        p: optimizers.make(s.optimizer_of(p), s.train.steps).init(params)
+        for p, params in variables.params.items()
+    }
+    ema = {
+        n: {p: variables.params[p] for p in a.players or variables.params}
+        for n, a in s.train.averages.items()
+    }
+    carry = model.carry(experiment.dataset.spec.example(s.data.batch))
+    state = TrainState(jnp.zeros((), jnp.int32), variables.replace(ema=ema), opt, carry)
+    run.write_json(where / "config.json", s.raw)
+    experiment.dataset.save(where)
+    record = {"identity": run.identity(experiment), "seconds": 0.0, "metrics": {}}
+    kept = checkpoint.Checkpoints(where)
+    try:
+        kept.save(state, record)
+    finally:
+        kept.close()
+
+
+def export_run(
+    where: str | Path, directory: str | Path, *, step: str | int = "latest", average: str | None = "eval"
+) -> Path:
+    """Writes a run's model as another library's directory, its tokenizer.json beside it where it has one.
+
+    Args:
+      average: which average of the parameters, where the run keeps it.
+
+    Raises:
+      DataError: the other libraries have no such architecture.
+      ConfigError: the run's model has a form that theirs has not.
+    """
+    trained = run.restore(where, step)
+    spec, fields = trained.experiment.dataset.spec, trained.experiment.settings.raw["model"]
+    out = interop.save(directory, fields, jax.device_get(trained.variables.at(average)), special=spec.special)
+    tokenizer = trained.experiment.dataset.tokenizer
+    data = getattr(tokenizer, "data", None)
+    if isinstance(data, Mapping):
+        run.write_json(out / TOKENIZER, dict(data))
+    return out
