@@ -1,6 +1,6 @@
 """GPT on the prose of Python's own documentation, byte by byte: nanoGPT's CPU size, the modern form.
 
-genjax train --config=pydoc_gpt
+genjax train --config=pydoc/gpt
 """
 
 from __future__ import annotations

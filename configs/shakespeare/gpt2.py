@@ -1,0 +1,51 @@
+"""GPT-2's form on the characters of tiny_shakespeare, in nanoGPT's published setting for a CPU.
+
+genjax train --config=shakespeare/gpt2
+
+Layers, heads, width, context, batch, steps and optimizer: github.com/karpathy/nanoGPT, whose README
+gives a loss of 1.88 (config/train_shakespeare_char.py with block_size 64, batch_size 12, n_layer 4, n_head 4,
+n_embd 128, max_iters and lr_decay_iters 2000, dropout 0): no biases, a tied head. There the held-out part
+is the last tenth of the text, seen in random windows; here `validation` and `test` are its halves, and a loss
+is over every window of 64.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config(size: str = "full") -> ml_collections.ConfigDict:
+    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no download."""
+    config = ml_collections.ConfigDict()
+    config.name = "shakespeare-gpt2"
+    config.data = {"name": "tfds:tiny_shakespeare", "tokenizer": "chars", "batch": 12, "length": 64}
+    config.model = {
+        "name": "gpt",
+        "layers": 4,
+        "heads": 4,
+        "width": 128,
+        "activation": "gelu",
+        "tied": True,
+        # Every row is read from its second character on, as there: a draw begins with a prompt.
+        "condition_dropout": 0.0,
+    }
+    config.optimizer = {
+        "name": "adamw",
+        "learning_rate": 1e-3,
+        "b1": 0.9,
+        "b2": 0.99,
+        "weight_decay": 0.1,
+        "decay_mask": "(kernel|embedding)$",
+        "schedule": "cosine",
+        "warmup": 100,
+        "end": 0.1,
+        "clip": 1.0,
+    }
+    config.train = {"steps": 2000, "eval_every": 500}
+    config.sample = {"temperature": 0.8}
+    if size == "smoke":
+        config.data.update({"name": "pydoc", "batch": 4, "length": 16})
+        config.model.update({"layers": 1, "heads": 2, "width": 16})
+        config.optimizer.warmup = 2
+        config.train.update({"steps": 8, "eval_every": 0, "eval_batches": 1})
+    return config
