@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from decoders import PROMPTS, V, gpt_decoder, ngram_decoder
+from decoders import PROMPTS, V, gpt_decoder
 
 from genjax.errors import ConfigError
 from genjax.sampling import beam
@@ -18,7 +18,7 @@ from genjax.sampling.beam import beam_search
 STOP, PAD = 2, 0
 
 
-@pytest.fixture(scope="module", params=[gpt_decoder, ngram_decoder], ids=["gpt", "ngram"])
+@pytest.fixture(scope="module", params=[gpt_decoder], ids=["gpt"])
 def family(request):
     return request.param()
 

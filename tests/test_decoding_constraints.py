@@ -78,6 +78,9 @@ def family(request):
     return request.param(len(BYTES))
 
 
+alone = pytest.mark.parametrize("family", [gpt_decoder], ids=["gpt"], indirect=True)
+
+
 def padded(constraint: constraints.Constraint, states: int = 64, edges: int = 512) -> constraints.Constraint:
     """The same constraint in arrays of one size for all, so that one program serves every pattern."""
     grow = lambda x, n, value: jnp.pad(x, (0, n - x.shape[0]), constant_values=value)
@@ -129,6 +132,7 @@ def test_every_sample_matches(family, stop: tuple[int, ...]):
     assert autoregressive._generate._cache_size() <= compiled + 1
 
 
+@alone
 def test_the_end_is_as_likely_as_what_would_leave_the_language(family):
     decoder, variables = family
     constraint = constraints.regex("a+", BYTES)
@@ -149,6 +153,7 @@ def test_the_end_is_as_likely_as_what_would_leave_the_language(family):
     assert bool(over.all())
 
 
+@alone
 def test_words_schemas_beams_and_streams(family):
     keys, prompts = jax.random.split(jax.random.key(3), B), jnp.ones((B, 1), jnp.int32)
     choices = ["ab", "abab1", "12é", "b"]
@@ -197,6 +202,7 @@ def test_json_fits_its_schema():
         assert len(value["name"]) <= 4
 
 
+@alone
 def test_the_impossible_is_refused(family):
     keys, prompts = jax.random.split(jax.random.key(5), 2), jnp.ones((2, 1), jnp.int32)
     for wrong in ("(a", "a(?=b", r"(a)\1", "[^\\s\\S]"):
