@@ -13,7 +13,7 @@ import os
 import platform
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -39,9 +39,9 @@ class Text(NamedTuple):
     unknown: int | None
 
 
-def load(fields: dict[str, str]) -> Text:
+def load(fields: dict[str, Any]) -> Text:
     """A dataset's two texts; the last line of each ends where the text was cut."""
-    d = data.load(**fields, length=64)
+    d = data.load(data.Config(**fields, length=64))
     assert d.tokenizer is not None
     end = int(d.tokenizer.encode("\n")[0])
     texts = []
@@ -49,7 +49,8 @@ def load(fields: dict[str, str]) -> Text:
         rows = split.rows(np.arange(len(split)))["tokens"]
         tokens = np.concatenate([rows[0, :1], rows[:, 1:].reshape(-1)])
         texts.append(tokens if tokens[-1] == end else np.append(tokens, end))
-    return Text(*texts, d.tokenizer.vocabulary, end, d.spec.special.get("unk"))
+    train, held = texts
+    return Text(train, held, d.tokenizer.vocabulary, end, d.spec.special.get("unk"))
 
 
 def compare(name: str, text: Text, order: int, kenlm: Path) -> dict[str, str]:
