@@ -220,8 +220,9 @@ class Model(NamedTuple):
       sample: (variables, keys_B, prompt, **knobs) -> batch like the data's, one row per key. `prompt`
         is a batch-first dict with what is conditioned on ({"label": B} or {"tokens": BxP}), or {}.
       likelihood: (variables, batch, keys, **knobs) -> (Mean per row: total nats, count of units; carry).
-      likelihood_kind: "exact", "bound" (an upper bound of the nats) or "density" (of real-valued
-        data: not comparable with the others). Scores of different kinds never share a column.
+      likelihood_kind: "exact", "bound" (an upper bound of the nats), "density" (of real-valued data: not
+        comparable with the others) or "conditional" (of a part of a row given the rest: spans that were
+        dropped from it). Scores of different kinds never share a column.
       predict: (variables, batch) -> {"logits", "features", ...}.
       rates: (player, params) -> a tree like params of factors on Adam's learning rate (what a
         parametrisation such as muP asks for); None for 1 everywhere.

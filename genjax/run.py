@@ -326,8 +326,10 @@ def save_samples(
         return path.with_suffix(".png")
     written = next((rows[name] for name in ("target", "tokens") if name in rows), None)
     if written is not None and dataset.tokenizer is not None:
-        ends = rows.get("target_length" if "target" in rows else "length", [None] * len(written))
-        texts = [dataset.tokenizer.decode(row[:end]) for row, end in zip(written, ends, strict=True)]
+        texts = show.texts(dataset.tokenizer, rows, "target" if "target" in rows else "tokens")
+        if "source" in rows and "target" in rows:
+            sources = show.texts(dataset.tokenizer, rows, "source")
+            texts = [f"{a}\n→ {b}" for a, b in zip(sources, texts, strict=True)]
         path.with_suffix(".txt").write_text("\n\n---\n\n".join(texts) + "\n", "utf-8")
         return path.with_suffix(".txt")
     return save_arrays(path.with_suffix(".npz"), rows)

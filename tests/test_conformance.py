@@ -236,5 +236,5 @@ def test_killed_and_resumed_equals_uninterrupted(name: str, tmp_path: Path):
 
 def test_the_spec_of_a_prompt_is_the_sampler_s(trained):
     """Evaluation asks for balanced labels in the form that samplers read."""
-    spec = prepared("digits/gpt").dataset.spec
-    assert prompt(spec, np.arange(12), True)["label"].tolist() == [*range(10), 0, 1]
+    dataset = prepared("digits/gpt").dataset
+    assert prompt(dataset, np.arange(12), True)["label"].tolist() == [*range(10), 0, 1]

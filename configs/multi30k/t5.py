@@ -22,7 +22,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "name": "multi30k",
         "batch": 128,
         "tokenizer": "bpe",
-        "vocabulary": 10_000,
+        "vocabulary": 6_000,
         "buckets": (16, 24, 32, 48),
     }
     config.model = {
@@ -30,7 +30,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "layers": 4,
         "heads": 4,
         "width": 128,
-        "mlp": 2.0,
+        "mlp": 4.0,
         "norm": "layernorm",
         "epsilon": 1e-5,
         "bias": True,
@@ -39,19 +39,20 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "scaled_attention": True,
         "scale_logits": False,
         "scale_embedding": True,
-        "dropout": 0.3,
+        "dropout": 0.2,
         "smoothing": 0.1,
     }
     config.optimizer = {
-        "name": "adam",
-        "learning_rate": 5e-3,
+        "name": "muon",
+        "learning_rate": 4e-3,
         "b2": 0.98,
+        "weight_decay": 0.05,
         "schedule": "cosine",
-        "warmup": 500,
+        "warmup": 250,
         "end": 0.01,
         "clip": 1.0,
     }
-    config.train = {"steps": 3000, "eval_every": 250, "averages": {"eval": {"half_life": 20_000.0}}}
+    config.train = {"steps": 5000, "eval_every": 500, "averages": {"eval": {"half_life": 20_000.0}}}
     if size == "smoke":
         config.name = "pydoc-tiny-transformer"
         config.data = {"name": "pydoc", "batch": 4, "length": 16}

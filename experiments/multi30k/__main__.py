@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from genjax import data, run, settings
+from genjax.data import show
 
 CONFIG = "multi30k/t5"
 BEAMS = 5
@@ -34,20 +35,11 @@ def translations(
     variables = trained.variables.at("eval")
     drawn = draw(variables, len(split), prompt, 0, batch)
 
-    def texts(tokens: np.ndarray, lengths: np.ndarray) -> list[str]:
-        stop = tokenizer.special["eos"]
-        out = []
-        for row, length in zip(tokens, lengths, strict=True):
-            row = row[:length]
-            ends = np.flatnonzero(row == stop)
-            out.append(tokenizer.decode(row[: ends[0]] if len(ends) else row).strip())
-        return out
-
-    full = np.full(len(split), drawn["target"].shape[1])
+    written = {"target": drawn["target"]}
     return (
-        texts(rows["source"], rows["source_length"]),
-        texts(drawn["target"], full),
-        texts(rows["target"], rows["target_length"]),
+        show.texts(tokenizer, rows, "source"),
+        [text.strip() for text in show.texts(tokenizer, written, "target")],
+        show.texts(tokenizer, rows, "target"),
     )
 
 

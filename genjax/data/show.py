@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -161,3 +163,15 @@ def _beside(pictures: list[Image.Image]) -> Image.Image:
         page.paste(p, (left, 0))
         left += p.width + 16
     return page
+
+
+def texts(tokenizer: Any, rows: Mapping[str, np.ndarray], element: str) -> list[str]:
+    """Rows of tokens as text, each up to its length where the rows say it, without its end mark."""
+    lengths = rows.get("length" if element == "tokens" else f"{element}_length", [None] * len(rows[element]))
+    eos = tokenizer.special.get("eos")
+    out = []
+    for row, length in zip(rows[element], lengths, strict=True):
+        row = np.asarray(row)[:length]
+        ends = np.flatnonzero(row == eos) if eos is not None and element != "tokens" else ()
+        out.append(tokenizer.decode(row[: ends[0]] if len(ends) else row))
+    return out

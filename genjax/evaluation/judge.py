@@ -30,6 +30,15 @@ from genjax.evaluation.scores import Scalar, Score
 OF_SAMPLES = frozenset(("frechet", "kid", "prdc", "accuracy", "diversity", "neighbours", "modes"))
 """The metrics that need samples."""
 
+LIKELIHOODS = (
+    ("target", "nats_per_token", "per_unit", "coherence", "nats"),
+    ("tokens", "nats_per_token", "per_unit", "coherence", "nats"),
+    ("roll", "nats_per_frame", "per_unit", "coherence", "nats"),
+    ("image", "bits_per_dim", "bits_per_unit", "realism", "bits"),
+    ("point", "nats_per_dim", "per_unit", "realism", "nats"),
+)
+"""By the element that the data has, the first that fits: a score's name, average, criterion and unit."""
+
 
 def evaluate(
     model: Model,
@@ -77,13 +86,14 @@ def evaluate(
         sampler = Sampler(
             model,
             variables,
-            dataset.spec,
+            dataset,
             batch=config.batch,
             knobs=knobs,
             condition=condition,
             seed=config.seed,
         )
-        detail["prompt"] = "balanced labels" if condition and dataset.spec.classes() else "none"
+        labelled = "balanced labels" if condition and dataset.spec.classes() else "none"
+        detail["prompt"] = "held-out sources" if "source" in dataset.spec else labelled
         step = functools.partial(report, "samples")
         if element_of(dataset.spec) is None:
             samples = sampler.draw(config.batch, progress=step)
@@ -205,19 +215,12 @@ def _likelihoods(
         config.seed
     }  # fmt: skip
     detail = {**detail, "context": "all before it" if totals.carried else "its row alone"}
-    if "tokens" in dataset.spec:
-        return [
-            _score(
-                f"nats_per_token/{kind}", totals.per_unit(), "lower", "coherence", protocol, detail, "nats"
-            )
-        ]
-    if "image" in dataset.spec:
-        return [
-            _score(
-                f"bits_per_dim/{kind}", totals.bits_per_unit(), "lower", "realism", protocol, detail, "bits"
-            )
-        ]
-    return [_score(f"nats_per_dim/{kind}", totals.per_unit(), "lower", "realism", protocol, detail, "nats")]
+    name, value, criterion, unit = next(
+        (of, getattr(totals, how)(), criterion, unit)
+        for element, of, how, criterion, unit in LIKELIHOODS
+        if element in dataset.spec
+    )
+    return [_score(f"{name}/{kind}", value, "lower", criterion, protocol, detail, unit)]
 
 
 def _costs(
@@ -249,7 +252,7 @@ def _costs(
         train = cost.training_flops(model, variables, dataset.spec)
         add("train_flops", train.total, "FLOP/example", counted, warnings="; ".join(train.warnings))
         if model.sample is not None:
-            given = prompt(dataset.spec, np.arange(8), conditioned(dataset.spec, config))
+            given = prompt(dataset, np.arange(8), conditioned(dataset.spec, config))
             drawn = cost.sampling_flops(model, variables, given, knobs, batch=8)
             add("sample_flops", drawn.total, "FLOP/sample", counted, warnings="; ".join(drawn.warnings))
         if train_seconds is not None:
@@ -260,7 +263,7 @@ def _costs(
         for i, batch in enumerate(config.speed_batches):
             report("speed", i, len(config.speed_batches))
             program = sampler.compiled if sampler and sampler.batch == batch else None
-            given = lambda n: prompt(dataset.spec, np.arange(n), condition)
+            given = lambda n: prompt(dataset, np.arange(n), condition)
             s = cost.speed(
                 model,
                 variables,

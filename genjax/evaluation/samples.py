@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import Batch, Model, Spec, Variables, row_keys
+from genjax.core import Batch, Model, Variables, row_keys
 from genjax.errors import NonFiniteError
 from genjax.evaluation import cost
 
@@ -18,9 +18,13 @@ STREAM = 0x5A4E
 Columns = dict[str, np.ndarray]
 
 
-def prompt(spec: Spec, rows: np.ndarray, condition: bool) -> Batch:
-    """The prompt of samples `rows` (B global indices): balanced labels i mod classes, or nothing."""
-    classes = spec.classes()
+def prompt(dataset: Any, rows: np.ndarray, condition: bool) -> Batch:
+    """The prompt of samples `rows` (B global indices): of pairs the held-out sources in order and round
+    again, else balanced labels i mod classes, or nothing."""
+    classes = dataset.spec.classes()
+    if "source" in dataset.spec:
+        held = dataset.eval.rows(rows % len(dataset.eval))
+        return {k: jnp.asarray(held[k]) for k in ("source", "source_length")}
     return {"label": jnp.asarray(rows % classes, jnp.int32)} if condition and classes else {}
 
 
@@ -30,6 +34,7 @@ class Sampler:
     Args:
       variables: finished ones, at the average to be judged.
       knobs: of model.sample; static.
+      dataset: whose spec and held-out rows give the prompts.
       condition: whether balanced labels are given as the prompt.
 
     Raises:
@@ -40,20 +45,20 @@ class Sampler:
         self,
         model: Model,
         variables: Variables,
-        spec: Spec,
+        dataset: Any,
         *,
         batch: int,
         knobs: Mapping[str, Any],
         condition: bool,
         seed: int,
     ):
-        self.variables, self.spec, self.batch, self.condition = variables, spec, batch, condition
+        self.variables, self.dataset, self.batch, self.condition = variables, dataset, batch, condition
         self.root = jax.random.key(seed)
         arguments = self._arguments(np.arange(batch))
         self.compiled = cost.compile_sampler(model, variables, *arguments, knobs)
 
     def _arguments(self, rows: np.ndarray) -> tuple[jax.Array, Batch]:
-        return row_keys(self.root, STREAM, jnp.asarray(rows)), prompt(self.spec, rows, self.condition)
+        return row_keys(self.root, STREAM, jnp.asarray(rows)), prompt(self.dataset, rows, self.condition)
 
     def draw(self, count: int, start: int = 0, progress: Callable[[int, int], None] | None = None) -> Columns:
         """Samples start .. start + count: {element: array}, with the labels that were asked for.
@@ -68,7 +73,7 @@ class Sampler:
             # The last batch is drawn whole and cut, so that one program serves all.
             kept = min(self.batch, start + count - at)
             named = {**given, **out}
-            parts.append({k: np.asarray(v)[:kept] for k, v in named.items() if k in self.spec})
+            parts.append({k: np.asarray(v)[:kept] for k, v in named.items() if k in self.dataset.spec})
             if progress:
                 progress(at + kept - start, count)
         columns = {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}

@@ -329,7 +329,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         plays={"nll": Play("model", objective)},
         sample=sample,
         likelihood=likelihood,
-        likelihood_kind="exact" if pairs.paired else "exact (dropped spans given the rest)",
+        likelihood_kind="exact" if pairs.paired else "conditional",
         decoder=decoder,
     )
 

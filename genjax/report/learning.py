@@ -24,15 +24,16 @@ class Point:
 
 
 def column(columns: Sequence[Column]) -> Column | None:
-    """The exact likelihood of text, in which families can be compared while they learn."""
-    return next((c for c in columns if c.kind == "exact" and c.name.startswith("nats_per_token")), None)
+    """The exact likelihood of sequences, in which families can be compared while they learn."""
+    names = ("nats_per_token/exact", "nats_per_frame/exact")
+    return next((c for c in columns if c.name in names), None)
 
 
 def points(run: Run) -> list[Point]:
     """The evaluations that training logged: the first play's loss on the eval split."""
     batch = int((run.config.get("data") or {}).get("batch") or 0)
     spec = (run.dataset.get("spec") or {}).get("elements") or {}
-    length = int((spec.get("tokens") or {}).get("shape", [1])[0]) - 1
+    length = int((spec.get("tokens") or spec.get("roll") or {}).get("shape", [2])[0]) - 1
     found = []
     for record in run.metrics:
         if record.get("split") != "eval":
@@ -56,7 +57,7 @@ def chart(comparison: Comparison, axis: str, label: str) -> Html | None:
     losses = [p.loss for line in lines.values() for p in line]
     x = svg.Axis.over(xs, 48, WIDTH - ROOM, log=True)
     y = svg.Axis.over(losses, HEIGHT - 42, 26, log=max(losses) > 4 * min(losses))
-    marks: list[Html] = svg.axes(x, y, label, "held-out nats a token ↓")
+    marks: list[Html] = svg.axes(x, y, label, "held-out nats ↓")
     ends = _apart({i: y(line[-1].loss) for i, line in lines.items()})
     for i, line in lines.items():
         run, css, last = comparison.entries[i], f"line c{i % 8}", line[-1]
@@ -97,7 +98,7 @@ def section(comparison: Comparison, columns: Sequence[Column]) -> tuple[str, lis
     if not panels:
         return None
     lead = (
-        "Every family here minimises one quantity, nats for each token of held-out text, so that their "
+        "Every family here minimises one quantity, nats for each held-out token or frame, so that their "
         "curves may share a picture. In training each row is read from nothing, without what came before it."
     )
     return lead, panels

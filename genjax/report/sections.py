@@ -272,6 +272,7 @@ KINDS = {
     "exact": "the model’s own probability of the data",
     "bound": "the true value is at most this",
     "density": "of real-valued data, comparable only with itself",
+    "conditional": "of a part of each row given the rest of it",
 }
 
 

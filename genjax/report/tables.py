@@ -22,12 +22,13 @@ CRITERIA = {
 }
 """The seven criteria, in order, and how they are written."""
 
-KINDS = ("exact", "bound", "density")
+KINDS = ("exact", "bound", "density", "conditional")
 LABELS = {
     "frechet": "Fréchet distance",
     "kid": "KID",
     "bits_per_dim": "Bits per dimension",
     "nats_per_token": "Nats per token",
+    "nats_per_frame": "Nats per frame",
     "pairwise_distance": "Distance between samples",
     "nearest_train": "Distance to training data",
     "effective_classes": "Classes in use",
