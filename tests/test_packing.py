@@ -142,3 +142,13 @@ def test_packed_rows_stream_like_any(tmp_path: Path):
     batch = stream[0]
     assert batch.keys() == {"tokens", "segment", "mask"}
     assert batch["tokens"].shape == (4, 33)
+
+
+def test_a_catalogues_examples_are_documents(tmp_path: Path):
+    from genjax.data.prepare import _text
+    from genjax.data.sources.tfds import _examples
+
+    examples = ["one\ntwo", "", "größer", "end\n"]
+    _text(iter(examples), tmp_path / "train.txt")
+    assert _examples(tmp_path, "train", "source") == examples
+    assert _examples(tmp_path, "train", None) == ["\n".join(examples)]

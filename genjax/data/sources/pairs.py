@@ -45,7 +45,7 @@ def load(config: Config, argument: str) -> Loaded:
         raise DataError(f"{files[0]} has {n} pairs", "at least two, one of them to evaluate with")
     count = int(np.clip(round(n * config.eval_fraction), 1, n - 1))
     chosen = stratified(np.zeros(n, np.int32), count)
-    parts = [Texts([train.source[i] for i in at], [train.target[i] for i in at]) for at in chosen]
+    parts = [Texts(*([side[int(i)] for i in at] for side in (train.source, train.target))) for at in chosen]
     return _pairs.load(config, parts[0], parts[1], info)
 
 
