@@ -1,0 +1,87 @@
+"""Masked-language training on the prose of Python's documentation: the loss curve, and gaps that it fills.
+
+    python -m experiments.bert [--dir=runs/pydoc-bert] [--config.train.steps=3000 ...]
+
+Trains configs/pydoc/bert.py, or goes on with a run that is there; writes both to fills.md in its directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import run, settings
+from genjax.sampling.masked import fill
+
+SENTENCES = (
+    "The arguments are evaluated before the [] is called.",
+    "If the list is empty, an exception is [].",
+    "A class definition defines a class [].",
+    "The try statement specifies exception [] for a group of statements.",
+    "Strings are immutable sequences of Unicode code [].",
+    "Dictionaries are indexed by [].",
+)
+"""With [] where a token is missing."""
+
+
+def curve(directory: Path) -> list[tuple[int, float, float]]:
+    """(step, loss in nats a masked token, accuracy) on the held-out part."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text("utf-8").splitlines()]
+    held = [line for line in lines if line["split"] == "eval"]
+    return [(line["step"], line["mlm/loss"], line["mlm/accuracy"]) for line in held]
+
+
+def fills(trained: run.Trained, k: int = 5) -> list[str]:
+    """Each sentence with the k likeliest tokens of its gap."""
+    tokenizer, model = trained.experiment.dataset.tokenizer, trained.experiment.model
+    assert tokenizer is not None
+    assert model.predict is not None
+    mask = trained.experiment.dataset.spec.special["mask"]
+    predict, out = jax.jit(model.predict), []
+    width = trained.experiment.dataset.spec["tokens"].shape[0]
+    for sentence in SENTENCES:
+        # The space before a gap belongs to the token that is missing.
+        before, after = (tokenizer.encode(part) for part in sentence.replace(" []", "[]").split("[]"))
+        row = np.zeros((1, width), np.int32)
+        tokens = np.concatenate([before, [mask], after])
+        row[0, : len(tokens)] = tokens
+        batch = {"tokens": jnp.asarray(row), "length": jnp.array([len(tokens)])}
+        got = fill(predict(trained.variables, batch)["logits"], jnp.array([[len(before)]]), k)
+        words = [
+            f"{tokenizer.decode([t]).strip() or '(space)'} {p:.2f}"
+            for t, p in zip(got.tokens[0, 0].tolist(), got.probs[0, 0].tolist(), strict=True)
+        ]
+        gap = sentence.replace("[]", "[...]")
+        out.append(f"- {gap}  **{', '.join(words)}**")
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dir", default="runs/pydoc-bert", help="the run's directory")
+    args, rest = parser.parse_known_args()
+    overrides = [text.removeprefix("--config.") for text in rest]
+    where = run.train(settings.complete(settings.load("pydoc/bert", overrides)), args.dir)
+    trained = run.restore(where)
+    lines = [
+        f"After {trained.step} steps.",
+        "",
+        "| step | nats a masked token | accuracy |",
+        "|---|---|---|",
+        *(f"| {step} | {loss:.3f} | {accuracy:.3f} |" for step, loss, accuracy in curve(where)),
+        "",
+        *fills(trained),
+    ]
+    (where / "fills.md").write_text("\n".join(lines) + "\n", "utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
