@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Int, Shaped
 
-from genjax.core import Aux, Batch, Mean, Spec, across
+from genjax.core import Aux, Batch, Mean, Spec, Tree, across
 from genjax.errors import ConfigError
 from genjax.functional.sequences import Sequence
 
@@ -115,25 +115,33 @@ def gather(x: jax.Array, axis: str) -> jax.Array:
     return jax.lax.all_gather(x, axis, tiled=True)
 
 
+def unread(num: int) -> Tree:
+    """The part of a carry that knows which document was read, before anything was."""
+    return {"segment": jnp.zeros((num,), jnp.int32), "token": jnp.full((num,), -1, jnp.int32)}
+
+
 def beginnings(
-    batch: Batch, last: Int[Array, " B"]
-) -> tuple[Bool[Array, " B"], Bool[Array, "B T+1"] | None, Int[Array, " B"]]:
+    batch: Batch, tokens: Int[Array, "B T+1"], carry: Tree
+) -> tuple[Bool[Array, " B"], Bool[Array, "B T+1"] | None, Tree]:
     """Where rows that go on from others begin anew.
 
+    Where documents are told apart, a row goes on from the one before it only if they share a document and
+    the token between them; else it begins one.
+
     Args:
-      last: the document of the token read last before each row; 0 where nothing was read.
+      tokens: the rows.
+      carry: what the rows before left: the document of their last token, and that token.
 
     Returns:
-      (rows that go on from nothing, tokens that begin a document or None where there are none, the document
-      of each row's last token but one, which is the next row's `last`).
+      (rows that go on from nothing, tokens that begin a document or None where there are none, the carry).
     """
     forget = batch["reset"] > 0 if "reset" in batch else jnp.zeros(batch["mask"].shape, bool)
     if "segment" not in batch:
-        return forget, None, last
+        return forget, None, {"segment": carry["segment"], "token": tokens[:, -1]}
     segment = batch["segment"].astype(jnp.int32)
-    other = (last > 0) & ~forget & (segment[:, 0] != last)
-    fresh = jnp.concatenate([other[:, None], segment[:, 1:] != segment[:, :-1]], axis=1)
-    return forget, fresh, segment[:, -2]
+    on = (segment[:, 0] == carry["segment"]) & (tokens[:, 0] == carry["token"]) & ~forget
+    fresh = jnp.concatenate([~on[:, None], segment[:, 1:] != segment[:, :-1]], axis=1)
+    return forget, fresh, {"segment": segment[:, -1], "token": tokens[:, -1]}
 
 
 def ending(end: int | str | None, spec: Spec) -> int | None:

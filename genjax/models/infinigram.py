@@ -143,7 +143,7 @@ class _Infinigram:
 
     def carry(self, batch: Batch) -> Tree:
         num = batch["mask"].shape[0]
-        return {**self.unread(num), "segment": jnp.zeros((num,), jnp.int32)}
+        return {**self.unread(num), **ngrams_corpus.unread(num)}
 
     def advance(
         self, s: suffixes.Suffixes, match: Match, token: jax.Array, fresh: jax.Array | None
@@ -175,7 +175,7 @@ class _Infinigram:
         f, carry = self.finished(variables), batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
-        forget, fresh, last = ngrams_corpus.beginnings(batch, carry["segment"])
+        forget, fresh, last = ngrams_corpus.beginnings(batch, tokens, carry)
         unread = self.unread(tokens.shape[0])
         place = jnp.where(forget[:, None], unread["place"], carry["place"])
         match = choose(forget, unread["match"], carry["match"])
@@ -186,7 +186,7 @@ class _Infinigram:
         weight = self.weight(lengths)
         for k in range(self.config.mixed):
             p = (seen[..., k] + weight[..., k] * p) / (total[..., k] + weight[..., k])
-        return -jnp.log(p), mask, {"place": places[:, -2], "match": match, "segment": last}
+        return -jnp.log(p), mask, {"place": places[:, -2], "match": match, **last}
 
     def counts(
         self, s: suffixes.Suffixes, match: Match, tokens: jax.Array, fresh: jax.Array | None

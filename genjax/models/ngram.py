@@ -142,7 +142,7 @@ class _Sorted:
         num = batch["mask"].shape[0]
         return {
             "place": ngrams_lookup.unknown(self.config.order, num),
-            "segment": jnp.zeros((num,), jnp.int32),
+            **ngrams_corpus.unread(num),
         }
 
     def nats(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array, Tree]:
@@ -150,11 +150,11 @@ class _Sorted:
         index, carry = self.index(variables), batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
-        forget, fresh, last = ngrams_corpus.beginnings(batch, carry["segment"])
+        forget, fresh, last = ngrams_corpus.beginnings(batch, tokens, carry)
         place = jnp.where(forget[:, None], -1, carry["place"])
         places, grams = ngrams_lookup.read(index, place, tokens, fresh, self.end)
         p = ngrams_lookup.probability(index, places[:, :-1], grams[:, 1:], self.sequence.levels)
-        return -jnp.log(p), mask, {"place": places[:, -2], "segment": last}
+        return -jnp.log(p), mask, {"place": places[:, -2], **last}
 
     def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Tree]:
         """Nats of every row and its count of predicted tokens, and the carry where one was given."""
