@@ -13,6 +13,8 @@ import pytest
 from genjax.core import Element, Spec, Variables, row_keys
 from genjax.models import rnn
 from genjax.nn.recurrent import CELLS, Cell, Layer, Recurrent, unroll
+from genjax.sampling import speculative
+from genjax.sampling.autoregressive import generate
 
 V, T, B = 7, 6, 4
 TEXT = Spec({"tokens": Element((T + 1,), "int32", V)})
@@ -352,3 +354,18 @@ def test_padded_rows_do_not_continue_each_other():
     assert build(padded)[0].carry(batch_of(text())) == {}
     assert build(TEXT, carry=False)[0].carry(batch_of(text())) == {}
     assert build(TEXT)[0].carry(batch_of(text())) != {}
+
+
+def test_a_network_drafted_for_by_a_gru_writes_what_it_would_alone():
+    """States are taken back to what was accepted, ragged from row to row."""
+    target, draft = build(TEXT, cell="elman"), build(TEXT, cell="gru", layers=1)
+    target = target[0], jax.tree.map(lambda x: 2 * x, target[1])  # so that it does not repeat one token
+    keys, prompts = row_keys(jax.random.key(0), 0, jnp.arange(B)), jnp.asarray(text()[:, :3])
+    lengths = jnp.array([1, 3, 2, 3])
+    how = {"length": 12, "lengths": lengths, "temperature": 0.0}
+    alone = generate(target[0].decoder, target[1], keys, prompts, **how)
+    both = speculative.generate(
+        target[0].decoder, target[1], draft[0].decoder, draft[1], keys, prompts, **how
+    )
+    np.testing.assert_array_equal(both.tokens, alone.tokens)
+    assert len(np.unique(alone.tokens)) > 4

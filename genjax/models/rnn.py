@@ -222,7 +222,9 @@ def _keep(trail: Tree, count: Int[Array, " B"]) -> tuple[State, ...]:
     """Decoder.keep: each row's states after its first `count` tokens, perhaps none."""
 
     def pick(before: Float[Array, "B H"], after: Float[Array, "B T H"]) -> Float[Array, "B H"]:
-        chosen = jnp.take_along_axis(after, jnp.maximum(count - 1, 0)[:, None, None], axis=1)[:, 0]
+        chosen = after[:, 0]
+        if after.shape[1] > 1:
+            chosen = jnp.take_along_axis(after, jnp.maximum(count - 1, 0)[:, None, None], axis=1)[:, 0]
         return jnp.where(count[:, None] > 0, chosen, before)
 
     return jax.tree.map(pick, trail["before"], trail["after"])
