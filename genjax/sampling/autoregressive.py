@@ -73,8 +73,8 @@ def _generate(
         return first
     how = {"length": length - 1, "policy": policy, "stop": stop, "constraint": constraint, "even": even}
     g, rest = advance(decoder, variables, keys, g, **how)
-    joined = (jnp.concatenate(pair, axis=1) for pair in zip(first[:2], rest[:2], strict=True))
-    return Tokens(*joined, first.lengths + rest.lengths)
+    tokens, log_probs = (jnp.concatenate(pair, axis=1) for pair in zip(first[:2], rest[:2], strict=True))
+    return Tokens(tokens, log_probs, first.lengths + rest.lengths)
 
 
 def _start(

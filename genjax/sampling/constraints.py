@@ -283,13 +283,13 @@ def _walk(
     for depth in range(text.shape[1]):
         step = rows[alive] * len(letters) + letter[text[alive, depth]]
         pair, inverse = np.unique(step, return_inverse=True)
-        here, merged = _unique(letters[(pair % len(letters))[:, None], here[pair // len(letters)]])
+        here, merged = _unique(letters[(pair % len(letters)).reshape(-1, 1), here[pair // len(letters)]])
         rows[alive] = merged[inverse]
         ends = alive[sizes[alive] == depth + 1]
         column[ends] = count + rows[ends]
         found.append(here)
         count += len(here)
-        live = (here >= 0).any(axis=1)
+        live = np.any(here >= 0, axis=1)
         alive = alive[(sizes[alive] > depth + 1) & live[rows[alive]]]
         if not len(alive):
             break
