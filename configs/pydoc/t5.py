@@ -1,6 +1,6 @@
 """T5 on the prose of Python's own documentation: byte-level BPE, spans dropped and written again.
 
-    genjax train --config=configs/pydoc/t5.py
+genjax train --config=configs/pydoc/t5.py
 """
 
 from __future__ import annotations

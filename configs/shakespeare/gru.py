@@ -15,6 +15,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.data = {
         "name": "tfds:tiny_shakespeare",
         "tokenizer": "chars",
+        "eval_split": "validation+test",
         "batch": 12,
         "length": 64,
         "order": "lanes",
@@ -32,7 +33,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.train = {"steps": 2000, "eval_every": 500, "eval_batches": 4}
     config.sample = {"temperature": 0.8}
     if size == "smoke":
-        config.data.update({"name": "pydoc", "batch": 4, "length": 16})
+        config.data.update({"name": "pydoc", "eval_split": None, "batch": 4, "length": 16})
         config.model.update({"layers": 1, "width": 16})
         config.optimizer.warmup = 2
         config.train.update({"steps": 8, "eval_every": 0, "eval_batches": 1})

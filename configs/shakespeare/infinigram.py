@@ -15,6 +15,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.data = {
         "name": "tfds:tiny_shakespeare",
         "tokenizer": "chars",
+        "eval_split": "validation+test",
         "batch": 32,
         "eval_batch": 128,
         "length": 256,
@@ -31,7 +32,9 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.train = {"steps": 123, "log_every": 10}
     config.sample = {"temperature": 1.0}
     if size == "smoke":
-        config.data.update({"name": "pydoc", "batch": 8, "eval_batch": 64, "length": 16, "limit": 200})
+        config.data.update(
+            {"name": "pydoc", "eval_split": None, "batch": 8, "eval_batch": 64, "length": 16, "limit": 200}
+        )
         config.model.update({"order": 2, "mixed": 2, "depth": 6})
         config.train.update({"steps": 8, "log_every": 4})
     return config

@@ -15,9 +15,19 @@ FAMILIES = {
     "gpt2": ("GPT-2", "the GPT-2 form: LayerNorm, GELU, learned positions"),
     "gpt": ("GPT", "the modern form: RMSNorm, rotary positions, squared ReLU"),
 }
-COUNTING = ("ngram", "infinigram")
+COUNTING = {"ngram": ("model.order=5",), "infinigram": ()}
+"""They read the text once, in order, in rows that continue each other; with changes to their configs."""
+SECONDS = 60
 ROWS = 24_000
 """2,000 steps of 12 rows: nanoGPT's published setting for a CPU."""
+
+
+def _overrides(name: str, smoke: bool) -> tuple[str, ...]:
+    if smoke:
+        return ("data.length=16", "data.limit=200")
+    if name in COUNTING:
+        return ("data.length=64", "data.batch=128", *COUNTING[name])
+    return ("data.length=64", "train.eval_every=250", "train.eval_batches=None")
 
 
 def get_config(size: str = "shakespeare-examples") -> ConfigDict:
@@ -31,7 +41,7 @@ def get_config(size: str = "shakespeare-examples") -> ConfigDict:
     else:
         what = {"examples": "equal tokens", "seconds": "equal seconds"}[budget]
         config.title = f"From n-grams to transformers on one text, at {what}"
-        config.budget = {"kind": budget, "value": ROWS if budget == "examples" else 120}
+        config.budget = {"kind": budget, "value": ROWS if budget == "examples" else SECONDS}
     entries = {}
     for name, (family, description) in FAMILIES.items():
         own = name if text == "shakespeare" or name != "gpt2" else "gpt"
@@ -39,7 +49,7 @@ def get_config(size: str = "shakespeare-examples") -> ConfigDict:
             "config": f"{text}/{own}" + (":smoke" if smoke else ""),
             "family": family,
             "description": description,
-            "overrides": ("data.length=16",) if smoke else ("train.eval_every=250",),
+            "overrides": _overrides(name, smoke),
             "passes": 1 if name in COUNTING else None,
         }
     if text != "shakespeare":

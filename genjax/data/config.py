@@ -35,7 +35,8 @@ class Config:
       size: side in pixels to which a folder's images are cropped (centre square) and resized; None to
         keep them, which must then all have one size.
       eval_fraction: the last part of a text, or of a folder without its own test part, that is held out.
-      eval_split: the part to evaluate with: of `tfds:` a split (None: `validation`, or else `test`), of
+      eval_split: the part to evaluate with: of `tfds:` a split, or several joined by `+`
+        (None: `validation`, or else `test`), of
         `multi30k` and `chorales` `validation` (None) or `test`, of `pairs:` the word that stands in the
         names of its files where the training files have `train`, or the files themselves.
       feature: of a `tfds:` dataset, the image or text feature to read, where several could be meant.

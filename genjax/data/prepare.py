@@ -45,7 +45,7 @@ class Request:
       originals: the folder of raw files, one directory a dataset; None to download.
       size: side of the square that images are cropped and resized to; None to keep them.
       feature: the image or text feature to read; None for the one that is called so, or is alone.
-      eval_split: the split to evaluate with; None for the first of HELD that there is.
+      eval_split: the split to evaluate with, or several joined by "+"; None for the first of HELD there is.
       feature: the image or text feature to read; None for the one that is called so, or is alone.
     """
 
@@ -260,8 +260,9 @@ def _rows(source: Any) -> Iterator[Any]:
 def _splits(builder: Any, request: Request) -> dict[str, str]:
     known = list(builder.info.splits)
     wanted = request.eval_split
-    if "train" not in known or (wanted and wanted not in known):
-        lost = wanted if "train" in known else "train"
+    missing = [name for name in ("train", *(wanted or "train").split("+")) if name not in known]
+    if missing:
+        lost = missing[0]
         raise DataError(f"tfds:{request.name} has no split {lost!r}", f"its splits: {', '.join(known)}")
     held = wanted or next((name for name in HELD if name in known), None)
     return {"train": "train", **({"eval": held} if held else {})}

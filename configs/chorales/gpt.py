@@ -1,0 +1,43 @@
+"""A GPT on Bach's chorales as piano rolls: 88 keys a quarter note, whole pieces as rows.
+
+GENJAX_ORIGINALS=... genjax train --config=chorales/gpt
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+
+def get_config(size: str = "full") -> ml_collections.ConfigDict:
+    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no originals."""
+    config = ml_collections.ConfigDict()
+    config.name = "chorales-gpt"
+    config.data = {"name": "chorales", "batch": 16, "eval_batch": 77, "length": 159}
+    config.model = {
+        "name": "gpt",
+        "layers": 3,
+        "heads": 4,
+        "width": 128,
+        "norm": "rmsnorm",
+        "activation": "relu2",
+        "position": "rope",
+        "dropout": 0.35,
+        "condition_dropout": 0.0,
+    }
+    config.optimizer = {
+        "name": "muon",
+        "learning_rate": 3e-3,
+        "weight_decay": 0.1,
+        "schedule": "cosine",
+        "warmup": 50,
+        "end": 0.01,
+        "clip": 1.0,
+    }
+    config.train = {"steps": 800, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 50}
+    config.sample = {"temperature": 0.9}
+    if size == "smoke":
+        config.data.update({"name": "pydoc", "batch": 4, "length": 16})
+        config.model.update({"layers": 1, "heads": 2, "width": 16})
+        config.optimizer.warmup = 2
+        config.train.update({"steps": 8, "eval_every": 0, "eval_batches": 1})
+    return config
