@@ -2,9 +2,9 @@
 
 Devlin et al. 2019, arXiv:1810.04805. The default form is BERT's: post-norm, learned positions, GELU, and a
 head of its own over the embedding's transpose. Rows of text are read whole; images as a start token that
-carries the label, then their pixels. It fills masks, gives features of tokens and of sentences, and draws rows
-by filling them in several steps (sampling.masked). The product of its conditionals is no likelihood: it has
-none.
+carries the label, then their pixels. It fills masks, gives features of tokens and of sentences, and draws
+rows by filling them in several steps (sampling.masked). The product of its conditionals is no likelihood: it
+has none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a CPU build of torch stands beside the index's torchvision, transformers cannot import it: leave it out."""
+"""Beside a CPU build of torch the index's torchvision cannot be imported: transformers is to leave it out."""
 
 import sys
 
