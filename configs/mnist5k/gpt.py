@@ -12,7 +12,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network."""
     config = ml_collections.ConfigDict()
     config.name = "mnist5k-gpt"
-    config.data = {"name": "mnist5k", "batch": 16}
+    config.data = {"name": "mnist5k", "batch": 16, "eval_batch": 64}
     config.model = {"name": "gpt", "layers": 3, "heads": 4, "width": 96, "dropout": 0.1}
     config.optimizer = {
         "name": "adamw",
@@ -27,8 +27,8 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 5000.0}}, "eval_every": 500}
     config.sample = {"temperature": 1.0}
     if size == "smoke":
-        config.data.batch = 2
+        config.data.update({"batch": 2, "eval_batch": 16})
         config.model.update({"layers": 1, "heads": 2, "width": 16})
         config.optimizer.warmup = 2
-        config.train.update({"steps": 4, "eval_every": 0})
+        config.train.update({"steps": 4, "eval_every": 0, "eval_batches": 2})
     return config

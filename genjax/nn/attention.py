@@ -21,9 +21,12 @@ from genjax.nn.relative import Bias
 Implementation = Literal["auto", "dense", "chunked", "cudnn"]
 
 CHUNK = 512
-"""Queries that the chunked form looks at together."""
+"""Queries that the chunked form looks at together, at most."""
+SCORES = 2**27
+"""Scores that it forms at once, at most: half a GiB."""
 LONG = 2048
-"""Sequences from this length on are attended to in chunks where the backend has no fused kernel."""
+"""Sequences from this length on are attended to in chunks where the backend has no fused kernel, and so are
+shorter ones whose scores are more than SCORES."""
 
 
 @struct.dataclass
@@ -121,7 +124,7 @@ class KV:
         chunked: bool = False,
     ) -> Float[Array, "B T H D"]:
         """Attention of queries in the slots `positions`; by default to the slots up to their own."""
-        long = min(query.shape[1], self.key.shape[2]) >= LONG
+        long = _long(query, self.key.shape[2])
         return (_chunked if chunked or long else _near)(query, self.key, self.value, positions, rule)
 
 
@@ -150,7 +153,7 @@ def attend(
         plain = rule.cap is None and rule.bias is None and rule.key_segment is None
         fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
         fused = fused and plain and (rule.causal or not rule.window)
-        implementation = "cudnn" if fused else "chunked" if min(T, S) >= LONG else "dense"
+        implementation = "cudnn" if fused else "chunked" if _long(query, S) else "dense"
     if implementation == "cudnn":
         return jax.nn.dot_product_attention(
             query,
@@ -163,6 +166,12 @@ def attend(
         )
     form = _chunked if implementation == "chunked" else _dense
     return form(query, _heads_first(key), _heads_first(value), jnp.arange(T)[None], rule)
+
+
+def _long(query: Float[Array, "B T H D"], slots: int) -> bool:
+    """Whether the scores of these queries are too many to be formed at once."""
+    B, T, H, _ = query.shape
+    return min(T, slots) >= LONG or (T > 1 and B * H * T * slots > SCORES)
 
 
 def _heads_first(x: Float[Array, "B S K D"]) -> Float[Array, "B K S D"]:
@@ -236,13 +245,14 @@ def _chunked(
     at: Int[Array, "b T"],
     rule: Rule,
 ) -> Float[Array, "B T H D"]:
-    """CHUNK queries after another; only the inputs are kept for the gradient."""
+    """A few queries after another; only the inputs are kept for the gradient."""
     B, T, H, D = query.shape
-    pad = -T % CHUNK
+    size = min(CHUNK, T, max(SCORES // (B * H * key.shape[2]), 16))
+    pad = -T % size
 
     def split(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0) for _ in x.shape[2:])))
-        return x.reshape(x.shape[0], -1, CHUNK, *x.shape[2:]).swapaxes(0, 1)
+        return x.reshape(x.shape[0], -1, size, *x.shape[2:]).swapaxes(0, 1)
 
     def part(queries: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
         q, at, segment = queries
