@@ -2,7 +2,7 @@
 
 GENJAX_ORIGINALS=... genjax compare --config=experiments/jsb/compare.py:rolls     (or voices, or smoke)
 
-The sizes: `rolls`, 88-key frames, a quarter note each; `voices`, four voices at sixteenth notes, token by token.
+The sizes: `rolls`, 88-key frames, a quarter note each; `voices`, four voices at sixteenths, token by token.
 Scores are of the test pieces.
 """
 
