@@ -74,7 +74,8 @@ def evaluate(
     report = progress or (lambda stage, done, total: None)
     knobs = dict(knobs or {})
     average = config.average if config.average in variables.ema else None
-    variables = jax.jit(model.finish)(variables.at(average))
+    learned = variables.at(average)
+    variables = jax.jit(model.finish)(learned)
     detail: dict[str, Scalar] = {"weights": average or "last"}
     plain = (str, int, float, bool, type(None))
     detail |= {f"knob.{k}": v if isinstance(v, plain) else str(v) for k, v in knobs.items()}
@@ -105,7 +106,10 @@ def evaluate(
             scores += ruler.measure(sets, detail)
             scores += _labelled(ruler, samples, detail, condition)
     scores += _likelihoods(model, variables, dataset, config, detail, report)
-    scores += _costs(model, variables, dataset, config, knobs, detail, report, sampler, train_seconds)
+    training = cost.training_flops(model, learned, dataset.spec) if "cost" in config.metrics else None
+    scores += _costs(
+        model, variables, dataset, config, knobs, detail, report, sampler, train_seconds, training
+    )
     return scores, samples
 
 
@@ -233,6 +237,7 @@ def _costs(
     report: Report,
     sampler: Sampler | None,
     train_seconds: float | None,
+    train: flops.Flops | None,
 ) -> list[Score]:
     data, scores = data_protocol(dataset), []
 
@@ -242,14 +247,13 @@ def _costs(
         everything = {**detail, **more}
         scores.append(Score(name, value, None, None, better, "cost", unit, {**data, **protocol}, everything))
 
-    if "cost" in config.metrics:
+    if train is not None:
         report("cost", 0, 1)
         sizes = cost.parameters(variables)
         each = {f"numbers.{k}": v for k, v in sizes.items()}
         learned = sum(v for k, v in sizes.items() if k != "state")
         add("parameters", learned, "", {"counted": "learned by gradient"}, **each)
         counted = {"convention": flops.CONVENTION}
-        train = cost.training_flops(model, variables, dataset.spec)
         add("train_flops", train.total, "FLOP/example", counted, warnings="; ".join(train.warnings))
         if model.sample is not None:
             given = prompt(dataset, np.arange(8), conditioned(dataset.spec, config))
