@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from genjax import exchange, interop, run
+from genjax import cli, exchange, interop, run
 from genjax.config import build
 from genjax.core import Element, Spec
 from genjax.data.tokenizers import Options, fit
@@ -155,14 +155,16 @@ def test_a_directory_becomes_a_run_and_a_run_a_directory(name: str, tmp_path: Pa
     variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(1))
     theirs = interop.save(tmp_path / "theirs", {"name": name, **fields}, variables, special=spec.special)
     (theirs / "tokenizer.json").write_text(json.dumps(tokenizer.data))
-    where = exchange.import_run(theirs, tmp_path / "run", data={"limit": 8, "batch": 4, "length": T})
+    where, data = tmp_path / "run", ("--data.limit=8", "--data.batch=4", f"--data.length={T}")
+    assert cli.main(["import", str(theirs), "--dir", str(where), *data]) == 0
     trained = run.restore(where)
     assert trained.step == 0
     draw = run.sampler(trained.experiment, {})
     given = {"tokens": jnp.asarray(np.tile(tokenizer.encode("some words"), (2, 1)))}
     rows = draw(trained.variables, 2, given)["tokens"]
     assert trained.experiment.dataset.tokenizer.decode(rows[0]).startswith("some words")
-    back = exchange.export_run(where, tmp_path / "back")
+    back = tmp_path / "back"
+    assert cli.main(["export", str(where), str(back)]) == 0
     x, y = (safetensors.numpy.load_file(d / "model.safetensors") for d in (theirs, back))
     assert {k: v.tobytes() for k, v in x.items()} == {k: v.tobytes() for k, v in y.items()}
     assert (back / "tokenizer.json").exists()
