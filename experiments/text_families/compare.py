@@ -17,7 +17,7 @@ FAMILIES = {
 }
 COUNTING = {"ngram": ("model.order=5",), "infinigram": ()}
 """They read the text once, in order, in rows that continue each other; with changes to their configs."""
-SECONDS = 60
+SECONDS = 30
 ROWS = 24_000
 """2,000 steps of 12 rows: nanoGPT's published setting for a CPU."""
 
