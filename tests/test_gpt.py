@@ -119,7 +119,7 @@ def test_factors_are_on_the_step_and_not_on_the_decay(name):
     gradient = jax.tree.map(lambda x: 0.3 * x, params)
     factors = lambda p: {"a": {"kernel": 0.25}, "b": {"kernel": 1.0}}
 
-    def moved(tx: optax.GradientTransformation) -> dict:
+    def moved(tx: optax.GradientTransformation) -> Any:
         state, p = tx.init(params), params
         for _ in range(3):
             update, state = tx.update(gradient, state, p)

@@ -15,25 +15,26 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.data = {"name": "chorales", "batch": 16, "eval_batch": 77, "length": 159}
     config.model = {
         "name": "gpt",
-        "layers": 3,
+        "layers": 4,
         "heads": 4,
         "width": 128,
         "norm": "rmsnorm",
         "activation": "relu2",
         "position": "rope",
-        "dropout": 0.35,
+        "windows": (8, 32),
+        "dropout": 0.45,
         "condition_dropout": 0.0,
     }
     config.optimizer = {
         "name": "muon",
-        "learning_rate": 3e-3,
+        "learning_rate": 2e-3,
         "weight_decay": 0.1,
         "schedule": "cosine",
         "warmup": 50,
         "end": 0.01,
         "clip": 1.0,
     }
-    config.train = {"steps": 800, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 50}
+    config.train = {"steps": 1200, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 100}
     config.sample = {"temperature": 0.9}
     if size == "smoke":
         config.data.update({"name": "pydoc", "batch": 4, "length": 16})

@@ -25,6 +25,9 @@ from genjax.training import optimizers
 
 FORMS = {"standard": False, "muP": True}
 
+NONE: Any = None
+"""No noise: an evaluation without dropout draws nothing."""
+
 
 def network(width: int, mup: bool, base: int, spec: Spec) -> tuple[gpt.Config, Model]:
     """Two layers and four heads of this width; with muP, of which `base` is the ordinary model."""
@@ -50,7 +53,7 @@ def train(model: Model, rows: Batch, rates: np.ndarray, seed: int) -> np.ndarray
                 params, opt = state
 
                 def loss(p: Any) -> jax.Array:
-                    return model.plays["nll"].objective(Variables(params=p), batch, None, step=None)[0].value
+                    return model.plays["nll"].objective(Variables(params=p), batch, NONE, step=None)[0].value
 
                 value, g = jax.value_and_grad(loss)(params)
                 # Adam's step is proportional to its learning rate, so that one program has them all.
@@ -101,7 +104,7 @@ def coordinates(
 
             def loss(p: Any) -> jax.Array:
                 v = Variables(params={"model": p})
-                return model.plays["nll"].objective(v, batch, None, step=None)[0].value
+                return model.plays["nll"].objective(v, batch, NONE, step=None)[0].value
 
             sizes = probe(params, first)
             updates, opt = adam.update(jax.grad(loss)(params), opt, params)

@@ -172,6 +172,7 @@ def texts(tokenizer: Any, rows: Mapping[str, np.ndarray], element: str) -> list[
     out = []
     for row, length in zip(rows[element], lengths, strict=True):
         row = np.asarray(row)[:length]
-        ends = np.flatnonzero(row == eos) if eos is not None and element != "tokens" else ()
-        out.append(tokenizer.decode(row[: ends[0]] if len(ends) else row))
+        if eos is not None and element != "tokens" and (row == eos).any():
+            row = row[: int(np.argmax(row == eos))]
+        out.append(tokenizer.decode(row))
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +48,9 @@ def readout(
       smoothing: e; the target has probability 1 - e + e/V and every other token e/V (Szegedy et al. 2016,
         arXiv:1512.00567, sec. 7).
     """
-    *arrays, size = _whole(x, table, bias, targets, weights)
-    return Readout(*_sums(*arrays, smoothing, size))
+    x, table, bias, targets, weights, size = _whole(x, table, bias, targets, weights)
+    sums: Any = _sums(x, table, bias, targets, weights, smoothing, size)  # custom_vjp hides its type
+    return Readout(*sums)
 
 
 def row_nats(

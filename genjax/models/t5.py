@@ -11,7 +11,7 @@ Data of pairs is learned as it is (translation, summarisation); running text by 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -182,7 +182,7 @@ class T5(nn.Module):
 
     def write(
         self, inputs: Int[Array, "B T"], positions: Int[Array, "B T"], mask: Float[Array, "B S"], caches
-    ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...]]:
+    ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...] | None]:
         """Logits after each of these inputs."""
         x, caches = self.decode(inputs, positions, None, mask, caches)
         table = self.token_embedding if self.config.tied else self.output_embedding
@@ -224,7 +224,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     pairs = Pairs.of(spec, config.density, config.mean_span, config.vocabulary)
     network = T5(config, pairs.vocabulary)
 
-    def apply(variables: Variables, *args, method: str | None = None):
+    def apply(variables: Variables, *args, method: str | None = None) -> Any:
         return network.apply({"params": variables.params["model"]}, *args, method=method)
 
     def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
