@@ -25,7 +25,7 @@ SHOWN = 400
 NOTES = """\
 Read with care: one seed each. The infinity-gram's mixture was chosen on this held-out part (its
 neighbourhood is flat, 1.515 to 1.518 nats), so that its figure is a little optimistic; the settings of the
-recurrent networks were not tuned at all. A million characters are few: counting is ahead of networks that have
+recurrent networks were not tuned. A million characters are few: counting is ahead of networks that have
 read them once or twice, and models that carry a state have more context than those that read windows of 64.
 """
 
