@@ -1,6 +1,8 @@
 """A GPT on Bach's chorales as piano rolls: 88 keys a quarter note, whole pieces as rows.
 
 GENJAX_ORIGINALS=... genjax train --config=chorales/gpt
+
+A transformer overfits these 229 pieces soon: 500 steps were chosen on the validation pieces.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "activation": "relu2",
         "position": "rope",
         "windows": (8, 32),
-        "dropout": 0.45,
+        "dropout": 0.5,
         "condition_dropout": 0.0,
     }
     config.optimizer = {
@@ -34,7 +36,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "end": 0.01,
         "clip": 1.0,
     }
-    config.train = {"steps": 1200, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 100}
+    config.train = {"steps": 500, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 100}
     config.sample = {"temperature": 0.9}
     if size == "smoke":
         config.data.update({"name": "pydoc", "batch": 4, "length": 16})
