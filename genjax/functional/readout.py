@@ -3,7 +3,7 @@
 Logits of 4,096 tokens over 10,000 words are 164 MB, which the ordinary form writes and reads several times.
 Here they are formed for a few positions at once, where they stay in the processor's cache, and the gradients
 are made beside the loss, so that nothing of their size is kept and nothing is formed twice: on two shared
-cores a quarter of the ordinary form's time.
+cores a third of the ordinary form's time.
 """
 
 from __future__ import annotations
