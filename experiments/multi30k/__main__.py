@@ -48,8 +48,8 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "
     tokenised, which is how the literature's Multi30k figures are computed.
 
     Wu et al. 2021 (arXiv:2105.14462) take fairseq's corpus BLEU of their data's tokens (beam 5, the average
-    of the last 10 checkpoints). Here the model writes cased text: its output and the references are normalised,
-    tokenised and lower-cased after.
+    of the last 10 checkpoints). Here the model writes cased text: its output and the references are
+    normalised, tokenised and lower-cased after.
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
