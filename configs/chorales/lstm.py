@@ -2,11 +2,8 @@
 
 GENJAX_ORIGINALS=... genjax train --config=chorales/lstm
 
-1,200 steps of this model (without condition_dropout, batches cut to their longest piece) on one core took
-two minutes of processor time: 8.146 nats a frame on the 77 test pieces, 8.095 on the 76 of validation, at the
-average weights after the last step. A frame's nats are the sum over its 88 keys, the mean is over all frames
-but the first of each piece, which is read and not predicted. No transposition, no early stopping. Commonly
-cited: 8.45 on the test pieces.
+A frame's nats are the sum over its 88 keys; the mean is over all frames but the first of each piece, which is
+read and not predicted. experiments/jsb/RESULTS.md has the figures.
 """
 
 from __future__ import annotations

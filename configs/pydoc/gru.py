@@ -1,4 +1,4 @@
-"""A GRU on the prose of Python's documentation, byte by byte, by truncated backpropagation.
+"""A GRU on the prose of Python's documentation: as pydoc/lstm, with another cell.
 
 genjax train --config=pydoc/gru
 """
@@ -7,27 +7,12 @@ from __future__ import annotations
 
 import ml_collections
 
+from genjax import settings
+
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network."""
-    config = ml_collections.ConfigDict()
+    config = ml_collections.ConfigDict(settings.load(f"pydoc/lstm:{size}"))
     config.name = "pydoc-gru"
-    config.data = {"name": "pydoc", "batch": 32, "length": 64, "order": "lanes"}
-    config.model = {"name": "rnn", "cell": "gru", "layers": 2, "width": 256}
-    config.optimizer = {
-        "name": "adam",
-        "learning_rate": 3e-3,
-        "b2": 0.99,
-        "schedule": "cosine",
-        "warmup": 50,
-        "end": 0.01,
-        "clip": 1.0,
-    }
-    config.train = {"steps": 2000, "eval_every": 500, "eval_batches": 4}
-    config.sample = {"temperature": 0.8}
-    if size == "smoke":
-        config.data.update({"batch": 4, "length": 16})
-        config.model.update({"layers": 1, "width": 16})
-        config.optimizer.warmup = 2
-        config.train.update({"steps": 8, "eval_every": 0, "eval_batches": 1})
+    config.model.cell = "gru"
     return config
