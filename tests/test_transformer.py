@@ -183,8 +183,9 @@ def buckets(distance: int, causal: bool, number: int = 8, most: int = 20) -> int
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_attention_by_hand(causal, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK", 8)
+@pytest.mark.parametrize("chunk", [5, 8])  # causal: in parts and whole
+def test_attention_by_hand(causal, chunk, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK", chunk)
     keys = jax.random.split(jax.random.key(0), 4)
     q, k, v, g = (jax.random.normal(key, (2, 22, n, 8)) for key, n in zip(keys, (4, 2, 2, 4), strict=True))
     for form in ("plain", "window", "padding", "all"):
@@ -223,7 +224,8 @@ def test_windows_cost_what_they_see(monkeypatch):
 
     assert products(1024, 32) == 2 * products(512, 32)
     assert products(1024, 0) == 4 * products(512, 0)
-    assert products(1024, 32) * 1024 == products(1024, 0) * (64 + 31)
+    # Causal and unbounded: the n-th of four parts looks at n fourths of the keys.
+    assert products(1024, 32) * 1024 * 5 / 8 == products(1024, 0) * (64 + 31)
 
 
 def test_stacks_that_cannot_be():

@@ -12,15 +12,25 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network on bytes."""
     config = ml_collections.ConfigDict()
     config.name = "pydoc-bert"
-    config.data = {"name": "pydoc", "batch": 32, "length": 63, "tokenizer": "bpe", "vocabulary": 2048}
-    config.model = {"name": "bert", "layers": 3, "heads": 4, "width": 128, "dropout": 0.0}
+    config.data = {"name": "pydoc", "batch": 64, "length": 63, "tokenizer": "bpe", "vocabulary": 2048}
+    # In the paper's form (post-norm, learned positions) and with AdamW, 1,500 steps of 32 rows came no further
+    # than the frequent tokens: 5.58 nats.
+    config.model = {
+        "name": "bert",
+        "layers": 4,
+        "heads": 4,
+        "width": 128,
+        "prenorm": True,
+        "position": "rope",
+        "dropout": 0.0,
+    }
     config.optimizer = {
-        "name": "adamw",
-        "learning_rate": 1e-3,
+        "name": "muon",
+        "learning_rate": 5e-3,
         "b2": 0.98,
         "weight_decay": 0.05,
         "schedule": "cosine",
-        "warmup": 200,
+        "warmup": 100,
         "end": 0.05,
         "clip": 1.0,
     }

@@ -22,6 +22,8 @@ Implementation = Literal["auto", "dense", "chunked", "cudnn"]
 
 CHUNK = 512
 """Queries that the chunked form looks at together, at most."""
+PARTS = 4
+"""How many parts long causal attention is made in; the keys that it looks at in vain are 1 / PARTS of S / 2."""
 SCORES = 2**27
 """Scores that it forms at once, at most: half a GiB."""
 LONG = 2048
@@ -55,6 +57,12 @@ class Rule:
 
     def replace(self, **changes) -> Rule:  # narrows the generated method's type
         return dataclasses.replace(self, **changes)
+
+    def cut(self, first: int, end: int) -> Rule:
+        """For the queries of these slots and the keys of all up to `end`."""
+        query = None if self.query_segment is None else self.query_segment[:, first:end]
+        key = None if self.key_segment is None else self.key_segment[:, :end]
+        return self.replace(query_segment=query, key_segment=key)
 
     def visible(self, at: Int[Array, "b T"], slots: Int[Array, "b S"]) -> jax.Array | None:
         """Which of the keys in these slots each query sees, (b or B) x T x S; None where it is all."""
@@ -164,8 +172,17 @@ def attend(
             local_window_size=(rule.window - 1, 0) if rule.window else None,
             implementation="cudnn",
         )
-    form = _chunked if implementation == "chunked" else _dense
-    return form(query, _heads_first(key), _heads_first(value), jnp.arange(T)[None], rule)
+    key, value = _heads_first(key), _heads_first(value)
+    if implementation == "dense":
+        return _dense(query, key, value, jnp.arange(T)[None], rule)
+    # A causal query sees nothing beyond itself: each part of the queries is given the keys up to its end.
+    parts = PARTS if rule.causal and not rule.window and T == S >= PARTS * CHUNK else 1
+    ends = [-(-T * (n + 1) // parts) for n in range(parts)]
+    out = [
+        _chunked(query[:, a:b], key[:, :, :b], value[:, :, :b], jnp.arange(a, b)[None], rule.cut(a, b))
+        for a, b in zip([0, *ends], ends, strict=False)
+    ]
+    return jnp.concatenate(out, axis=1)
 
 
 def _long(query: Float[Array, "B T H D"], slots: int) -> bool:
