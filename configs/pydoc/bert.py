@@ -13,8 +13,8 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.name = "pydoc-bert"
     config.data = {"name": "pydoc", "batch": 64, "length": 63, "tokenizer": "bpe", "vocabulary": 2048}
-    # In the paper's form (post-norm, learned positions) and with AdamW, 1,500 steps of 32 rows came no further
-    # than the frequent tokens: 5.58 nats.
+    # In the paper's form (post-norm, learned positions) and with AdamW, 1,500 steps of 32 rows came no
+    # further than the frequent tokens: 5.58 nats.
     config.model = {
         "name": "bert",
         "layers": 4,

@@ -23,7 +23,7 @@ Implementation = Literal["auto", "dense", "chunked", "cudnn"]
 CHUNK = 512
 """Queries that the chunked form looks at together, at most."""
 PARTS = 4
-"""How many parts long causal attention is made in; the keys that it looks at in vain are 1 / PARTS of S / 2."""
+"""How many parts long causal attention is made in, each with the keys up to its end."""
 SCORES = 2**27
 """Scores that it forms at once, at most: half a GiB."""
 LONG = 2048
