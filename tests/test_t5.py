@@ -113,9 +113,24 @@ def test_samples_of_pairs_end_with_eos_and_hold_no_special_token():
         assert (row[: n - 1] > 1).all()
         assert n == 12 or row[n - 1] == 1
     assert (np.asarray(got["target"]) < V).all()
-    best = model.sample(variables, keys(6), batch, length=5, beams=1)["target"]
+    one = model.sample(variables, keys(6), batch, length=5, top_k=1)["target"]
     greedy = model.sample(variables, keys(6), batch, length=5, temperature=0.0)["target"]
-    np.testing.assert_array_equal(best, greedy)
+    np.testing.assert_array_equal(one, greedy)
+
+
+def test_every_knob_reaches_the_draw():
+    model, variables = made("t5", "pairs")
+    batch = pairs(4)
+    draw = lambda **knobs: model.sample(variables, keys(4), batch, length=8, **knobs)
+    greedy = np.asarray(draw(temperature=0.0)["target"])
+    never_twice = np.asarray(draw(temperature=0.0, repetition_penalty=1e6)["target"])
+    for row, other in zip(greedy, never_twice, strict=True):
+        assert len(set(other[other > 1])) == (other > 1).sum()
+        assert len(set(row[row > 1])) <= len(set(other[other > 1]))
+    assert (np.asarray(draw(min_length=8)["target"]) != 1).all()
+    found = draw(beams=3, length_penalty=0.0, min_length=8)
+    assert (np.asarray(found["target"]) > 1).all()
+    assert (np.asarray(found["target_length"]) == 8).all()
 
 
 def test_running_text_goes_on_from_its_prompt():

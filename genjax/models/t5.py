@@ -11,6 +11,8 @@ Data of pairs is learned as it is (translation, summarisation); running text by 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -31,6 +33,8 @@ from genjax.nn.relative import RelativeBias
 from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import generate
 from genjax.sampling.beam import beam_search
+from genjax.sampling.constraints import Constraint
+from genjax.sampling.logits import Truncation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,58 +226,90 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     """
     del stages
     pairs = Pairs.of(spec, config.density, config.mean_span, config.vocabulary)
-    network = T5(config, pairs.vocabulary)
+    m = _T5(config, spec, pairs, T5(config, pairs.vocabulary))
+    return Model(
+        init=m.init,
+        plays={"nll": Play("model", m.objective)},
+        sample=m.sample,
+        likelihood=m.likelihood,
+        likelihood_kind="exact" if pairs.paired else "conditional",
+        decoder=m.decoder,
+    )
 
-    def apply(variables: Variables, *args, method: str | None = None) -> Any:
-        return network.apply({"params": variables.params["model"]}, *args, method=method)
 
-    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        pair = pairs.read(spec.example(1), jax.random.split(key, 1))
-        return Variables(params={"model": network.init(key, pair, pair.target)["params"]}, frozen=frozen)
+@dataclasses.dataclass(frozen=True)
+class _T5:
+    """The functions of the contract."""
 
-    def table(variables: Variables) -> jax.Array:
-        return variables.params["model"]["token_embedding" if config.tied else "output_embedding"]
+    config: Config
+    spec: Spec
+    pairs: Pairs
+    network: T5
 
-    def objective(variables, batch, keys, *, step):
-        pair = pairs.read(batch, fold(keys, 0))
-        noise = fold(keys, 1) if step is not None and config.dropout else None
-        x = apply(variables, pair, pairs.shift(pair.target), noise)
-        smoothing = config.smoothing if step is not None else 0.0
-        sums = readout(x, table(variables), None, pair.target, pair.target_mask, smoothing)
+    def apply(self, variables: Variables, *args, method: str | None = None) -> Any:
+        return self.network.apply({"params": variables.params["model"]}, *args, method=method)
+
+    def table(self, variables: Variables) -> Float[Array, "V W"]:
+        """What logits are products with."""
+        return variables.params["model"]["token_embedding" if self.config.tied else "output_embedding"]
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        pair = self.pairs.read(self.spec.example(1), jax.random.split(key, 1))
+        return Variables(params={"model": self.network.init(key, pair, pair.target)["params"]}, frozen=frozen)
+
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        pair = self.pairs.read(batch, fold(keys, 0))
+        noise = fold(keys, 1) if step is not None and self.config.dropout else None
+        x = self.apply(variables, pair, self.pairs.shift(pair.target), noise)
+        smoothing = self.config.smoothing if step is not None else 0.0
+        sums = readout(x, self.table(variables), None, pair.target, pair.target_mask, smoothing)
         count = pair.target_mask.sum()
         metrics = {"accuracy": Mean(sums.hits, count)}
         if smoothing:
             metrics["nats"] = Mean(sums.nats, count)
         return Mean(sums.loss, count), Aux(variables.state, metrics)
 
-    def likelihood(variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, dict]:
+    def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, dict]:
         """Nats of every row's target given its source, and its count of target tokens."""
-        pair = pairs.read(batch, fold(keys, 0))
-        x = apply(variables, pair, pairs.shift(pair.target))
-        nats = row_nats(x, table(variables), None, pair.target, pair.target_mask)
+        pair = self.pairs.read(batch, fold(keys, 0))
+        x = self.apply(variables, pair, self.pairs.shift(pair.target))
+        nats = row_nats(x, self.table(variables), None, pair.target, pair.target_mask)
         return Mean(nats, pair.target_mask.sum(-1)), {}
 
-    def start(variables: Variables, prompt: Batch, num: int, length: int) -> dict:
+    # --- decoding ----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def decoder(self) -> Decoder:
+        return Decoder(self.start, self.advance, self.keep)
+
+    @functools.cached_property
+    def text(self) -> Decoder:
+        """It writes no special tokens; in running text, which has no end of its own, no eos either."""
+        silent = self.pairs.silent if self.pairs.paired else (*self.pairs.silent, self.pairs.eos)
+        return _without(self.decoder, silent)
+
+    def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
         """Reads prompt["source"] (num x S, its first `source_length` tokens); nothing but eos without one."""
-        source = prompt.get("source", jnp.full((num, 1), pairs.eos)).astype(jnp.int32)
+        source = prompt.get("source", jnp.full((num, 1), self.pairs.eos)).astype(jnp.int32)
         lengths = prompt.get("source_length", jnp.full((num,), source.shape[1]))
         mask = (jnp.arange(source.shape[1])[None] < lengths[:, None]).astype(jnp.float32)
-        kv = apply(variables, source, mask, length, method="begin")
+        kv = self.apply(variables, source, mask, length, method="begin")
         return {"kv": kv, "source_mask": mask, "length": jnp.zeros((num,), jnp.int32)}
 
-    def advance(variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
+    def advance(self, variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
         positions = cache["length"][:, None] + jnp.arange(tokens.shape[1])[None]
-        logits, kv = apply(variables, tokens, positions, cache["source_mask"], cache["kv"], method="write")
+        logits, kv = self.apply(
+            variables, tokens, positions, cache["source_mask"], cache["kv"], method="write"
+        )
         return logits, {**cache, "kv": kv}
 
-    def keep(trail: dict, count: jax.Array) -> dict:
+    def keep(self, trail: dict, count: jax.Array) -> dict:
         return {**trail, "length": trail["length"] + count}
 
-    decoder = Decoder(start, advance, keep)
-    # Drawn texts hold no special tokens; running text, which has no end of its own, no eos either.
-    text = _without(decoder, pairs.silent if pairs.paired else (*pairs.silent, pairs.eos))
-
     def sample(
+        self,
         variables: Variables,
         keys: Keys,
         prompt: Batch,
@@ -283,31 +319,48 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
-        beams: int = 0,
+        typical_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        min_length: int = 0,
+        constraint: Constraint | None = None,
+        beams: int = 1,
         length_penalty: float = 1.0,
     ) -> Batch:
         """Pairs: {"target", "target_length"} of prompt["source"], padded to `length` (the data's own).
         Running text: {"tokens"}, whose first are prompt["tokens"] (`length` of them, where given): the model
-        is asked for the one span that comes after. With `beams` the best of a beam search, not a draw."""
-        num = keys.shape[0]
-        drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+        is asked for the one span that comes after. The knobs are those of sampling.autoregressive.sampler."""
+        narrow = (top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty, presence_penalty)
+        how = {"min_length": min_length, "constraint": constraint, "pad": self.pairs.pad}
+        if beams > 1:
+            search = {**how, "beams": beams, "length_penalty": length_penalty}
 
-        def draw(
-            decoder: Decoder, given: Batch, first: Int[Array, "B P"], new: int, stop: tuple
-        ) -> jax.Array:
-            if beams:
-                search = {"beams": beams, "length_penalty": length_penalty, "stop": stop, "pad": pairs.pad}
-                return beam_search(decoder, variables, first, length=new, prompt=given, **search).tokens[:, 0]
-            how = {**drawing, "stop": stop, "pad": pairs.pad}
-            return generate(decoder, variables, keys, first, length=new, prompt=given, **how).tokens
+            def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
+                return beam_search(decoder, variables, first, **more, **search).tokens[:, 0]
 
-        pad = jnp.full((num, 1), pairs.pad, jnp.int32)
-        if pairs.paired or "source" in prompt:
-            new = length or (spec["target"].shape[0] if pairs.paired else pairs.length)
-            given = {k: v for k, v in prompt.items() if k in ("source", "source_length")}
-            target, size = pairs.trim(draw(text if pairs.paired else decoder, given, pad, new, (pairs.eos,)))
-            return {"target": target, "target_length": size}
-        total = length or pairs.length
+        else:
+            policy = Truncation(temperature, *narrow)
+
+            def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
+                return generate(decoder, variables, keys, first, policy=policy, **more, **how).tokens
+
+        paired = self.pairs.paired or "source" in prompt
+        return (self.write if paired else self.go_on)(prompt, keys.shape[0], length, draw)
+
+    def write(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
+        """The targets of prompt["source"]."""
+        new = length or (self.spec["target"].shape[0] if self.pairs.paired else self.pairs.length)
+        given = {k: v for k, v in prompt.items() if k in ("source", "source_length")}
+        decoder = self.text if self.pairs.paired else self.decoder
+        first = jnp.full((num, 1), self.pairs.pad, jnp.int32)
+        drawn = draw(decoder, first, length=new, prompt=given, stop=(self.pairs.eos,))
+        target, size = self.pairs.trim(drawn)
+        return {"target": target, "target_length": size}
+
+    def go_on(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
+        """Rows of `length` tokens that begin with prompt["tokens"]."""
+        total = length or self.pairs.length
         tokens = prompt.get("tokens", jnp.zeros((num, 0), jnp.int32)).astype(jnp.int32)
         lengths = prompt.get("length", jnp.full((num,), tokens.shape[1])).astype(jnp.int32)
         if tokens.shape[1] > total:
@@ -317,21 +370,13 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         need = total - (0 if "length" in prompt else tokens.shape[1])
         if need == 0:
             return {"tokens": tokens}
-        first = jnp.concatenate([pad, jnp.full_like(pad, pairs.sentinels[0])], axis=1)
-        new = draw(text, pairs.ask(tokens, lengths), first, need, ())
+        begun = jnp.array([[self.pairs.pad, self.pairs.sentinels[0]]], jnp.int32)
+        first = jnp.broadcast_to(begun, (num, 2))
+        new = draw(self.text, first, length=need, prompt=self.pairs.ask(tokens, lengths), stop=())
         at = jnp.arange(total)[None] - lengths[:, None]
         drawn = jnp.take_along_axis(new, jnp.clip(at, 0, need - 1), axis=1)
         given = jnp.pad(tokens, ((0, 0), (0, total - tokens.shape[1])))
         return {"tokens": jnp.where(at < 0, given, drawn)}
-
-    return Model(
-        init=init,
-        plays={"nll": Play("model", objective)},
-        sample=sample,
-        likelihood=likelihood,
-        likelihood_kind="exact" if pairs.paired else "conditional",
-        decoder=decoder,
-    )
 
 
 def _without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
