@@ -10,6 +10,7 @@ has none.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -192,42 +193,61 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     top = sequence.levels if sequence.text else sequence.vocabulary
     mask = special.get("mask", top)
     vocabulary = max(config.vocabulary or 0, top, mask + 1)
-    silent = tuple(sorted({mask, *special.values(), *range(sequence.levels, vocabulary)}))
     width = sequence.length + 1  # the first token of text, the start token of an image
     network = BERT(config, vocabulary, config.positions or width)
+    m = _BERT(config, spec, sequence, network, mask, tuple(special.values()))
+    return Model(
+        init=m.init,
+        plays={"mlm": Play("model", m.objective)} if config.head else {},
+        sample=m.sample if config.head else None,
+        predict=m.predict,
+    )
 
-    def apply(variables: Variables, *args, method: str | None = None) -> Any:
-        return network.apply({"params": variables.params["model"]}, *args, method=method)
 
-    def rows(batch: Batch) -> Rows:
-        values = batch[sequence.element].astype(jnp.int32).reshape(batch[sequence.element].shape[0], -1)
-        if not sequence.text:
-            tokens = jnp.concatenate([sequence.start(batch, values.shape[0]), values], axis=1)
+@dataclasses.dataclass(frozen=True)
+class _BERT:
+    """The functions of the contract. `mask` is the masked token; `special`, all that are no text."""
+
+    config: Config
+    spec: Spec
+    sequence: Sequence
+    network: BERT
+    mask: int
+    special: tuple[int, ...]
+
+    def apply(self, variables: Variables, *args, method: str | None = None) -> Any:
+        return self.network.apply({"params": variables.params["model"]}, *args, method=method)
+
+    def rows(self, batch: Batch) -> Rows:
+        values = batch[self.sequence.element].astype(jnp.int32)
+        values = values.reshape(values.shape[0], -1)
+        if not self.sequence.text:
+            tokens = jnp.concatenate([self.sequence.start(batch, values.shape[0]), values], axis=1)
             text = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None] > 0, tokens.shape)
             return Rows(tokens, _positions(tokens), None, None, text)
         segments, text = _segments(batch, values), jnp.ones(values.shape, bool)
         if segments is not None:
             text = segments > 0
-        for token in special.values():
+        for token in self.special:
             text &= values != token
         positions = _positions(values) if segments is None else _restarting(segments)
         return Rows(values, positions, segments, batch.get("token_type"), text)
 
-    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        params = network.init(key, rows(spec.example(1)), method="initialise")["params"]
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        params = self.network.init(key, self.rows(self.spec.example(1)), method="initialise")["params"]
         return Variables(params={"model": params}, frozen=frozen)
 
-    def objective(variables, batch, keys, *, step):
-        row = rows(batch)
-        hide = lambda key, tokens, text: mask_tokens(
-            key, tokens, text, mask=mask, vocabulary=sequence.levels, rate=config.rate, kept=config.kept,
-            random=config.random,
-        )  # fmt: skip
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        c, row = self.config, self.rows(batch)
+        shares = {"rate": c.rate, "kept": c.kept, "random": c.random}
+        hide = functools.partial(mask_tokens, mask=self.mask, vocabulary=self.sequence.levels, **shares)
         hidden = jax.vmap(hide)(fold(keys, 0), row.tokens, row.text)
-        noise = fold(keys, 1) if step is not None and config.dropout else None
-        x = apply(variables, row._replace(tokens=hidden.tokens), noise)
+        noise = fold(keys, 1) if step is not None and c.dropout else None
+        x = self.apply(variables, row._replace(tokens=hidden.tokens), noise)
         # The head reads the chosen places alone: an eighth of the work of all.
-        x = apply(variables, jnp.take_along_axis(x, hidden.places[..., None], axis=1), method="read")
+        x = self.apply(variables, jnp.take_along_axis(x, hidden.places[..., None], axis=1), method="read")
         params = variables.params["model"]
         targets = jnp.take_along_axis(row.tokens, hidden.places, axis=1)
         weights = hidden.weights * batch["mask"][:, None]
@@ -235,25 +255,26 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         count = weights.sum()
         return Mean(sums.loss, count), Aux(variables.state, {"accuracy": Mean(sums.hits, count)})
 
-    def predict(variables: Variables, batch: Batch) -> dict[str, jax.Array]:
+    def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         """logits (B x T x V) of every place, features (B x T x W), embedding (B x W): the mean feature of a
         row's tokens (`segment`, or its first `length`), of unit length; pooled (B x W) with a pooler.
 
         Rows are read as they are: put `mask` where a token is asked for.
         """
-        row = rows(batch)
-        x = apply(variables, row)
+        row = self.rows(batch)
+        x = self.apply(variables, row)
         seen = jnp.ones(row.tokens.shape) if row.segments is None else (row.segments > 0).astype(jnp.float32)
         mean = (x.astype(jnp.float32) * seen[..., None]).sum(1) / jnp.maximum(seen.sum(1), 1)[:, None]
         norms = jnp.sqrt(jnp.square(mean).sum(-1, keepdims=True))
         out = {"features": x, "embedding": mean / jnp.maximum(norms, 1e-12)}
-        if config.head:
-            out["logits"] = apply(variables, x, method="write")
-        if config.pooler:
-            out["pooled"] = apply(variables, x, method="pool")
+        if self.config.head:
+            out["logits"] = self.apply(variables, x, method="write")
+        if self.config.pooler:
+            out["pooled"] = self.apply(variables, x, method="pool")
         return out
 
     def sample(
+        self,
         variables: Variables,
         keys: Keys,
         prompt: Batch,
@@ -271,10 +292,30 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         sampling.masked.Refinement. prompt: label, or tokens, of which `length` of each row are given and the
         masks among them are filled too."""
         how = Refinement(steps, schedule, revisit, temperature, top_k, top_p, choice)
-        num, first = keys.shape[0], 0 if sequence.text else 1
+        tokens, unknown = self.begun(prompt, keys.shape[0], length)
+        places = _positions(tokens)
+        silent = sorted({self.mask, *self.special, *range(self.sequence.levels, self.network.vocabulary)})
+
+        def guess(tokens: jax.Array) -> jax.Array:
+            x = self.apply(variables, Rows(tokens, places, None, None, unknown))
+            return (
+                self.apply(variables, x, method="write").at[..., jnp.array(silent, jnp.int32)].set(-jnp.inf)
+            )
+
+        filled = refine(guess, keys, tokens, unknown, mask=self.mask, how=how).tokens
+        label = {"label": prompt["label"]} if "label" in prompt else {}
+        return {**self.sequence.decode(filled[:, 0 if self.sequence.text else 1 :]), **label}
+
+    def begun(
+        self, prompt: Batch, num: int, length: int | None
+    ) -> tuple[Int[Array, "num T"], Bool[Array, "num T"]]:
+        """(rows of what is given and masks, where they are to be filled); an image after its start token."""
+        text, width = self.sequence.text, self.sequence.length + 1
+        first = 0 if text else 1
         total = width if length is None else length + first
-        limit = network.positions if config.position == "learned" else total
-        if total > (limit if sequence.text else width):
+        rotary = self.config.position == "rope"
+        limit = (total if rotary else self.network.positions) if text else width
+        if total > limit:
             raise ConfigError(f"length {length} is beyond the {limit} positions", "ask for a shorter row")
         given = prompt.get("tokens", jnp.zeros((num, 0), jnp.int32)).astype(jnp.int32)
         if given.shape[1] > total - first:
@@ -282,26 +323,13 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
                 f"a prompt of {given.shape[1]} tokens for rows of {total - first}", "shorten the prompt"
             )
         lengths = prompt.get("length", jnp.full((num,), given.shape[1])).astype(jnp.int32)
-        tokens = jnp.pad(given, ((0, 0), (first, total - first - given.shape[1])), constant_values=mask)
-        unknown = (jnp.arange(total)[None] >= lengths[:, None] + first) | (tokens == mask)
+        room = (0, 0), (first, total - first - given.shape[1])
+        tokens = jnp.pad(given, room, constant_values=self.mask)
+        unknown = (jnp.arange(total)[None] >= lengths[:, None] + first) | (tokens == self.mask)
         if first:
-            tokens = tokens.at[:, :1].set(sequence.start(prompt, num))
+            tokens = tokens.at[:, :1].set(self.sequence.start(prompt, num))
             unknown = unknown.at[:, 0].set(False)
-        places = _positions(tokens)
-
-        def guess(tokens: jax.Array) -> jax.Array:
-            x = apply(variables, Rows(tokens, places, None, None, unknown))
-            return apply(variables, x, method="write").at[..., jnp.asarray(silent, jnp.int32)].set(-jnp.inf)
-
-        filled = refine(guess, keys, tokens, unknown, mask=mask, how=how).tokens[:, first:]
-        return {**sequence.decode(filled), **({"label": prompt["label"]} if "label" in prompt else {})}
-
-    return Model(
-        init=init,
-        plays={"mlm": Play("model", objective)} if config.head else {},
-        sample=sample if config.head else None,
-        predict=predict,
-    )
+        return tokens, unknown
 
 
 def _segments(batch: Batch, tokens: Int[Array, "B T"]) -> Int[Array, "B T"] | None:
