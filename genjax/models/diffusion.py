@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Aux, Batch, Denoiser, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Play, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import pixels, schedules
@@ -29,6 +29,9 @@ from genjax.nn.embedding import lookup
 from genjax.nn.time_embedding import TimeEmbedding
 from genjax.nn.unet import UNet
 from genjax.sampling import diffusion as sampling
+
+STATIC = ("steps", "spacing", "sampler", "eta", "variance", "guidance", "clip", "quantile")
+"""The sampler's knobs: a new value compiles anew."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,47 +117,71 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
             f"diffusion reads quantised images, and this data has {', '.join(sorted(spec.elements))}",
             "choose data with an image element, or another model",
         )
-    shape, levels, T = spec["image"].shape, spec["image"].levels, config.timesteps
-    network = Network(config, shape[-1], spec.classes())
-    path = schedules.chain(config.schedule, T)
+    path = schedules.chain(config.schedule, config.timesteps)
+    m = _Diffusion(config, spec["image"], Network(config, spec["image"].shape[-1], spec.classes()), path)
+    return Model(
+        init=m.init,
+        plays={"denoise": Play("denoiser", m.objective)},
+        sample=jax.jit(m.sample, static_argnames=STATIC),
+        denoiser=m.denoiser,
+        likelihood=jax.jit(m.likelihood, static_argnames=("terms", "clip")),
+        likelihood_kind="bound",
+    )
 
-    def init(key: jax.Array, batch: Batch, frozen: Mapping[str, Variables]) -> Variables:
-        x, t = jnp.zeros((1, *shape)), jnp.zeros((1,))
-        return Variables(params={"denoiser": network.init(key, x, t, _labels({}, 1))["params"]})
 
-    def output(variables: Variables, x: Array, t: Array, label: Array, keys: Keys | None = None) -> Any:
-        return network.apply({"params": variables.params["denoiser"]}, x, t, label, keys)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Diffusion:
+    """The functions of the contract. `path` is t in [0, 1] -> (alpha, sigma)."""
 
-    def denoise(variables: Variables, x: Array, t: Array, prompt: Batch) -> Array:
-        out = output(variables, x, t, _labels(prompt, x.shape[0]))
-        return gaussian.to_data(config.prediction, out, x, path(t))
+    config: Config
+    image: Element
+    network: Network
+    path: schedules.Path
+
+    @functools.cached_property
+    def denoiser(self) -> Denoiser:
+        return Denoiser(self.path, self.denoise)
+
+    def init(self, key: jax.Array, batch: Batch, frozen: Mapping[str, Variables]) -> Variables:
+        x, t = jnp.zeros((1, *self.image.shape)), jnp.zeros((1,))
+        return Variables(params={"denoiser": self.network.init(key, x, t, _labels({}, 1))["params"]})
+
+    def output(self, variables: Variables, x: Array, t: Array, label: Array, keys: Keys | None = None) -> Any:
+        return self.network.apply({"params": variables.params["denoiser"]}, x, t, label, keys)
+
+    def denoise(self, variables: Variables, x: Array, t: Array, prompt: Batch) -> Array:
+        out = self.output(variables, x, t, _labels(prompt, x.shape[0]))
+        return gaussian.to_data(self.config.prediction, out, x, self.path(t))
+
+    def read(self, batch: Batch) -> tuple[Float[Array, "B H W C"], Int[Array, " B"]]:
+        """(x_0, label)."""
+        images = batch["image"]
+        return pixels.to_signed(images, self.image.levels), _labels(batch, images.shape[0])
 
     def objective(
-        variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
-        x_0, label = pixels.to_signed(batch["image"], levels), _labels(batch, batch["image"].shape[0])
+        c, T, path = self.config, self.config.timesteps, self.path
+        x_0, label = self.read(batch)
         i = jax.vmap(lambda key: jax.random.randint(key, (), 1, T + 1))(fold(keys, 0))
-        noise = sampling.normal(keys, shape, 1)
-        if step is not None and config.label_dropout > 0:
-            hide = jax.vmap(lambda key: jax.random.bernoulli(key, config.label_dropout))(fold(keys, 2))
+        noise = sampling.normal(keys, self.image.shape, 1)
+        if step is not None and c.label_dropout > 0:
+            hide = jax.vmap(lambda key: jax.random.bernoulli(key, c.label_dropout))(fold(keys, 2))
             label = jnp.where(hide, -1, label)
         now = path(i / T)
         x_t = gaussian.diffuse(x_0, noise, now)
         drop = None if step is None else fold(keys, 3)
-        out = output(variables, x_t, i / T, label, drop)
-        error = jnp.mean((out - gaussian.target(config.prediction, x_0, noise, now)) ** 2, axis=(1, 2, 3))
+        out = self.output(variables, x_t, i / T, label, drop)
+        error = jnp.mean((out - gaussian.target(c.prediction, x_0, noise, now)) ** 2, axis=(1, 2, 3))
         # The bound's weight of the chain's first step would be infinite: its neighbour's stands in.
         before = path(jnp.maximum(i - 1, 1) / T), path(jnp.maximum(i, 2) / T)
-        before = before if config.weighting == "bound" else (now, now)
-        weight = gaussian.weight(config.weighting, config.prediction, *before, gamma=config.gamma)
+        before = before if c.weighting == "bound" else (now, now)
+        weight = gaussian.weight(c.weighting, c.prediction, *before, gamma=c.gamma)
         mse = Mean.of(error, batch["mask"])
         return Mean.of(weight * error, batch["mask"]), Aux(variables.state, {"mse": mse})
 
-    @functools.partial(
-        jax.jit,
-        static_argnames=("steps", "spacing", "sampler", "eta", "variance", "guidance", "clip", "quantile"),
-    )
     def sample(
+        self,
         variables: Variables,
         keys: Keys,
         prompt: Batch,
@@ -172,12 +199,12 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         label = {"label": _labels(prompt, keys.shape[0])}
         null = {"label": jnp.full_like(label["label"], -1)} if "label" in prompt else None
         x = sampling.sample(
-            denoiser,
+            self.denoiser,
             variables,
             keys,
             label,
-            schedules.times(steps, T, spacing),
-            shape=shape,
+            schedules.times(steps, self.config.timesteps, spacing),
+            shape=self.image.shape,
             sampler=sampler,
             eta=eta,
             variance=variance,
@@ -186,11 +213,17 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
             clip=clip,
             quantile=quantile,
         )
-        return {"image": pixels.from_signed(x, levels), **{k: prompt[k] for k in ("label",) if k in prompt}}
+        given = {k: prompt[k] for k in ("label",) if k in prompt}
+        return {"image": pixels.from_signed(x, self.image.levels), **given}
 
-    @functools.partial(jax.jit, static_argnames=("terms", "clip"))
     def likelihood(
-        variables: Variables, batch: Batch, keys: Keys, *, terms: int | None = 32, clip: float | None = 1.0
+        self,
+        variables: Variables,
+        batch: Batch,
+        keys: Keys,
+        *,
+        terms: int | None = 32,
+        clip: float | None = 1.0,
     ) -> tuple[Mean, Any]:
         """The variational bound in nats, per row (Ho et al. 2020, eq. 5); given the label where there is one.
 
@@ -199,13 +232,13 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
             start: an unbiased estimate. None evaluates all of them (T evaluations of the network).
           clip: estimates of x_0 are clipped to [-clip, clip].
         """
-        x_0, label = pixels.to_signed(batch["image"], levels), _labels(batch, batch["image"].shape[0])
+        (x_0, label), T, path = self.read(batch), self.config.timesteps, self.path
+        large = self.config.variance == "large"
         terms = T - 1 if terms is None else min(terms, T - 1)
 
         def estimate(i: Array, n: Any) -> Array:
-            x_t = gaussian.diffuse(x_0, sampling.normal(keys, shape, n), path(i / T))
-            x = denoise(variables, x_t, i / T, {"label": label})
-            return sampling.threshold(x, clip)
+            x_t = gaussian.diffuse(x_0, sampling.normal(keys, self.image.shape, n), path(i / T))
+            return sampling.threshold(self.denoise(variables, x_t, i / T, {"label": label}), clip)
 
         def middle(total: Array, k: Array) -> tuple[Array, None]:
             i = jnp.minimum(2 + jnp.floor((k + start) * ((T - 1) / terms)).astype(jnp.int32), T)
@@ -213,34 +246,26 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
             _, of_data, v = gaussian.posterior_coefficients(s, t)
             # Posterior and model share their part of x_t; only their estimates of x_0 differ.
             q, p = gaussian.spread(of_data, x_0) * x_0, gaussian.spread(of_data, x_0) * estimate(i, k + 2)
-            return total + kl(q, v, p, gaussian.step_variance(s, t, config.variance)), None
-
-        def kl(mean_q: Array, variance_q: Array, mean_p: Array, variance_p: Array) -> Array:
-            q, p = (0.5 * jnp.log(gaussian.spread(v, x_0)) for v in (variance_q, variance_p))
-            return kl_normal(mean_q, q, mean_p, p).reshape(x_0.shape[0], -1).sum(1)
+            return total + _kl(q, v, p, gaussian.step_variance(s, t, self.config.variance)), None
 
         # The posterior of the first step has no variance: "small" takes the second's (Nichol & Dhariwal).
-        s, t = (path(jnp.asarray(i / T)) for i in ((0, 1) if config.variance == "large" else (1, 2)))
-        log_std = 0.5 * jnp.log(gaussian.spread(gaussian.step_variance(s, t, config.variance), x_0))
+        s, t = (path(jnp.asarray(i / T)) for i in ((0, 1) if large else (1, 2)))
+        log_std = 0.5 * jnp.log(gaussian.spread(gaussian.step_variance(s, t, self.config.variance), x_0))
         mean = estimate(jnp.ones(x_0.shape[0], jnp.int32), 0)
-        decoded = discretised_normal(mean, log_std, batch["image"], levels)
+        decoded = discretised_normal(mean, log_std, batch["image"], self.image.levels)
         alpha, sigma = path(jnp.ones(()))
-        prior = kl(alpha * x_0, sigma**2, jnp.zeros_like(x_0), jnp.ones(()))
+        prior = _kl(alpha * x_0, sigma**2, jnp.zeros_like(x_0), jnp.ones(()))
         total = prior - decoded.reshape(x_0.shape[0], -1).sum(1)
         if terms:
             uniform = jax.vmap(lambda key: jax.random.uniform(key))
             start = 0.0 if terms == T - 1 else uniform(fold(keys, 1))
             summed, _ = jax.lax.scan(middle, jnp.zeros_like(total), jnp.arange(terms))
             total = total + summed * ((T - 1) / terms)
-        units = float(np.prod(shape))
+        units = float(np.prod(self.image.shape))
         return Mean(jnp.where(batch["mask"] > 0, total, 0.0), units * batch["mask"]), {}
 
-    denoiser = Denoiser(path, denoise)
-    return Model(
-        init=init,
-        plays={"denoise": Play("denoiser", objective)},
-        sample=sample,
-        denoiser=denoiser,
-        likelihood=likelihood,
-        likelihood_kind="bound",
-    )
+
+def _kl(mean_q: Array, variance_q: Array, mean_p: Array, variance_p: Array) -> Float[Array, " B"]:
+    """Nats of each row from one normal to the other."""
+    q, p = (0.5 * jnp.log(gaussian.spread(v, mean_q)) for v in (variance_q, variance_p))
+    return kl_normal(mean_q, q, mean_p, p).reshape(mean_q.shape[0], -1).sum(1)
