@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,24 @@ def test_voices_are_rows_of_whole_bars(tmp_path: Path):
     assert load(tmp_path, "chorales:voices", length=64, eval_split="test").tokenizer.to_json() == (
         d.tokenizer.to_json()
     )
+
+
+def test_training_pieces_are_moved_to_other_keys(tmp_path: Path):
+    voices = originals(tmp_path)
+    plain, moved = (load(tmp_path, "chorales", length=40, transpose=n) for n in (0, 2))
+    assert len(moved.train) == 5 * len(plain.train)
+    for k in range(-2, 3):
+        own, other = plain.train.rows([0])["roll"], moved.train.rows([2 + k])["roll"]
+        assert np.array_equal(np.argwhere(own) + np.array([0, 0, k]), np.argwhere(other))
+    assert np.array_equal(plain.eval.rows([0])["roll"], moved.eval.rows([0])["roll"])
+    moved = load(tmp_path, "chorales:voices", length=512, transpose=3)
+    chords: Any = moved.tokenizer
+    rows = every(moved.train)["tokens"]
+    for k, row in enumerate(rows[:7], -3):
+        assert np.array_equal(chords.voices(row)[: len(voices["train"][0])], voices["train"][0] + k)
+    assert np.array_equal(chords.voices(every(moved.eval)["tokens"][0])[:16], voices["valid"][0][:16])
+    with pytest.raises(ConfigError, match="off the 88 keys"):
+        load(tmp_path, "chorales", length=40, transpose=60)
 
 
 def test_packed_and_running_voices_are_told_apart(tmp_path: Path):

@@ -2,7 +2,8 @@
 
 GENJAX_ORIGINALS=... genjax train --config=chorales/gpt
 
-A transformer overfits these 229 pieces soon: 500 steps were chosen on the validation pieces.
+A transformer overfits these 229 pieces soon, in the one key that they are all in: it hears each in eleven.
+Settings were chosen on the validation pieces.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network, on a text that needs no originals."""
     config = ml_collections.ConfigDict()
     config.name = "chorales-gpt"
-    config.data = {"name": "chorales", "batch": 16, "eval_batch": 77, "length": 159}
+    config.data = {"name": "chorales", "batch": 16, "eval_batch": 77, "length": 159, "transpose": 5}
     config.model = {
         "name": "gpt",
         "layers": 4,
@@ -24,19 +25,19 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "activation": "relu2",
         "position": "rope",
         "windows": (8, 32),
-        "dropout": 0.5,
+        "dropout": 0.3,
         "condition_dropout": 0.0,
     }
     config.optimizer = {
         "name": "muon",
-        "learning_rate": 2e-3,
-        "weight_decay": 0.1,
+        "learning_rate": 4e-3,
+        "weight_decay": 0.3,
         "schedule": "cosine",
         "warmup": 50,
         "end": 0.01,
         "clip": 1.0,
     }
-    config.train = {"steps": 500, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 100}
+    config.train = {"steps": 1200, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 200}
     config.sample = {"temperature": 0.9}
     if size == "smoke":
         config.data.update({"name": "pydoc", "batch": 4, "length": 16})

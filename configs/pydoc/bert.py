@@ -22,19 +22,19 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "width": 128,
         "prenorm": True,
         "position": "rope",
-        "dropout": 0.0,
+        "dropout": 0.1,
     }
     config.optimizer = {
         "name": "muon",
         "learning_rate": 5e-3,
         "b2": 0.98,
-        "weight_decay": 0.05,
+        "weight_decay": 0.5,
         "schedule": "cosine",
         "warmup": 100,
         "end": 0.05,
         "clip": 1.0,
     }
-    config.train = {"steps": 3000, "eval_every": 500}
+    config.train = {"steps": 2000, "eval_every": 500}
     config.sample = {"steps": 24}
     if size == "smoke":
         config.data = {"name": "pydoc", "batch": 4, "length": 16}

@@ -32,6 +32,7 @@ class Config:
       pack: rows hold whole documents, as many as fit, padded; else rows are windows of running text.
       buckets: of pairs: lengths, rising. A batch holds rows of one bucket, cut to its length. Empty for rows
         of `length` tokens.
+      transpose: music is trained on in its own key and in those up to so many semitones above and below.
       size: side in pixels to which a folder's images are cropped (centre square) and resized; None to
         keep them, which must then all have one size.
       eval_fraction: the last part of a text, or of a folder without its own test part, that is held out.
@@ -61,6 +62,7 @@ class Config:
     documents: str | None = None
     pack: bool = False
     buckets: tuple[int, ...] = ()
+    transpose: int = 0
     size: int | None = None
     eval_fraction: float = 0.1
     eval_split: str | None = None
@@ -77,8 +79,9 @@ class Config:
                 raise ValueError(f"{field} must be at least 1, got {value}")
         if not 0 < self.eval_fraction < 1:
             raise ValueError(f"eval_fraction must lie between 0 and 1, got {self.eval_fraction}")
-        if self.sentinels < 0:
-            raise ValueError(f"sentinels must not be negative, got {self.sentinels}")
+        for field in ("sentinels", "transpose"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
         if self.documents == "":
             raise ValueError("documents must be a separator that is not empty, or None")
         if list(self.buckets) != sorted({b for b in self.buckets if b > 0}):

@@ -11,6 +11,7 @@ is predicted from what came up to i, so that a piece's first frame is read only.
 `tokens` (length + 1) and `token_mask`: bos, then soprano, alto, tenor and bass of each step, then eos. A
 longer piece goes on in the next row, which repeats one frame or token; rows of voices hold whole bars (16
 steps) where data.length is a multiple of 64. eos is left out where it would need a row of its own.
+With data.transpose the training pieces are there in every key of that range, evaluation pieces in their own.
 With data.pack whole pieces of voices share rows; there, and in the order `lanes`, `segment` takes the place
 of `token_mask` and tells the pieces apart.
 """
@@ -57,13 +58,14 @@ def _rolls(config: Config, held: str) -> Loaded:
         raise ConfigError("piano rolls are not packed", "data.pack=False, or data.name='chorales:voices'")
     (path,) = _originals.files(config, FOLDER, [ROLLS])
     pieces_ = read_rolls(path)
+    count = f"{len(pieces_['train'])} to train, {len(pieces_[held])} to evaluate ({held})"
+    pieces_["train"] = [_moved(x, k) for x in pieces_["train"] for k in _keys(config)]
     parts = [_windows(pieces_[part], config.length, "roll", np.uint8) for part in ("train", held)]
     elements = {
         "roll": Element((config.length + 1, KEYS), "uint8", 2),
         "token_mask": Element((config.length,), "float32"),
     }
-    count = f"{len(pieces_['train'])} to train, {len(pieces_[held])} to evaluate ({held})"
-    info = f"chorales as piano rolls: {count}"
+    info = f"chorales as piano rolls: {count}" + _says(config)
     content = digest(*(c for p in parts for c in p.columns.values()))
     return Loaded(elements, parts[0], parts[1], content, info=info)
 
@@ -76,8 +78,10 @@ def _voices(config: Config, held: str) -> Loaded:
     (path,) = _originals.files(config, FOLDER, [STEPS])
     voices = read_voices(path)
     sounding = np.concatenate([p[p != notes.REST] for split in voices.values() for p in split])
-    tokenizer = Chords(int(sounding.min()), int(sounding.max()))
-    documents = [[tokenizer.piece(p) for p in voices[part]] for part in ("train", held)]
+    wide = config.transpose
+    tokenizer = Chords(int(sounding.min()) - wide, int(sounding.max()) + wide)
+    train = [np.where(p == notes.REST, p, p + k) for p in voices["train"] for k in _keys(config)]
+    documents = [[tokenizer.piece(p) for p in part] for part in (train, voices[held])]
     apart = config.pack or config.order == "lanes"
     if config.pack:
         parts: list[Arrays] = [Packed(d, config.length, SPECIAL["pad"], np.uint8) for d in documents]
@@ -91,9 +95,31 @@ def _voices(config: Config, held: str) -> Loaded:
         if apart
         else {"token_mask": Element((config.length,), "float32")}
     )
-    count = f"{len(documents[0])} to train, {len(documents[1])} to evaluate ({held})"
+    count = f"{len(voices['train'])} to train, {len(voices[held])} to evaluate ({held})" + _says(config)
     content = digest(*(c for p in parts for c in p.columns.values()))
     return Loaded(elements, parts[0], parts[1], content, tokenizer, info=f"chorales in four voices: {count}")
+
+
+def _keys(config: Config) -> range:
+    """By how many semitones a training piece is moved."""
+    return range(-config.transpose, config.transpose + 1)
+
+
+def _says(config: Config) -> str:
+    return f", each in {len(_keys(config))} keys" if config.transpose else ""
+
+
+def _moved(roll: np.ndarray, semitones: int) -> np.ndarray:
+    """A roll moved by so many keys.
+
+    Raises:
+      ConfigError: a note would leave the keyboard.
+    """
+    moved = np.roll(roll, semitones, axis=1)
+    gone = moved[:, :semitones] if semitones > 0 else moved[:, KEYS + semitones :]
+    if semitones and gone.any():
+        raise ConfigError(f"data.transpose moves a note off the {KEYS} keys", "a smaller data.transpose")
+    return moved
 
 
 def _windows(
