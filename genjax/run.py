@@ -165,7 +165,8 @@ def _same_run(where: Path, experiment: Experiment) -> None:
     """
     if not checkpoint.saved_steps(where) or not (where / "config.json").exists():
         return
-    old, new = saved_config(where), json.loads(json.dumps(experiment.settings.raw))
+    # Completed: a field that a later version has added is at its default in both.
+    old, new = (json.loads(json.dumps(s.raw)) for s in (complete(saved_config(where)), experiment.settings))
     for key, was, now in _differences(old, new):
         if key.split(".")[0] in ("model", "optimizer", "optimizers", "stages", "seed", "data"):
             raise ConfigError(
@@ -185,9 +186,19 @@ def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any
 
 def identity(experiment: Experiment) -> dict[str, Any]:
     """What a checkpoint must share to be resumed: another model or other stages are another run."""
-    raw = experiment.settings.raw
-    stages = {name: checkpoint.digest(v) for name, v in experiment.frozen.items()}
-    return {**{k: raw[k] for k in ("model", "optimizer", "optimizers")}, "stages": stages}
+    s = experiment.settings
+    return {
+        "model": {"name": s.model_name, **_chosen(s.model)},
+        "optimizer": _chosen(s.optimizer),
+        "optimizers": s.raw["optimizers"],
+        "stages": {name: checkpoint.digest(v) for name, v in experiment.frozen.items()},
+    }
+
+
+def _chosen(config: Any) -> dict[str, Any]:
+    """The fields that are not at their defaults: one that a later version adds makes no other run of it."""
+    values = dataclasses.asdict(config)
+    return {f.name: values[f.name] for f in dataclasses.fields(config) if values[f.name] != f.default}
 
 
 def restore(directory: str | Path, step: str | int = "latest") -> Trained:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,23 @@ def test_another_model_in_the_same_directory_is_refused(ngram: Path, capsys: pyt
     assert cli.main(["train", "--config=digits/ngram:smoke", f"--dir={ngram}", change, *QUIET]) == 2
     assert "model.strength=16.0" in capsys.readouterr().err
     assert (ngram / "config.json").read_text() == before
+
+
+def test_a_run_goes_on_when_a_later_version_has_more_fields(
+    ngram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from genjax.models import ngram as module
+
+    run = Path(shutil.copytree(ngram, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    del config["data"]["transpose"]
+    (run / "config.json").write_text(json.dumps(config))
+    later = dataclasses.make_dataclass("Config", [("later", int, 7)], bases=(module.Config,), frozen=True)
+    monkeypatch.setattr(module, "Config", later)
+    command = ["train", "--config=digits/ngram:smoke", f"--dir={run}", *QUIET]
+    assert cli.main(command) == 0
+    assert json.loads((run / "config.json").read_text())["model"]["later"] == 7
+    assert cli.main([*command, "--config.model.later=8"]) == 2
 
 
 def test_a_label_that_is_not_there_is_refused(ngram: Path, capsys: pytest.CaptureFixture[str]):
