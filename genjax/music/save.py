@@ -79,11 +79,12 @@ def save_music(
     path: Path,
     *,
     columns: int = 2,
+    shown: int = 12,
     heard: int = 4,
     tempo: float = 80.0,
 ) -> Path:
-    """Writes path.png with the piano rolls of all rows, and path.mid and path.wav with the first `heard` of
-    them one behind the other, a bar of silence between two.
+    """Writes path.png with the piano rolls of the first `shown` pieces, and path.mid and path.wav with the
+    first `heard` of them one behind the other, a bar of silence between two.
 
     Args:
       rows, tokenizer: see `pieces`.
@@ -95,7 +96,8 @@ def save_music(
     path.parent.mkdir(parents=True, exist_ok=True)
     found = pieces(rows, tokenizer)
     per_quarter = found[0].per_quarter
-    drawn = picture.sheet([(p.notes, p.steps) for p in found], per_bar=4 * per_quarter, columns=columns)
+    seen = [(p.notes, p.steps) for p in found[:shown]]
+    drawn = picture.sheet(seen, per_bar=4 * per_quarter, columns=columns)
     drawn.save(path.with_suffix(".png"))
     notes, steps = medley(found[:heard])
     score = midi.write(path.with_suffix(".mid"), notes, steps, per_quarter=per_quarter, tempo=tempo)
