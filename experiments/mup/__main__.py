@@ -181,13 +181,13 @@ def draw_sweep(found: Mapping, rates: list[float], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
+    low = min(x.min() for widths in found.values() for x in widths.values())
     for axis, (form, widths) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
         for n, (width, losses) in enumerate(widths.items()):
             colour = str(0.75 - 0.75 * n / max(1, len(widths) - 1))
             axis.plot(rates, losses, ".-", color=colour, label=f"width {width}")
             axis.plot(rates[int(losses.argmin())], losses.min(), "o", color=colour)
         axis.set(xscale="log", title=form, xlabel="learning rate", ylabel="training loss, nats a byte")
-        low = min(x.min() for x in widths.values())
         axis.set_ylim(low - 0.05, low + 1.0)
         axis.legend(fontsize=7)
     figure.savefig(path, dpi=110)
