@@ -26,7 +26,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "position": "rope",
         "windows": (8, 32),
         "dropout": 0.3,
-        "condition_dropout": 0.0,
+        "condition_dropout": 0.1,
     }
     config.optimizer = {
         "name": "muon",

@@ -22,7 +22,7 @@ WINDOW = ("data.name=chorales:voices", "data.length=512", "data.eval_batch=64")
 VOICES = {
     "ngram": ("pydoc/ngram", "8-gram", ("data.batch=16", "model.order=8")),
     "lstm": ("chorales/lstm", "LSTM", ("data.batch=16", "model.layers=2")),
-    "gpt": ("chorales/gpt", "GPT", ("data.batch=16", "model.windows=(32, 128)")),
+    "gpt": ("chorales/gpt", "GPT", ("model.windows=(32, 128)", "model.condition_dropout=0.0")),
 }
 
 
