@@ -12,7 +12,7 @@ from genjax import settings
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network."""
-    config = ml_collections.ConfigDict(settings.load(f"pydoc/lstm:{size}"))
-    config.name = "pydoc-gru"
-    config.model.cell = "gru"
-    return config
+    config = settings.load(f"pydoc/lstm:{size}")
+    config["name"] = "pydoc-gru"
+    config["model"]["cell"] = "gru"
+    return ml_collections.ConfigDict(config)

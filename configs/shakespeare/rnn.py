@@ -12,8 +12,8 @@ from genjax import settings
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
     """The config; "smoke" trains a few steps of a tiny network."""
-    config = ml_collections.ConfigDict(settings.load(f"shakespeare/lstm:{size}"))
-    config.name = "shakespeare-rnn"
-    config.model.cell = "elman"
-    config.optimizer.learning_rate = 1e-3
-    return config
+    config = settings.load(f"shakespeare/lstm:{size}")
+    config["name"] = "shakespeare-rnn"
+    config["model"]["cell"] = "elman"
+    config["optimizer"]["learning_rate"] = 1e-3
+    return ml_collections.ConfigDict(config)

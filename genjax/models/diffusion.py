@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Denoiser, Keys, Mean, Model, Play, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import pixels, schedules
@@ -118,7 +118,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
             "choose data with an image element, or another model",
         )
     path = schedules.chain(config.schedule, config.timesteps)
-    m = _Diffusion(config, spec["image"], Network(config, spec["image"].shape[-1], spec.classes()), path)
+    shape, levels = spec["image"].shape, spec["image"].levels
+    m = _Diffusion(config, shape, levels, Network(config, shape[-1], spec.classes()), path)
     return Model(
         init=m.init,
         plays={"denoise": Play("denoiser", m.objective)},
@@ -134,7 +135,8 @@ class _Diffusion:
     """The functions of the contract. `path` is t in [0, 1] -> (alpha, sigma)."""
 
     config: Config
-    image: Element
+    shape: tuple[int, ...]
+    levels: int
     network: Network
     path: schedules.Path
 
@@ -143,7 +145,7 @@ class _Diffusion:
         return Denoiser(self.path, self.denoise)
 
     def init(self, key: jax.Array, batch: Batch, frozen: Mapping[str, Variables]) -> Variables:
-        x, t = jnp.zeros((1, *self.image.shape)), jnp.zeros((1,))
+        x, t = jnp.zeros((1, *self.shape)), jnp.zeros((1,))
         return Variables(params={"denoiser": self.network.init(key, x, t, _labels({}, 1))["params"]})
 
     def output(self, variables: Variables, x: Array, t: Array, label: Array, keys: Keys | None = None) -> Any:
@@ -156,7 +158,7 @@ class _Diffusion:
     def read(self, batch: Batch) -> tuple[Float[Array, "B H W C"], Int[Array, " B"]]:
         """(x_0, label)."""
         images = batch["image"]
-        return pixels.to_signed(images, self.image.levels), _labels(batch, images.shape[0])
+        return pixels.to_signed(images, self.levels), _labels(batch, images.shape[0])
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
@@ -164,7 +166,7 @@ class _Diffusion:
         c, T, path = self.config, self.config.timesteps, self.path
         x_0, label = self.read(batch)
         i = jax.vmap(lambda key: jax.random.randint(key, (), 1, T + 1))(fold(keys, 0))
-        noise = sampling.normal(keys, self.image.shape, 1)
+        noise = sampling.normal(keys, self.shape, 1)
         if step is not None and c.label_dropout > 0:
             hide = jax.vmap(lambda key: jax.random.bernoulli(key, c.label_dropout))(fold(keys, 2))
             label = jnp.where(hide, -1, label)
@@ -204,7 +206,7 @@ class _Diffusion:
             keys,
             label,
             schedules.times(steps, self.config.timesteps, spacing),
-            shape=self.image.shape,
+            shape=self.shape,
             sampler=sampler,
             eta=eta,
             variance=variance,
@@ -214,7 +216,7 @@ class _Diffusion:
             quantile=quantile,
         )
         given = {k: prompt[k] for k in ("label",) if k in prompt}
-        return {"image": pixels.from_signed(x, self.image.levels), **given}
+        return {"image": pixels.from_signed(x, self.levels), **given}
 
     def likelihood(
         self,
@@ -237,7 +239,7 @@ class _Diffusion:
         terms = T - 1 if terms is None else min(terms, T - 1)
 
         def estimate(i: Array, n: Any) -> Array:
-            x_t = gaussian.diffuse(x_0, sampling.normal(keys, self.image.shape, n), path(i / T))
+            x_t = gaussian.diffuse(x_0, sampling.normal(keys, self.shape, n), path(i / T))
             return sampling.threshold(self.denoise(variables, x_t, i / T, {"label": label}), clip)
 
         def middle(total: Array, k: Array) -> tuple[Array, None]:
@@ -252,7 +254,7 @@ class _Diffusion:
         s, t = (path(jnp.asarray(i / T)) for i in ((0, 1) if large else (1, 2)))
         log_std = 0.5 * jnp.log(gaussian.spread(gaussian.step_variance(s, t, self.config.variance), x_0))
         mean = estimate(jnp.ones(x_0.shape[0], jnp.int32), 0)
-        decoded = discretised_normal(mean, log_std, batch["image"], self.image.levels)
+        decoded = discretised_normal(mean, log_std, batch["image"], self.levels)
         alpha, sigma = path(jnp.ones(()))
         prior = _kl(alpha * x_0, sigma**2, jnp.zeros_like(x_0), jnp.ones(()))
         total = prior - decoded.reshape(x_0.shape[0], -1).sum(1)
@@ -261,7 +263,7 @@ class _Diffusion:
             start = 0.0 if terms == T - 1 else uniform(fold(keys, 1))
             summed, _ = jax.lax.scan(middle, jnp.zeros_like(total), jnp.arange(terms))
             total = total + summed * ((T - 1) / terms)
-        units = float(np.prod(self.image.shape))
+        units = float(np.prod(self.shape))
         return Mean(jnp.where(batch["mask"] > 0, total, 0.0), units * batch["mask"]), {}
 
 
