@@ -25,9 +25,10 @@ SHOWN = 400
 NOTES = """\
 Read with care: one seed each. The infinity-gram's mixture was chosen on this held-out part; of ten tried on
 the last tenth of the training text it is within 0.0005 nats of the best. The settings of the recurrent
-networks were not tuned. A million characters are few: counting is ahead of networks that have read them once or twice, and models that carry a state have more
-context than those that read windows of 64. The picture's losses are of windows of 64, each read from nothing
-by every model: there the recurrent networks end where GPT does.
+networks were not tuned. A million characters are few: counting is ahead of networks that have read them once
+or twice, and models that carry a state have more context than those that read windows of 64. The picture's
+losses are of windows of 64, each read from nothing by every model: there the recurrent networks end where
+GPT does.
 """
 
 
