@@ -17,7 +17,7 @@ def _refuse_namesake() -> None:
         "two projects named genjax are installed: this one (distribution genjax-lab) and an unrelated "
         "probabilistic-programming library (distribution genjax). They share the import name and cannot "
         "live in one environment.\n"
-        "  mend: pip uninstall genjax genjax-lab, then reinstall genjax-lab in an environment of its own"
+        "  hint: pip uninstall genjax genjax-lab, then reinstall genjax-lab in an environment of its own"
     )
 
 

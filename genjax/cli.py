@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if args.traceback or error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise
-        print(f"genjax: {error}\n  mend: free space, or give a writable folder", file=sys.stderr)
+        print(f"genjax: {error}\n  hint: free space, or give a writable folder", file=sys.stderr)
         return 4
 
 

@@ -27,7 +27,7 @@ from genjax.evaluation import cost
 from genjax.evaluation.ruler import element_of
 from genjax.report import compare as report
 from genjax.settings import Settings, complete, load
-from genjax.training import guard, optimizers, step
+from genjax.training import optimizers, run_lock, step
 from genjax.training.engine import Engine
 
 
@@ -130,7 +130,7 @@ def compare(config: Config, directory: str | Path | None = None, command: str | 
     resolved = {name: _settings(config, entry) for name, entry in config.entries.items()}
     progress = Progress(3 + 2 * len(resolved))
     run.make_directory(where)
-    with guard.exclusive(where):
+    with run_lock.exclusive(where):
         datasets = {n: data.load(s.data) for n, s in resolved.items()}
         dataset = _one_dataset(datasets)
         about = _about(config, dataset, command)
@@ -279,7 +279,7 @@ def budget_steps(budget: Budget, entry: Entry, settings: Settings) -> tuple[int,
 
 
 def seconds_per_step(experiment: run.Experiment, seconds: float = 3.0) -> float:
-    """Median seconds of a compiled training step, over one cycle of plays, on a state that is thrown away."""
+    """Return the median seconds of a training step over one cycle of phases, on a temporary state."""
     settings, model = experiment.settings, experiment.model
     players = {
         p: optimizers.make(settings.optimizer_of(p), 1000, optimizers.factors(model, p))
@@ -287,7 +287,7 @@ def seconds_per_step(experiment: run.Experiment, seconds: float = 3.0) -> float:
     }
     stream = experiment.dataset.train.stream(settings.data.order, settings.data.batch, settings.seed)
     engine = Engine(model, players, settings.train, stream[0], frozen=experiment.frozen, seed=settings.seed)
-    state, cycle = engine.create(), max(play.every for play in model.plays.values())
+    state, cycle = engine.create(), max(phase.interval for phase in model.phases.values())
     times: list[float] = []
     began = None
     while began is None or time.perf_counter() - began < seconds or len(times) < 3:
@@ -312,7 +312,7 @@ def _score(config: Config, name: str, judge: Any, ruler: evaluation.Ruler | None
         seconds = training_seconds(directory)
         run.evaluate(trained, judge, overrides=config.evaluate, seconds=seconds, ruler=ruler)
     except GenjaxError as error:
-        raise type(error)(f"scoring {name}: {error.message}", error.mend) from error
+        raise type(error)(f"scoring {name}: {error.message}", error.hint) from error
 
 
 def training_seconds(directory: Path) -> float | None:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from genjax import interop, run, settings
 from genjax.errors import ConfigError, DataError
-from genjax.training import checkpoint, guard, optimizers
+from genjax.training import checkpoint, optimizers, run_lock
 from genjax.training.step import TrainState
 from genjax.training.trees import difference, entry, named
 
@@ -54,7 +54,7 @@ def import_run(
             f"no {TOKENIZER} in {directory}", "fetch the file that is published beside the weights"
         )
     kept = (where / TOKENIZER).absolute()
-    with guard.exclusive(where):
+    with run_lock.exclusive(where):
         shutil.copyfile(source, kept)
         text = {"name": "pydoc", "batch": 8, "eval_batch": 8, "length": _length(loaded)}
         raw = {

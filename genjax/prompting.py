@@ -13,9 +13,9 @@ import numpy as np
 from genjax import data, run
 from genjax.core import Batch, row_keys
 from genjax.errors import ConfigError, DataError
-from genjax.functional.sequences import Sequence
 from genjax.sampling import autoregressive, constraints
 from genjax.sampling.logits import Truncation
+from genjax.views.sequences import Sequence
 
 CHUNK = 8
 """Tokens that are drawn between two writes to the terminal."""

@@ -25,7 +25,7 @@ from genjax.errors import CheckpointError, ConfigError, DataError, nearest
 from genjax.evaluation import distances
 from genjax.music import save as music
 from genjax.settings import Settings, complete, model_module
-from genjax.training import checkpoint, guard, loop
+from genjax.training import checkpoint, loop, run_lock
 
 SAMPLING = 0xD4A3
 """The stream of sampling keys: fold_in(fold_in(key(seed), SAMPLING), row)."""
@@ -88,7 +88,7 @@ def directory_of(settings: Settings, directory: str | Path | None = None) -> Pat
 
 def players(model: Model) -> list[str]:
     """Whose parameters are learned by gradient."""
-    return sorted({play.player for play in model.plays.values()})
+    return sorted({phase.player for phase in model.phases.values()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def train(
     model, dataset = experiment.model, experiment.dataset
     make_directory(where)
     # Held before config.json is written: a second process that is refused must leave no trace.
-    with guard.exclusive(where):
+    with run_lock.exclusive(where):
         _same_run(where, experiment)
         write_json(where / "config.json", settings.raw)
         dataset.save(where)

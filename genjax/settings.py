@@ -83,7 +83,7 @@ def _module(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}", "mend the file's syntax") from error
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}", "fix the syntax of the file") from error
     return module
 
 

@@ -37,6 +37,6 @@ def ngram_decoder(vocabulary: int = V, length: int = 16) -> tuple[Decoder, Varia
         "mask": np.ones(30, np.float32),
     }
     variables = model.init(jax.random.key(0), rows, {})
-    _, aux = model.plays["nll"].objective(variables, rows, None, step=jnp.zeros((), jnp.int32))
+    _, aux = model.phases["nll"].objective(variables, rows, None, step=jnp.zeros((), jnp.int32))
     assert model.decoder is not None
     return model.decoder, model.finish(variables.replace(state=aux.state))

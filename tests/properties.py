@@ -46,14 +46,14 @@ class Taken:
         seed: int = 0,
     ):
         stream = dataset.train.stream(order=order, batch=batch, seed=seed)
-        players = {play.player for play in model.plays.values()}
+        players = {phase.player for phase in model.phases.values()}
         transforms = {p: optimizers.make(optimizer, steps) for p in players}
         engine = Engine(model, transforms, config, stream[0], frozen=frozen, seed=seed, devices=devices)
         state, self.metrics, k = engine.create(), [], config.steps_per_call
         for n in range(0, steps, k):
-            plays = tuple(step.due(model, n + i) for i in range(k))
-            state, packed = engine.step(state, engine.put([stream[n + i] for i in range(k)]), plays)
-            self.metrics += engine.read(jax.device_get(packed), plays)
+            phases = tuple(step.due(model, n + i) for i in range(k))
+            state, packed = engine.step(state, engine.put([stream[n + i] for i in range(k)]), phases)
+            self.metrics += engine.read(jax.device_get(packed), phases)
         self.engine, self.state = engine, state
         self.leaves = {p: np.asarray(x) for p, x in trees.named(engine.canonical(state)).items()}
 
@@ -193,7 +193,7 @@ def assert_equal_runs(a: Path, b: Path) -> None:
 def trainer(model: Model, dataset: Any, config: Config, **how: Any) -> Callable[[Path, Hooks], Any]:
     """(directory, hooks) -> train(...), with adam for every player unless `optimizer` says otherwise."""
     adam = optimizers.Config(name="adam", learning_rate=1e-2)
-    players = {play.player for play in model.plays.values()}
+    players = {phase.player for phase in model.phases.values()}
     how.setdefault("optimizer", dict.fromkeys(players, adam))
 
     def run(directory: Path, hooks: Hooks) -> Any:

@@ -57,7 +57,7 @@ def test_the_loss_is_of_text_alone():
     model, variables = made()
     tokens = jnp.asarray(np.random.default_rng(2).integers(4, V, (4, T))).at[1].set(0)
     batch = {"tokens": tokens, "mask": jnp.array([1.0, 1.0, 0.0, 1.0])}
-    loss, _ = model.plays["mlm"].objective(variables, batch, keys(4), step=None)
+    loss, _ = model.phases["mlm"].objective(variables, batch, keys(4), step=None)
     assert loss.count == 2 * round(0.15 * T)
     assert model.likelihood is None
 
@@ -76,7 +76,7 @@ def test_samples_keep_what_is_given_and_fill_the_masks():
 def test_images_are_pixels_after_their_label():
     model, variables = made("image")
     batch = {"image": jnp.ones((2, 3, 4, 1), jnp.uint8), "label": jnp.array([0, 1]), "mask": jnp.ones(2)}
-    loss, _ = model.plays["mlm"].objective(variables, batch, keys(2), step=None)
+    loss, _ = model.phases["mlm"].objective(variables, batch, keys(2), step=None)
     assert loss.count == 2 * round(0.15 * 13)
     rows = model.sample(variables, keys(2), {"label": jnp.array([0, 1])}, steps=3)
     assert rows["image"].shape == (2, 3, 4, 1)

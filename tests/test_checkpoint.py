@@ -209,13 +209,13 @@ def test_best_of_a_run(tmp_path):
 
 def test_frozen_stages_are_used_and_never_saved(tmp_path):
     model = toys.mlp()
-    plain = model.plays["mlp"]
+    plain = model.phases["mlp"]
 
     def loss(variables, batch, keys, *, step):
         mean, aux = plain.objective(variables, batch, keys, step=step)
         return mean + type(mean)(variables.frozen["codec"].params["w"].sum(), jnp.zeros(())), aux
 
-    model = model.replace(plays={"mlp": plain._replace(objective=loss)})
+    model = model.replace(phases={"mlp": plain._replace(objective=loss)})
     codec = Variables({"w": jnp.ones(3)})
     identity = {"stages": {"codec": {"path": "runs/codec", "digest": checkpoint.digest(codec)}}}
     config = Config(steps=2, **resume_worker.QUIET)

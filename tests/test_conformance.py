@@ -159,13 +159,13 @@ def test_likelihoods_are_of_rows_alone_and_masked(name: str, trained):
 @every(one_of_each())
 def test_no_program_is_compiled_after_the_first_cycle_of_plays(name: str):
     e = prepared(name)
-    cycle = max(play.every for play in e.model.plays.values())
+    cycle = max(phase.interval for phase in e.model.phases.values())
     stream = e.dataset.train.stream(batch=8)
     taken = Taken(e.model, e.dataset, config(), batch=8, steps=cycle, devices=jax.devices()[:1])
     state, before = taken.state, compilations()
     for n in range(cycle, 2 * cycle):
-        plays = (step.due(e.model, n),)
-        state, packed = taken.engine.step(state, taken.engine.put([stream[n]]), plays)
+        phases = (step.due(e.model, n),)
+        state, packed = taken.engine.step(state, taken.engine.put([stream[n]]), phases)
     jax.block_until_ready(packed)
     assert compilations() == before
 
@@ -176,15 +176,15 @@ def test_a_play_moves_its_own_player_alone(name: str):
     batch = {k: jnp.asarray(v) for k, v in e.dataset.train.stream(batch=8)[0].items()}
     keys = row_keys(jax.random.key(1), 0, jnp.arange(8))
     variables = e.model.init(jax.random.key(0), batch, {})
-    for play in e.model.plays.values():
-        if not jax.tree.leaves(variables.params[play.player]):
+    for phase in e.model.phases.values():
+        if not jax.tree.leaves(variables.params[phase.player]):
             continue
         gradient = jax.jit(
-            lambda v, play=play: step.gradient(
-                play, v, {**batch, "carry": e.model.carry(batch)}, keys, jnp.zeros((), jnp.int32)
+            lambda v, phase=phase: step.gradient(
+                phase, v, {**batch, "carry": e.model.carry(batch)}, keys, jnp.zeros((), jnp.int32)
             )[0]
         )(variables)
-        chex.assert_trees_all_equal_shapes(gradient, variables.params[play.player])
+        chex.assert_trees_all_equal_shapes(gradient, variables.params[phase.player])
         moved = [float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient)]
         assert np.isfinite(moved).all()
         assert max(moved) > 0
@@ -204,7 +204,7 @@ def test_engines_meshes_and_micro_batches_take_the_same_steps(name: str):
     rules = ((r".*kernel", (None, "fsdp")), (r".*", ()))
     mesh = Mesh(data=2, fsdp=2, tensor=2)
     assert_same_steps(one, take(config(mesh=mesh, sharding=rules if shardable(e) else ())))
-    if all(play.rowwise for play in e.model.plays.values()):
+    if all(phase.rowwise for phase in e.model.phases.values()):
         assert_same_steps(one, take(config(accumulate=4), devices=jax.devices()[:1]))
 
 
@@ -221,7 +221,7 @@ def shardable(e: run.Experiment) -> bool:
 def test_killed_and_resumed_equals_uninterrupted(name: str, tmp_path: Path):
     s = resolve(name, "data.batch=8", "data.limit=30", "data.order=shuffled")
     e = run.prepare(s)
-    accumulate = 2 if all(play.rowwise for play in e.model.plays.values()) else 1
+    accumulate = 2 if all(phase.rowwise for phase in e.model.phases.values()) else 1
     schedule = {"steps": 9, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "sample_every": 1}
     c = dataclasses.replace(s.train, **schedule, accumulate=accumulate)
     players = {p: s.optimizer_of(p) for p in run.players(e.model)}

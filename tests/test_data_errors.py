@@ -18,7 +18,7 @@ def refused(name: str, *says: str, **config) -> None:
         gd.load(name=name, **config)
     for part in says:
         assert part in str(caught.value), str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
     assert caught.value.exit_code == 3
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import genjax.data as gd
+from genjax import spec as form
 from genjax.data import tokenizers
 from genjax.errors import ConfigError, DataError
 
@@ -230,7 +231,7 @@ def test_a_description_is_saved_and_read_back(tmp_path: Path):
     dataset = gd.load(name="pydoc", tokenizer="chars", length=16)
     saved = json.loads(dataset.save(tmp_path / "run").read_text("utf-8"))
     assert saved == dataset.description()
-    assert gd.spec_from_json(saved["spec"]) == dataset.spec
+    assert form.from_json(saved["spec"]) == dataset.spec
     assert gd.tokenizer_from_json(saved["tokenizer"]).decode([5, 6]) == dataset.tokenizer.decode([5, 6])  # type: ignore[union-attr]
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["dataset.json"]
 

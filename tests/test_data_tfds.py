@@ -104,7 +104,7 @@ def test_wrong_and_missing_originals(mnist: Path, tmp_path: Path):
     with pytest.raises(DataError) as caught:
         load(mnist, tmp_path)
     assert f"lacks originals in {mnist}: train-images-idx3-ubyte.gz\n" in str(caught.value)
-    assert "https://storage.googleapis.com/cvdf-datasets/mnist/train-images" in caught.value.mend
+    assert "https://storage.googleapis.com/cvdf-datasets/mnist/train-images" in caught.value.hint
     file.write_bytes(good)
     assert len(load(mnist, tmp_path).train) == 24
 
@@ -112,7 +112,7 @@ def test_wrong_and_missing_originals(mnist: Path, tmp_path: Path):
 def test_other_splits_and_names(mnist: Path, tmp_path: Path):
     with pytest.raises(DataError, match="no split 'dev'") as caught:
         load(mnist, tmp_path, eval_split="dev")
-    assert "train, test" in caught.value.mend or "test, train" in caught.value.mend
+    assert "train, test" in caught.value.hint or "test, train" in caught.value.hint
     with pytest.raises(DataError, match="did you mean 'mnist'"):
         load(mnist, tmp_path, name="tfds:mnits")
     small = load(mnist, tmp_path, size=14)
@@ -176,7 +176,7 @@ def shakespeare(folder: Path, tmp_path: Path) -> None:
 def test_text_from_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "originals" / "tiny_shakespeare"
     folder.mkdir(parents=True)
-    (folder / "input.txt").write_text("".join(f"Line {i} of a play.\n\n" for i in range(400)))
+    (folder / "input.txt").write_text("".join(f"Line {i} of a phase.\n\n" for i in range(400)))
     url = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
     monkeypatch.setattr(source, "PROGRAM", driver("tiny_shakespeare", {url: folder / "input.txt"}))
     shakespeare(folder, tmp_path)

@@ -170,7 +170,7 @@ def test_a_loop_ends_when_all_rows_have(family):
         jax.debug.callback(lambda: trips.append(1))
         return decoder.step(variables, cache, tokens)
 
-    counted = Decoder(decoder.start, step, decoder.keep)
+    counted = Decoder(decoder.start, step, decoder.commit)
     keys = jax.random.split(jax.random.key(6), 3)
     out = generate(counted, variables, keys, PROMPTS, length=500, stop=(2, 3))
     jax.effects_barrier()

@@ -54,8 +54,8 @@ def family(name: str) -> Family | None:
         """Enlarged weights, and the counts of one batch."""
         v = e.model.init(key, rows, {})
         v = v.replace(params=jax.tree.map(lambda x: x * 3 if x.ndim > 1 else x, v.params))
-        for play in e.model.plays.values():
-            _, aux = play.objective(v, batch, keys, step=jnp.zeros((), jnp.int32))
+        for phase in e.model.phases.values():
+            _, aux = phase.objective(v, batch, keys, step=jnp.zeros((), jnp.int32))
             v = v.replace(state=aux.state)
         return e.model.finish(v)
 
@@ -94,7 +94,7 @@ def _pieces(
         cache, at = carry
         piece = jax.vmap(lambda row, a: jax.lax.dynamic_slice_in_dim(row, a, size))(padded, at)
         out, trail = decoder.step(variables, cache, piece)
-        return (decoder.keep(trail, count), at + count), (out, at)
+        return (decoder.commit(trail, count), at + count), (out, at)
 
     return jax.lax.scan(body, (cache, jnp.zeros_like(counts[0])), counts)[1]
 

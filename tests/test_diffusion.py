@@ -99,7 +99,7 @@ def test_no_parameter_is_beyond_the_reach_of_the_loss():
     model = diffusion.build(TINY, SPEC, {})
     variables = noisy(jax.eval_shape(model.init, jax.random.key(0), batch(), {}))
     loss = lambda v: (
-        model.plays["denoise"].objective(v, batch(16), keys(16), step=jnp.zeros((), int))[0].total
+        model.phases["denoise"].objective(v, batch(16), keys(16), step=jnp.zeros((), int))[0].total
     )
     for path, g in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables)):
         assert float(jnp.abs(g).max()) > 1e-5, path
@@ -109,7 +109,7 @@ def test_loss_is_a_sum_of_rows(monkeypatch):
     """Each row's loss depends on that row and its key; padding rows do not count, whatever they hold."""
     model, variables = small(monkeypatch, dropout=0.3)
     objective = jax.jit(
-        lambda b, k: model.plays["denoise"].objective(variables, b, k, step=jnp.zeros((), int))[0]
+        lambda b, k: model.phases["denoise"].objective(variables, b, k, step=jnp.zeros((), int))[0]
     )
     b, k = batch(6), keys(6)
     whole = objective(b, k)
@@ -125,7 +125,7 @@ def test_loss_is_a_sum_of_rows(monkeypatch):
 def test_labels_are_hidden_in_training_alone(monkeypatch):
     model, variables = small(monkeypatch, label_dropout=1.0)
     objective = jax.jit(
-        lambda b, step: model.plays["denoise"].objective(variables, b, keys(), step=step)[0].total
+        lambda b, step: model.phases["denoise"].objective(variables, b, keys(), step=step)[0].total
     )
     other = {**batch(), "label": (batch()["label"] + 1) % 10}
     assert objective(batch(), jnp.array(0)) == objective(other, jnp.array(0))
@@ -145,7 +145,7 @@ def test_the_objective_is_the_weighted_error_of_the_prediction(monkeypatch):
         model, zeros = diffusion.build(config, SPEC, {}), Variables(params={"denoiser": {}})
         rows = 512
         b = {"image": jnp.full((rows, 8, 8, 1), 12, jnp.uint8), "mask": jnp.ones(rows)}
-        loss, _ = jax.jit(model.plays["denoise"].objective)(zeros, b, keys(rows), step=None)
+        loss, _ = jax.jit(model.phases["denoise"].objective)(zeros, b, keys(rows), step=None)
         alpha, sigma = (np.asarray(c, np.float64) for c in schedules.chain("linear", 4)(jnp.arange(5) / 4))
         snr = alpha[1:] ** 2 / sigma[1:] ** 2
         square = {
@@ -243,10 +243,10 @@ def test_training_learns_and_compiles_once():
     model = diffusion.build(TINY, SPEC, {})
     optimizers = {"denoiser": optax.adam(3e-3)}
     state = training.create(model, optimizers, jax.random.key(0), batch(32))
-    step: Any = jax.jit(training.make_step(model, optimizers), static_argnames="plays", donate_argnums=0)
+    step: Any = jax.jit(training.make_step(model, optimizers), static_argnames="phases", donate_argnums=0)
     losses = []
     for _ in range(40):
-        state, metrics = step(state, {}, batch(32), jax.random.key(1), plays=("denoise",))
+        state, metrics = step(state, {}, batch(32), jax.random.key(1), phases=("denoise",))
         losses.append(float(metrics["denoise/loss"].value))
     assert step._cache_size() == 1
     assert losses[0] > 0.8

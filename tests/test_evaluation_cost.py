@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from genjax.core import Aux, Element, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
 from genjax.errors import NonFiniteError
 from genjax.evaluation import cost, flops
 from genjax.evaluation.likelihood import likelihood
@@ -103,7 +103,7 @@ SPEC = Spec({"tokens": Element((5,), "int32", 10)}, 100)
 
 
 def linear(every: int) -> Model:
-    """Two plays of a 4 x 4 product on rows of 5 tokens; nats of row r: r's first token, on 4 units."""
+    """Two phases of a 4 x 4 product on rows of 5 tokens; nats of row r: r's first token, on 4 units."""
 
     def init(key, batch, frozen):
         return Variables(params={"a": jnp.ones((4, 4)), "b": jnp.ones((4, 4))})
@@ -125,8 +125,8 @@ def linear(every: int) -> Model:
         x = jax.lax.fori_loop(0, steps, lambda i, c: c @ v.params["a"], x)
         return {"tokens": x.astype(jnp.int32)}
 
-    plays = {"main": Play("a", objective("a")), "lazy": Play("b", objective("b"), every=every)}
-    return Model(init, plays, sample=sample, likelihood=score)
+    phases = {"main": Phase("a", objective("a")), "lazy": Phase("b", objective("b"), interval=every)}
+    return Model(init, phases, sample=sample, likelihood=score)
 
 
 def test_training_flops_average_over_the_cycle_of_plays():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genjax import evaluation
-from genjax.core import Aux, Element, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError, NonFiniteError, ProtocolError
 from genjax.evaluation import Config, Features, Ruler, floor, table
 from genjax.evaluation.judge import evaluate
@@ -103,7 +103,7 @@ def gaussian(noise: float = 12.0) -> Model:
         size = SIDE * SIDE * jnp.ones(keys.shape[0])
         return Mean(size * jnp.log(256.0), size), {}
 
-    return Model(init, {"main": Play("model", loss)}, sample=sample, likelihood=score)
+    return Model(init, {"main": Phase("model", loss)}, sample=sample, likelihood=score)
 
 
 def fitted(model: Model) -> Variables:

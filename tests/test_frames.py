@@ -12,9 +12,8 @@ import pytest
 
 from genjax.core import Element, Spec
 from genjax.errors import ConfigError
-from genjax.functional.frames import Frames, frame_nats, view
-from genjax.functional.sequences import Sequence
-from genjax.nn.reading import read, write
+from genjax.views.frames import Frames, frame_nats, view
+from genjax.views.sequences import Sequence
 
 K, L = 5, 4
 ROLL = Spec({"roll": Element((L, K), "uint8", 2), "token_mask": Element((L - 1,), "float32")})

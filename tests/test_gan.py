@@ -81,8 +81,8 @@ def test_every_size_has_the_datas_form(side, conditional):
     assert out["image"].shape == (2, side, side, 1)
     assert out["image"].dtype == jnp.uint8
     assert ("label" in out) == conditional
-    for play in model.plays.values():
-        run = lambda v, play=play: play.objective(v, batch, keys(2), step=jnp.int32(0))
+    for phase in model.phases.values():
+        run = lambda v, phase=phase: phase.objective(v, batch, keys(2), step=jnp.int32(0))
         loss, aux = jax.eval_shape(run, variables)
         assert loss.total.shape == ()
         # The next state has the form of the last: the step may be donated and scanned.
@@ -95,8 +95,8 @@ def test_a_play_moves_its_own_player_alone():
     state = jax.jit(lambda key: create(model, opt, key, rows(8)))(jax.random.key(0))
     step = jax.jit(make_step(model, opt), static_argnums=4)
     owner = {"discriminator": "discriminator", "r1": "discriminator", "generator": "generator"}
-    assert {name: play.player for name, play in model.plays.items()} == owner
-    assert list(model.plays) == ["discriminator", "r1", "generator"]
+    assert {name: phase.player for name, phase in model.phases.items()} == owner
+    assert list(model.phases) == ["discriminator", "r1", "generator"]
     before = jax.device_get(state.variables)
     for name, mover in owner.items():
         after = jax.device_get(step(state, {}, rows(8), jax.random.key(1), (name,))[0].variables)
@@ -121,7 +121,7 @@ def test_losses_are_the_non_saturating_ones():
         z = jax.vmap(lambda k: jax.random.normal(k, (3,)))(keys(5))
         real = discriminator(v, pixels.to_signed(batch["image"], LEVELS), batch["label"])
         fake = discriminator(v, generator(v, z, batch["label"]), batch["label"])
-        ours = {n: p.objective(v, batch, keys(5), step=jnp.int32(0)) for n, p in model.plays.items()}
+        ours = {n: p.objective(v, batch, keys(5), step=jnp.int32(0)) for n, p in model.phases.items()}
         return real, fake, {n: loss.value for n, (loss, _) in ours.items()}, ours["discriminator"][1].metrics
 
     real, fake, ours, metrics = jax.device_get(run(variables))
@@ -136,7 +136,7 @@ def test_losses_are_the_non_saturating_ones():
 def test_r1_is_the_penalty_by_hand(every):
     """gamma/2 E|grad D(x)|^2 on real images (Mescheder et al. 2018, eq. 9), times the steps between."""
     gamma = 3.0
-    model, variables = made(r1=gamma, r1_every=every, generator_norm="none")
+    model, variables = made(r1=gamma, r1_interval=every, generator_norm="none")
     _, discriminator = nets()
     batch = rows(4)
     x = pixels.to_signed(batch["image"], LEVELS)
@@ -146,23 +146,23 @@ def test_r1_is_the_penalty_by_hand(every):
     alone = jax.vmap(jax.grad(lambda x, y: discriminator(variables, x[None], y[None])[0]))
     np.testing.assert_allclose(jax.jit(alone)(x, y), slope, rtol=1e-4, atol=1e-5)
     expected = every * gamma / 2 * np.square(slope).sum((1, 2, 3)).mean()
-    play = model.plays["r1"]
-    loss, _ = jax.jit(lambda v: play.objective(v, batch, keys(4), step=jnp.int32(0)))(variables)
+    phase = model.phases["r1"]
+    loss, _ = jax.jit(lambda v: phase.objective(v, batch, keys(4), step=jnp.int32(0)))(variables)
     assert expected > 0
     np.testing.assert_allclose(loss.value, expected, rtol=1e-5)
-    assert play.every == every
+    assert phase.interval == every
     assert [n for n in range(9) if "r1" in due(model, n)] == list(range(0, 9, every))
 
 
 def test_no_penalty_no_play():
-    assert list(made()[0].plays) == ["discriminator", "generator"]
+    assert list(made()[0].phases) == ["discriminator", "generator"]
 
 
 @pytest.mark.parametrize("generator_norm", ["none", "batch", "group"])
 @pytest.mark.parametrize("discriminator_norm", ["none", "batch", "group"])
 def test_batch_statistics_are_declared(generator_norm, discriminator_norm):
     config = Config(**SMALL, r1=1.0, generator_norm=generator_norm, discriminator_norm=discriminator_norm)
-    flags = {name: play.rowwise for name, play in build(config, spec()).plays.items()}
+    flags = {name: phase.rowwise for name, phase in build(config, spec()).phases.items()}
     own, both = discriminator_norm != "batch", "batch" not in (generator_norm, discriminator_norm)
     assert flags == {"discriminator": both, "r1": own, "generator": both}
 
@@ -175,12 +175,12 @@ def test_rows_see_each_other_where_declared(norm):
     other = {**first, "image": rows(4, seed=1)["image"].at[0].set(first["image"][0])}
     run = jax.jit(
         lambda b: {
-            n: p.objective(variables, b, keys(4), step=jnp.int32(0))[0].total for n, p in model.plays.items()
+            n: p.objective(variables, b, keys(4), step=jnp.int32(0))[0].total for n, p in model.phases.items()
         }
     )
     a, b = jax.device_get((run(first), run(other)))
     for name in ("discriminator", "r1"):
-        assert np.isclose(a[name], b[name], rtol=1e-5) == model.plays[name].rowwise
+        assert np.isclose(a[name], b[name], rtol=1e-5) == model.phases[name].rowwise
 
 
 def test_sampling_reads_the_label_and_each_key_alone():
@@ -209,11 +209,11 @@ def test_unprompted_labels_are_drawn_and_used():
 
 def test_running_statistics_serve_sampling_and_only_training_writes_them():
     model, variables = made()
-    play = model.plays["generator"].objective
-    run = jax.jit(lambda v, step: play(v, rows(8), keys(8), step=step)[1].state)
+    phase = model.phases["generator"].objective
+    run = jax.jit(lambda v, step: phase(v, rows(8), keys(8), step=step)[1].state)
     after = run(variables, jnp.int32(0))
     assert not equal(after["generator"], variables.state["generator"])
-    evaluated = jax.jit(lambda v: play(v, rows(8), keys(8), step=None)[1].state)(variables)
+    evaluated = jax.jit(lambda v: phase(v, rows(8), keys(8), step=None)[1].state)(variables)
     assert equal(evaluated, variables.state)
     sample = jax.jit(lambda v: model.sample(v, keys(4), {})["image"])
     assert (np.asarray(sample(variables)) != np.asarray(sample(variables.replace(state=after)))).any()
@@ -292,7 +292,7 @@ def test_the_discriminator_learns_of_the_classes_that_it_has_seen():
 
     def total(params):
         v = variables.replace(params={**variables.params, "discriminator": params})
-        return model.plays["discriminator"].objective(v, rows(4), keys(4), step=None)[0].total
+        return model.phases["discriminator"].objective(v, rows(4), keys(4), step=None)[0].total
 
     slope = jax.jit(jax.grad(total))(variables.params["discriminator"])["class"]["kernel"]
     used = np.nonzero(np.abs(slope).sum(-1) > 0)[0]

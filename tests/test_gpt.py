@@ -94,14 +94,14 @@ def test_mup_is_the_ordinary_model_at_its_base():
     rows = {"tokens": jnp.arange(2 * (T + 1)).reshape(2, -1) % V, "mask": jnp.ones(2)}
     totals = [m.likelihood(v, rows, None)[0].total for m, v in ((a, va), (b, vb))]
     np.testing.assert_allclose(*totals, rtol=1e-6)
-    assert a.rates is None
-    assert set(jax.tree.leaves(b.rates("model", vb.params["model"]))) == {1.0}
+    assert a.learning_rate_multipliers is None
+    assert set(jax.tree.leaves(b.learning_rate_multipliers("model", vb.params["model"]))) == {1.0}
 
 
 def test_mup_scales_what_goes_with_width():
     model, variables = built(TEXT, width=64, heads=2, mup_base=16, init_std=0.1)
     params = variables.params["model"]
-    rates = model.rates("model", params)
+    rates = model.learning_rate_multipliers("model", params)
     block, stack = rates["stack"]["block_0"], params["stack"]["block_0"]
     assert block["mlp"]["down"]["kernel"] == block["attention"]["project"]["query"]["kernel"] == 0.25
     assert rates["token_embedding"] == rates["head"]["kernel"] == block["mlp_norm"]["scale"] == 1.0

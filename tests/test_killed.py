@@ -27,7 +27,7 @@ SCHEDULE = {
 @every(one_of_each())
 def test_a_killed_family_resumes_to_the_same_bits(name: str, tmp_path: Path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    accumulate = 2 if all(play.rowwise for play in prepared(name).model.plays.values()) else 1
+    accumulate = 2 if all(phase.rowwise for phase in prepared(name).model.phases.values()) else 1
     settings = {**SCHEDULE, "train.accumulate": accumulate}
     train = [sys.executable, "-m", "genjax.cli", "train", f"--config={name}:smoke"]
     train += [f"--config.{key}={value}" for key, value in settings.items()]

@@ -16,8 +16,8 @@ import optax
 import pytest
 
 from genjax.core import AXIS, Element, Model, Spec, Variables
+from genjax.counting import corpus, ngrams
 from genjax.errors import ConfigError
-from genjax.functional import ngrams_corpus, ngrams_sorted
 from genjax.models import infinigram, ngram
 from genjax.training.step import create, make_step
 
@@ -57,7 +57,7 @@ def read(model: Model, data: dict[str, np.ndarray], batch: int | None = None) ->
     return state.variables
 
 
-def ngrams(text: np.ndarray, levels: int, length: int = 16, **fields) -> tuple[Model, Variables]:
+def fitted(text: np.ndarray, levels: int, length: int = 16, **fields) -> tuple[Model, Variables]:
     """A finished model of a text."""
     data = rows(text, length)
     model = ngram.build(ngram.Config(counts="sorted", **fields), spec_of(data, levels), {})
@@ -86,7 +86,7 @@ def test_probabilities_are_kenlm_s(unit, order):
     ids = {w: i for i, w in enumerate(["<unk>", *dict.fromkeys(train)])}
     encode = lambda tokens: np.array([ids.get(t, 0) for t in tokens], np.int32)
     held = lines(KENLM["held"][: 4 if unit == "characters" else None])
-    model, v = ngrams(encode(train), len(ids), order=order, smoothing="kneser_ney", end=ids["\n"])
+    model, v = fitted(encode(train), len(ids), order=order, smoothing="kneser_ney", end=ids["\n"])
     found = nats(model, v, encode(["\n", *held])) / math.log(10)
     np.testing.assert_allclose(-found, KENLM[unit][str(order)], atol=2e-5)
 
@@ -153,7 +153,7 @@ HELD = np.random.default_rng(1).choice(8, 60).astype(np.int32)
 @pytest.mark.parametrize(("smoothing", "end"), [*((s, 2) for s in SMOOTHINGS), ("kneser_ney", None)])
 def test_probabilities_equal_a_count_by_hand(smoothing, end):
     """Token 7 of 8 was never seen; HELD's first token is context alone."""
-    model, v = ngrams(TEXT, 8, order=4, smoothing=smoothing, strength=0.7, end=end)
+    model, v = fitted(TEXT, 8, order=4, smoothing=smoothing, strength=0.7, end=end)
     p, expected, context = by_hand(TEXT.tolist(), 8, 4, smoothing, end, 0.7), [], []
     for t in HELD.tolist():
         expected.append(p(t, context))
@@ -199,7 +199,7 @@ def test_distributions_sum_to_one_and_are_the_likelihood(family, end):
     for part in (every[:, :1], every[:, 1:3], every[:, 3:5]):
         logits, trail = step(v, cache, jnp.asarray(np.pad(part, ((0, 0), (0, 1)), constant_values=3)))
         parts.append(np.asarray(logits)[:, : part.shape[1]])
-        cache = decoder.keep(trail, jnp.full((len(every),), part.shape[1]))
+        cache = decoder.commit(trail, jnp.full((len(every),), part.shape[1]))
     np.testing.assert_allclose(np.concatenate(parts, 1), log_p, rtol=1e-5, atol=1e-6)
     assert log_p.std() > 0.1
 
@@ -288,20 +288,20 @@ def test_discounts_fall_back_as_kenlm_s_do():
     counts = jnp.array([1] * 20 + [2] * 8 + [3] * 4 + [4] * 2 + [9, 0, 0])
     y = 20 / 36
     expected = [1 - 2 * y * 8 / 20, 2 - 3 * y * 4 / 8, 3 - 4 * y * 2 / 4]
-    np.testing.assert_allclose(ngrams_sorted.discounts(counts), expected, rtol=1e-6)
-    assert ngrams_sorted.discounts(jnp.array([1, 1, 2, 5])).tolist() == [0.5, 1.0, 1.5]
-    assert ngrams_sorted.discounts(jnp.array([1] * 10 + [2] * 10 + [3] * 30)).tolist() == [0.5, 1.0, 1.5]
+    np.testing.assert_allclose(ngrams.discounts(counts), expected, rtol=1e-6)
+    assert ngrams.discounts(jnp.array([1, 1, 2, 5])).tolist() == [0.5, 1.0, 1.5]
+    assert ngrams.discounts(jnp.array([1] * 10 + [2] * 10 + [3] * 30)).tolist() == [0.5, 1.0, 1.5]
 
 
 def test_the_text_is_laid_out_once():
     data = rows(TEXT, 16)
     model = build("kneser_ney", data, 8)
-    s = ngrams_corpus.stream(read(model, data).state)
+    s = corpus.stream(read(model, data).state)
     assert int(s.last) == len(TEXT)
     np.testing.assert_array_equal(s.symbols[1 : len(TEXT) + 1], TEXT)
     assert np.flatnonzero(s.begin).tolist() == [1, len(TEXT) + 1]
     x = jnp.asarray(TEXT)
-    np.testing.assert_array_equal(ngrams_corpus.cumulative(x), np.cumsum(TEXT))
+    np.testing.assert_array_equal(corpus.cumulative(x), np.cumsum(TEXT))
 
 
 def test_configs_that_cannot_be():

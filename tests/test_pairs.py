@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import genjax.data as gd
-from genjax.core import Aux, Element, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
 from genjax.data.buckets import Buckets
 from genjax.data.dataset import Dataset, Split
 from genjax.data.pairs import Pairs, Ragged
@@ -277,7 +277,7 @@ def model() -> Model:
         counted = inside("target") * batch["mask"][:, None]
         return Mean.of(nats, counted), Aux({}, {"tokens": Mean.of(counted)})
 
-    return Model(init, {"net": Play("net", loss)})
+    return Model(init, {"net": Phase("net", loss)})
 
 
 def bucketed(buckets=SIZES) -> Dataset:
@@ -293,15 +293,15 @@ def test_each_length_has_its_program_and_none_is_compiled_again(kind):
     stream = data.train.stream(batch=8)
     adam = {"net": optimizers.make(optimizers.Config(), 40)}
     engine = Engine(model(), adam, Config(engine=kind), stream[0], devices=jax.devices()[:2])
-    state, seen, plays = engine.create(), set(), (("net",),)
+    state, seen, phases = engine.create(), set(), (("net",),)
     for n in range(24):
         batch, count = stream[n], compilations()
-        state, packed = engine.step(state, engine.put([batch]), plays)
+        state, packed = engine.step(state, engine.put([batch]), phases)
         jax.block_until_ready(packed)
         width = batch["source"].shape[1]
         assert (compilations() > count) == (width not in seen)
         seen.add(width)
-        (means,) = engine.read(packed, plays)
+        (means,) = engine.read(packed, phases)
         assert float(means["net/loss"].count) == (batch["target_length"] * batch["mask"]).sum()
     assert engine.programs == len(seen) > 2
 

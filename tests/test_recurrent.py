@@ -181,7 +181,7 @@ def test_a_reset_begins_anew_and_only_there(cell):
 def test_training_carries_over_lanes_alone():
     """Rows that are shuffled do not continue each other: without `reset` the carry is not read."""
     model, variables = build(TEXT)
-    objective, keys = model.plays["nll"].objective, row_keys(jax.random.key(0), 0, jnp.arange(B))
+    objective, keys = model.phases["nll"].objective, row_keys(jax.random.key(0), 0, jnp.arange(B))
     take = jax.jit(lambda b: objective(variables, b, keys, step=jnp.int32(0)))
     zero = model.carry(batch_of(text()))
     _, aux = take(batch_of(text(seed=1), carry=zero))
@@ -245,11 +245,11 @@ def test_cache_equals_no_cache_at_ragged_counts_too(form):
         # Two more tokens are read and refused: they must leave no trace.
         logits, refused = step(variables, cache, jnp.pad(part, ((0, 0), (0, 2)), constant_values=6))
         parts.append(logits[:, : part.shape[1]])
-        cache = decoder.keep(refused, jnp.full((3,), part.shape[1]))
+        cache = decoder.commit(refused, jnp.full((3,), part.shape[1]))
     assert float(jnp.abs(jnp.concatenate(parts, axis=1) - whole).max()) <= tolerance
     counts = (0, 4, 9)
     following = jnp.stack([tokens[i, n : n + 3] for i, n in enumerate(counts)])
-    logits, _ = step(variables, decoder.keep(trail, jnp.array(counts)), following)
+    logits, _ = step(variables, decoder.commit(trail, jnp.array(counts)), following)
     expected = jnp.stack([whole[i, n : n + 3] for i, n in enumerate(counts)])
     assert float(jnp.abs(logits - expected).max()) <= tolerance
     for leaf in jax.tree.leaves((fresh, trail)):

@@ -247,7 +247,7 @@ def test_a_broken_file_is_one_error_that_names_it(tmp_path: Path, name: str, con
     (directory / name).write_bytes(content)
     with pytest.raises(DataError, match=Path(name).name) as caught:
         assert runs.run(directory).samples
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_levels_span_black_to_white_and_tiles_lie_in_reading_order():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.core import Element, Spec
-from genjax.functional.sequences import Sequence
+from genjax.views.sequences import Sequence
 
 V = 50
 SPEC = Spec({"tokens": Element((9,), "int32", V), "segment": Element((9,), "int32")})

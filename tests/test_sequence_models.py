@@ -14,11 +14,11 @@ import optax
 import pytest
 
 from genjax.core import AXIS, Element, Spec, Variables
+from genjax.counting.tables import nearest
 from genjax.errors import ConfigError
-from genjax.functional.ngrams import nearest
-from genjax.functional.sequences import Sequence
 from genjax.models import gpt, ngram
 from genjax.training.step import create, make_step
+from genjax.views.sequences import Sequence
 
 IMAGES = Spec({"image": Element((2, 2, 1), "uint8", 3), "label": Element((), "int32", 2)}, 24)
 TEXT = Spec({"tokens": Element((5,), "int32", 4)}, 24)
@@ -169,14 +169,14 @@ def test_cache_equals_no_cache(form):
             # Two more tokens are read and refused: they must leave no trace.
             logits, trail = step(variables, cache, jnp.pad(part, ((0, 0), (0, 2)), constant_values=6))
             parts.append(logits[:, : part.shape[1]])
-            cache = decoder.keep(trail, jnp.full((3,), part.shape[1]))
+            cache = decoder.commit(trail, jnp.full((3,), part.shape[1]))
         difference = np.abs(jnp.concatenate(parts, axis=1) - whole).max()
         assert difference <= 1e-5 * np.abs(whole).max()
         # Rows that keep different counts go on each from where it is.
         _, trail = step(variables, decoder.start(variables, {}, 3, 20), tokens[:, :6])
         counts = jnp.array([1, 4, 6])
         following = jnp.stack([tokens[i, n : n + 3] for i, n in enumerate((1, 4, 6))])
-        logits, _ = step(variables, decoder.keep(trail, counts), following)
+        logits, _ = step(variables, decoder.commit(trail, counts), following)
         expected = jnp.stack([whole[i, n : n + 3] for i, n in enumerate((1, 4, 6))])
         assert np.abs(logits - expected).max() <= 1e-5 * np.abs(whole).max()
 
@@ -293,7 +293,7 @@ def test_labels_condition_and_are_dropped():
 def test_dropout_is_by_row_and_only_in_training():
     model, variables = build_gpt(TEXT, layers=1, dropout=0.5, condition_dropout=0.0)
     rows, keys = batch(TEXT, 4), jax.random.split(jax.random.key(3), 4)
-    objective = model.plays["nll"].objective
+    objective = model.phases["nll"].objective
     trained = jax.jit(lambda part, keys: objective(variables, part, keys, step=jnp.int32(0))[0].total)
     tested = jax.jit(lambda part, keys: objective(variables, part, keys, step=None)[0].total)
     halves = [({k: v[i : i + 2] for k, v in rows.items()}, keys[i : i + 2]) for i in (0, 2)]

@@ -11,8 +11,8 @@ import pytest
 
 from genjax.core import Element, Spec
 from genjax.errors import ConfigError
-from genjax.functional.pairs import Pairs
 from genjax.models import t5
+from genjax.views.pairs import Pairs
 
 V, S, T = 30, 9, 7
 INT = Element((), "int32")
@@ -87,7 +87,7 @@ def test_the_cache_equals_no_cache(form: str):
     step, logits = jax.jit(model.decoder.step), []
     for t in range(T):
         out, trail = step(variables, cache, inputs[:, t : t + 1])
-        cache = model.decoder.keep(trail, jnp.ones((3,), jnp.int32))
+        cache = model.decoder.commit(trail, jnp.ones((3,), jnp.int32))
         logits.append(out)
     nats = -jnp.take_along_axis(
         jax.nn.log_softmax(jnp.concatenate(logits, 1)), batch["target"][..., None], axis=-1
@@ -97,8 +97,8 @@ def test_the_cache_equals_no_cache(form: str):
 
 def test_smoothing_is_of_training_alone():
     model, variables = made("t5", "pairs")
-    train, aux = model.plays["nll"].objective(variables, pairs(4), keys(4), step=jnp.zeros((), jnp.int32))
-    held, _ = model.plays["nll"].objective(variables, pairs(4), keys(4), step=None)
+    train, aux = model.phases["nll"].objective(variables, pairs(4), keys(4), step=jnp.zeros((), jnp.int32))
+    held, _ = model.phases["nll"].objective(variables, pairs(4), keys(4), step=None)
     np.testing.assert_allclose(aux.metrics["nats"].value, held.value, rtol=1e-6)
     assert abs(float(train.value - held.value)) > 1e-4
 

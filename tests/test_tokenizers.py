@@ -144,7 +144,7 @@ def test_a_file_that_is_no_tokenizer_is_one_clear_error(tmp_path: Path, content:
     with pytest.raises(DataError, match=says) as caught:
         gd.load(name="pydoc", tokenizer="hf", tokenizer_file=str(path))
     assert str(path) in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
     with pytest.raises(ConfigError, match="tokenizer_file"):
         gd.load(name="pydoc", tokenizer="hf")
 

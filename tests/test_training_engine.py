@@ -89,11 +89,11 @@ def test_the_comparison_sees_a_difference(data, alone):
 
 @pytest.mark.parametrize("toy", ["mlp", "adversarial"])
 def test_steps_per_call_equals_calls(data, toy):
-    # The two steps of a call are scanned where they make the same plays, and unrolled where they do not.
+    # The two steps of a call are scanned where they make the same phases, and unrolled where they do not.
     model = TOYS[toy][0]
     one = Taken(model(), data, Config(), batch=16, steps=4, devices=ONE)
     two = Taken(model(), data, Config(steps_per_call=2), batch=16, steps=4, devices=ONE)
-    for x in two.metrics:  # a play that is not due counts as nothing there
+    for x in two.metrics:  # a phase that is not due counts as nothing there
         for name in [k for k, m in x.items() if not np.any(m.count)]:
             del x[name]
     assert_same_steps(one, two, 1e-6)
@@ -156,7 +156,7 @@ def test_state_is_donated_and_nothing_recompiles_after_a_cycle(data, engine):
         jax.block_until_ready(packed)
         counts.append(compilations() - count)
         assert all(x.is_deleted() for x in before)
-    assert engine.programs == 2  # all plays, and all but the lazy one
+    assert engine.programs == 2  # all phases, and all but the lazy one
     assert counts[0] > 0
     assert counts[1] > 0
     assert counts[2:] == [0] * 7

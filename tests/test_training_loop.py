@@ -18,7 +18,7 @@ from properties import last_step, lines, trainer
 
 from genjax.config import build
 from genjax.errors import BusyError, ConfigError
-from genjax.training import Config, guard
+from genjax.training import Config, run_lock
 from genjax.training.checkpoint import saved_steps
 from genjax.training.engine import compilations
 from genjax.training.logbook import Logbook
@@ -28,7 +28,7 @@ ONE = jax.devices()[:1]
 
 
 def test_nothing_compiles_after_the_first_cycle(tmp_path):
-    """Plays every 1 and every 3: two programs, and none after them, nor for logs and checkpoints."""
+    """Phases every 1 and every 3: two programs, and none after them, nor for logs and checkpoints."""
     counts = {}
     config = resume_worker.config(steps=20, eval_every=0, checkpoint_every=4, sample_every=1, log_every=2)
     hooks = Hooks(on_sample=lambda variables, n: counts.setdefault(n, compilations()))
@@ -102,8 +102,10 @@ def test_data_that_ends_ends_the_run(tmp_path):
 
 
 def test_a_second_process_is_refused(tmp_path):
-    script = "import sys, time, pathlib\nfrom genjax.training import guard\n"
-    script += "with guard.exclusive(pathlib.Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)"
+    script = "import sys, time, pathlib\nfrom genjax.training import run_lock\n"
+    script += (
+        "with run_lock.exclusive(pathlib.Path(sys.argv[1])):\n print('held', flush=True)\n time.sleep(60)"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -119,7 +121,7 @@ def test_a_second_process_is_refused(tmp_path):
         holder.kill()
         holder.communicate()
     run(tmp_path, Hooks())  # killed, it holds nothing any more
-    with guard.exclusive(tmp_path):
+    with run_lock.exclusive(tmp_path):
         pass
 
 

@@ -46,7 +46,7 @@ def made(side: int = 8, **fields) -> tuple[Model, Variables]:
 
 
 def loss(model: Model, variables: Variables, batch, keys):
-    return model.plays["vae"].objective(variables, batch, keys, step=jnp.int32(0))
+    return model.phases["vae"].objective(variables, batch, keys, step=jnp.int32(0))
 
 
 @pytest.mark.parametrize("side", [8, 28, 32])

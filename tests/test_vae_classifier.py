@@ -40,7 +40,7 @@ def test_evaluation_is_cross_entropy_without_augmentation():
         "mask": jnp.array([1.0, 1, 1, 1, 0]),
     }
     variables = model.init(jax.random.key(0), batch, {})
-    objective, keys = model.plays["classifier"].objective, row_keys(jax.random.key(0), 0, jnp.arange(5))
+    objective, keys = model.phases["classifier"].objective, row_keys(jax.random.key(0), 0, jnp.arange(5))
     loss, aux = objective(variables, batch, keys, step=None)
     log_p = jax.nn.log_softmax(model.predict(variables, batch)["logits"])
     expected = -log_p[jnp.arange(4), batch["label"][:4]].mean()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import Aux, Element, Mean, Model, Play, Spec, Variables, across
+from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables, across
 from genjax.data.dataset import Dataset, Split
 from genjax.data.rows import Arrays
 
@@ -73,7 +73,7 @@ def mlp(width: int = 16, dropout: float = 0.3) -> Model:
         mask = batch["valid"] * batch["mask"][:, None]
         return Mean.of(error, mask), Aux(variables.state, {"size": Mean.of(jnp.abs(x), mask)})
 
-    return Model(init, {"mlp": Play("mlp", loss)})
+    return Model(init, {"mlp": Phase("mlp", loss)})
 
 
 def adversarial(every: int = 3) -> Model:
@@ -113,12 +113,12 @@ def adversarial(every: int = 3) -> Model:
         loss = jax.nn.softplus(-score(variables.params["critic"], fake(variables, keys)))
         return Mean.of(loss, batch["mask"]), Aux(variables.state)
 
-    plays = {
-        "critic": Play("critic", critic),
-        "smooth": Play("critic", regulariser, every),
-        "generator": Play("generator", generator),
+    phases = {
+        "critic": Phase("critic", critic),
+        "smooth": Phase("critic", regulariser, every),
+        "generator": Phase("generator", generator),
     }
-    return Model(init, plays)
+    return Model(init, phases)
 
 
 def recurrent(width: int = 8) -> Model:
@@ -148,7 +148,7 @@ def recurrent(width: int = 8) -> Model:
         nll = -jnp.take_along_axis(jax.nn.log_softmax(logits.swapaxes(0, 1)), tokens[:, 1:, None], 2)[..., 0]
         return Mean.of(nll, batch["mask"]), Aux(variables.state, {}, {"h": jax.lax.stop_gradient(h)})
 
-    return Model(init, {"rnn": Play("rnn", loss)}, carry=carry)
+    return Model(init, {"rnn": Phase("rnn", loss)}, carry=carry)
 
 
 def counts() -> Model:
@@ -167,4 +167,4 @@ def counts() -> Model:
             state = {"counts": n + across(new)}
         return Mean.of(-jnp.log(p)[tokens], mask), Aux(state)
 
-    return Model(init, {"count": Play("unigram", loss)})
+    return Model(init, {"count": Phase("unigram", loss)})

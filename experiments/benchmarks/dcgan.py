@@ -143,7 +143,7 @@ def torch_step(size: argparse.Namespace, image: np.ndarray, params: dict, form: 
 
 def check(ours: Callable, thunks: dict[str, Callable], noise: Callable) -> None:
     """Exits where the losses of the first two steps differ."""
-    first = [[float(m[f"{play}/loss"].value) for play in PLAYS] for m in (ours(), ours())]
+    first = [[float(m[f"{phase}/loss"].value) for phase in PLAYS] for m in (ours(), ours())]
     for name, theirs in thunks.items():
         for n, losses in enumerate(first):
             other = [float(x) for x in theirs(noise(n))]

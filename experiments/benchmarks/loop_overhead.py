@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import Aux, Element, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
 from genjax.data.dataset import Dataset, Split
 from genjax.data.rows import Arrays, Windows
 from genjax.models import gpt
@@ -61,7 +61,7 @@ def vae() -> Model:
         kl = 0.5 * (jnp.exp(log_var) + mean**2 - 1 - log_var).sum(1)
         return Mean.of(nats + kl, batch["mask"]), Aux(variables.state, {"kl": Mean.of(kl, batch["mask"])})
 
-    return Model(init, {"vae": Play("vae", loss)})
+    return Model(init, {"vae": Phase("vae", loss)})
 
 
 class Case(NamedTuple):
@@ -119,12 +119,12 @@ def bare(case: Case, steps: int) -> np.ndarray:
         devices=jax.devices()[:1],
     )
     state, batches = engine.create(), [engine.put([stream[n]]) for n in range(8)]
-    plays, packed, start = (step.due(case.model, 0),), None, clocks()
+    phases, packed, start = (step.due(case.model, 0),), None, clocks()
     for n in range(steps + 20):
         if n == 20:  # compiled and warm
             jax.block_until_ready(state)
             start = clocks()
-        state, packed = engine.step(state, batches[n % 8], plays)
+        state, packed = engine.step(state, batches[n % 8], phases)
         if n % 8 == 7:
             jax.block_until_ready(packed)
     jax.block_until_ready(state)

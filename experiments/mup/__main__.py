@@ -53,7 +53,7 @@ def train(model: Model, rows: Batch, rates: np.ndarray, seed: int) -> np.ndarray
                 params, opt = state
 
                 def loss(p: Any) -> jax.Array:
-                    return model.plays["nll"].objective(Variables(params=p), batch, NONE, step=None)[0].value
+                    return model.phases["nll"].objective(Variables(params=p), batch, NONE, step=None)[0].value
 
                 value, g = jax.value_and_grad(loss)(params)
                 # Adam's step is proportional to its learning rate, so that one program has them all.
@@ -104,7 +104,7 @@ def coordinates(
 
             def loss(p: Any) -> jax.Array:
                 v = Variables(params={"model": p})
-                return model.plays["nll"].objective(v, batch, NONE, step=None)[0].value
+                return model.phases["nll"].objective(v, batch, NONE, step=None)[0].value
 
             sizes = probe(params, first)
             updates, opt = adam.update(jax.grad(loss)(params), opt, params)

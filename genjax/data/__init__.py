@@ -6,7 +6,7 @@ Nothing heavy (scikit-learn, TFDS, Grain) is imported before a dataset needs it.
 from __future__ import annotations
 
 from genjax.data.config import Config
-from genjax.data.dataset import Dataset, Split, spec_from_json, spec_to_json
+from genjax.data.dataset import Dataset, Split
 from genjax.data.load import load, names
 from genjax.data.show import describe, preview
 from genjax.data.stream import Stream
@@ -23,7 +23,5 @@ __all__ = [
     "load",
     "names",
     "preview",
-    "spec_from_json",
-    "spec_to_json",
     "tokenizer_from_json",
 ]

@@ -6,17 +6,18 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genjax.core import Element, Spec
+from genjax import files
 from genjax.data.config import Config, Order
 from genjax.data.rows import Columns, Rows
 from genjax.data.stream import Stream
 from genjax.data.tokenizers import Tokenizer
+from genjax.spec import Spec, to_json
 
 
 class Split:
@@ -87,7 +88,7 @@ class Dataset:
         """Plain data: what a run directory keeps of its dataset (dataset.json)."""
         return {
             "name": self.name,
-            "spec": spec_to_json(self.spec),
+            "spec": to_json(self.spec),
             "rows": {"train": len(self.train), "eval": len(self.eval)},
             "fingerprint": self.fingerprint,
             "tokenizer": self.tokenizer.to_json() if self.tokenizer else None,
@@ -96,26 +97,8 @@ class Dataset:
         }
 
     def save(self, directory: str | os.PathLike) -> Path:
-        """Writes `directory`/dataset.json (whole, or not at all) and returns its path."""
-        path = Path(directory) / "dataset.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(self.description(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(part, path)
-        return path
-
-
-def spec_to_json(spec: Spec) -> dict[str, Any]:
-    """A spec as plain data."""
-    elements = {k: {**dataclasses.asdict(e), "shape": list(e.shape)} for k, e in spec.elements.items()}
-    special = {"special": dict(spec.special)} if spec.special else {}
-    return {"elements": elements, "rows": spec.rows, **special}
-
-
-def spec_from_json(data: Mapping[str, Any]) -> Spec:
-    """The spec whose `spec_to_json` this is."""
-    elements = {k: Element(tuple(e["shape"]), e["dtype"], e["levels"]) for k, e in data["elements"].items()}
-    return Spec(elements, data["rows"], data.get("special", {}))
+        """Write `directory`/dataset.json atomically and return its path."""
+        return files.write_json(Path(directory) / "dataset.json", self.description())
 
 
 def digest(*arrays: np.ndarray) -> str:
@@ -131,6 +114,14 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def fingerprint(spec: Spec, sizes: tuple[int, int], content: str) -> str:
-    """sha256 (hex) over the form, the split sizes and a digest of the content."""
-    form = json.dumps([spec_to_json(spec), list(sizes), content], sort_keys=True)
+    """Return the sha256 (hex) over the form, the split sizes and a digest of the content.
+
+    Kinds and roles are left out: they say how values are used, not which they are.
+    """
+    elements = {
+        k: {"shape": list(e.shape), "dtype": e.dtype, "levels": e.levels} for k, e in spec.elements.items()
+    }
+    special = {"special": dict(spec.special)} if spec.special else {}
+    described = {"elements": elements, "rows": spec.rows, **special}
+    form = json.dumps([described, list(sizes), content], sort_keys=True)
     return hashlib.sha256(form.encode()).hexdigest()

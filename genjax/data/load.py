@@ -8,13 +8,13 @@ import pkgutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from genjax.core import Element, Spec
 from genjax.data import sources
 from genjax.data.config import Config
 from genjax.data.dataset import Dataset, Split, fingerprint
 from genjax.data.rows import Rows, first
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import ConfigError, DataError, nearest
+from genjax.spec import Element, Spec
 
 
 class Loaded(NamedTuple):

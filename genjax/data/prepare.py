@@ -366,13 +366,13 @@ def _text(texts: Iterator[str], path: Path) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The process: writes {} or {"error", "mend"} to the result's path."""
+    """The process: writes {} or {"error", "hint"} to the result's path."""
     request, result = Request(**json.loads(argv[0])), Path(argv[1])
     answer: dict[str, str] = {}
     try:
         prepare(request)
     except DataError as error:
-        answer = {"error": error.message, "mend": error.mend}
+        answer = {"error": error.message, "hint": error.hint}
     result.write_text(json.dumps(answer))
     return 0
 

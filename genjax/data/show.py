@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from genjax.core import Element
 from genjax.data.dataset import Dataset, Split
 from genjax.data.pairs import Pairs
 from genjax.data.permutation import permute
 from genjax.data.rows import Zipped
 from genjax.music import notes
 from genjax.music.save import is_music, pieces, roll_picture
+from genjax.spec import Element
 
 _INK = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75))
 

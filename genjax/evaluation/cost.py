@@ -1,9 +1,9 @@
 """What a model costs: parameters, FLOPs, speed and memory.
 
-FLOPs are counted on the jaxpr (evaluation/flops.py). A training example's are those of the plays' gradients,
-each play weighted by 1 / every (the average over the cycle of plays), without what is paid once a step rather
-than per example: the optimizer's update, averages, and collectives. Plays that share a forward pass are
-counted apart, though the compiler may merge it.
+FLOPs are counted on the jaxpr (evaluation/flops.py). A training example has those of the gradients of the
+phases, each weighted by 1 / interval (the average over a cycle), without what is paid once a step rather than
+per example: the optimizer's update, averages, and collectives. Phases that share a forward pass are counted
+apart, though the compiler may merge it.
 
 Speed is the median of repeats of a compiled program that was run once before; it depends on the machine,
 which is in the protocol. Memory is what the compiled program reserves: arguments, results and temporaries.
@@ -61,7 +61,7 @@ def size(tree: Tree) -> int:
 
 
 def training_flops(model: Model, variables: Variables, spec: Spec, batch: int = 32) -> Flops:
-    """FLOPs of the gradients per training example, averaged over the cycle of plays.
+    """FLOPs of the gradients per training example, averaged over the cycle of phases.
 
     Nothing is run: variables may be shapes. `batch` rows are traced at once, as batch statistics need.
     """
@@ -71,20 +71,20 @@ def training_flops(model: Model, variables: Variables, spec: Spec, batch: int = 
     example = {**example, "carry": jax.eval_shape(model.carry, example)}
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch))
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    for play in model.plays.values():
-        params = shapes.params[play.player]
+    for phase in model.phases.values():
+        params = shapes.params[phase.player]
         # No gradient is taken where there is nothing to learn by it (a counting model).
         derive = jax.grad if jax.tree.leaves(params) else (lambda f, has_aux: f)
 
-        def gradient(p: Tree, v: Variables, b: Batch, k: Keys, s: jax.Array, play=play, derive=derive):
+        def gradient(p: Tree, v: Variables, b: Batch, k: Keys, s: jax.Array, phase=phase, derive=derive):
             def loss_of(p: Tree):
-                w = v.replace(params={**v.params, play.player: p})
-                loss, aux = play.objective(w, b, k, step=s)
+                w = v.replace(params={**v.params, phase.player: p})
+                loss, aux = phase.objective(w, b, k, step=s)
                 return loss.total.astype(jnp.float32), (loss.count, aux)
 
             return derive(loss_of, has_aux=True)(p)
 
-        total = total + flops.count(gradient, params, shapes, example, keys, step).times(1 / play.every)
+        total = total + flops.count(gradient, params, shapes, example, keys, step).times(1 / phase.interval)
     return total.times(1 / batch)
 
 

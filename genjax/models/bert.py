@@ -19,11 +19,10 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Bool, Float, Int
 
-from genjax.core import Aux, Batch, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.corruption import mask_tokens
 from genjax.functional.readout import readout
-from genjax.functional.sequences import Sequence
 from genjax.nn.activations import PLAIN, Activation
 from genjax.nn.attention import Implementation
 from genjax.nn.dropout import dropout, fold
@@ -32,6 +31,7 @@ from genjax.nn.linear import Linear, linear
 from genjax.nn.norms import norm
 from genjax.nn.transformer import Stack, Transformer
 from genjax.sampling.masked import Refinement, refine
+from genjax.views.sequences import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +198,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     m = _BERT(config, spec, sequence, network, mask, tuple(special.values()))
     return Model(
         init=m.init,
-        plays={"mlm": Play("model", m.objective)} if config.head else {},
+        phases={"mlm": Phase("model", m.objective)} if config.head else {},
         sample=m.sample if config.head else None,
         predict=m.predict,
     )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.core import Aux, Batch, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels
 from genjax.nn.conv import Conv, halvings, shift
@@ -95,4 +95,4 @@ def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> M
         logits, features = run(variables, pixels.to_signed(jnp.asarray(batch["image"]), levels))
         return {"logits": logits, "features": features}
 
-    return Model(init=init, plays={"classifier": Play(PLAYER, objective)}, predict=predict)
+    return Model(init=init, phases={"classifier": Phase(PLAYER, objective)}, predict=predict)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Aux, Batch, Denoiser, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Denoiser, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import pixels, schedules
@@ -122,7 +122,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     m = _Diffusion(config, shape, levels, Network(config, shape[-1], spec.classes()), path)
     return Model(
         init=m.init,
-        plays={"denoise": Play("denoiser", m.objective)},
+        phases={"denoise": Phase("denoiser", m.objective)},
         sample=jax.jit(m.sample, static_argnames=STATIC),
         denoiser=m.denoiser,
         likelihood=jax.jit(m.likelihood, static_argnames=("terms", "clip")),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.core import Aux, Batch, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels
 from genjax.nn.conv import BatchNorm, Conv, halvings
@@ -35,7 +35,7 @@ class Config:
       generator_norm, discriminator_norm: batch statistics look across rows, so that accumulated or
         sharded steps differ from whole ones; the other two do not.
       r1: gamma, the weight of the gradient penalty on real images; 0 for none.
-      r1_every: steps between penalties, each so many times as heavy (Karras et al. 2020, sec. 3.1).
+      r1_interval: steps between penalties, each so many times as heavy (Karras et al. 2020, sec. 3.1).
       conditional: both players read the label, where the data has one.
     """
 
@@ -45,12 +45,12 @@ class Config:
     generator_norm: Norm = "batch"
     discriminator_norm: Norm = "none"
     r1: float = 0.0
-    r1_every: int = 1
+    r1_interval: int = 1
     conditional: bool = True
 
     def __post_init__(self):
-        if min(self.latent, self.width, self.r1_every) < 1 or self.kernel < 2:
-            raise ValueError("latent, width and r1_every must be at least 1, kernel at least 2")
+        if min(self.latent, self.width, self.r1_interval) < 1 or self.kernel < 2:
+            raise ValueError("latent, width and r1_interval must be at least 1, kernel at least 2")
         if "group" in (self.generator_norm, self.discriminator_norm) and self.width % 8:
             raise ValueError(f"group norm has groups of 8 channels: width={self.width} is no multiple of 8")
 
@@ -124,7 +124,7 @@ def leaky(x: jax.Array) -> jax.Array:
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> Model:
-    """The two players: plays "discriminator", then "r1" where it is asked for, then "generator".
+    """The two players: phases "discriminator", then "r1" where it is asked for, then "generator".
 
     Capabilities: sample (knob `temperature` scales z). Keep an average of the "generator" to sample from.
 
@@ -190,7 +190,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> M
         y = condition(batch, image.shape[0])
         slope = jax.grad(lambda x: run(variables, DISCRIMINATOR, x, y, train)[0].sum())(image)
         squared = jnp.square(slope).sum((1, 2, 3))
-        weight = 0.5 * config.r1 * config.r1_every
+        weight = 0.5 * config.r1 * config.r1_interval
         metrics = {"squared_gradient": Mean.of(squared, batch["mask"])}
         return Mean.of(weight * squared, batch["mask"]), Aux(variables.state, metrics)
 
@@ -211,11 +211,11 @@ def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> M
         x, _ = run(variables, GENERATOR, z, condition(out, keys.shape[0]))
         return {"image": pixels.from_signed(x, levels), **out}
 
-    plays = {"discriminator": Play(DISCRIMINATOR, discriminate, rowwise=all(whole))}
+    phases = {"discriminator": Phase(DISCRIMINATOR, discriminate, rowwise=all(whole))}
     if config.r1:
-        plays["r1"] = Play(DISCRIMINATOR, penalise, every=config.r1_every, rowwise=whole[1])
-    plays["generator"] = Play(GENERATOR, generate, rowwise=all(whole))
-    return Model(init=init, plays=plays, sample=sample)
+        phases["r1"] = Phase(DISCRIMINATOR, penalise, interval=config.r1_interval, rowwise=whole[1])
+    phases["generator"] = Phase(GENERATOR, generate, rowwise=all(whole))
+    return Model(init=init, phases=phases, sample=sample)
 
 
 def _normal(keys: Keys, size: int) -> Float[Array, "B size"]:

@@ -18,17 +18,17 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
-from genjax.functional.frames import View, view
 from genjax.functional.losses import per_row
 from genjax.nn.activations import Activation
 from genjax.nn.attention import Implementation
 from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
-from genjax.nn.reading import read, write
+from genjax.nn.sequence_embedding import embed, unembed
 from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import sampler
+from genjax.views.frames import View, view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Config:
         sqrt(2 layers).
       mup_base: the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table 8): at this
         width the model is the ordinary one, and at every other its best learning rate is that width's: the
-        initial variances of the stack's kernels and Adam's learning rates for them (Model.rates) go as
+        initial variances of the stack's kernels and Adam's learning rates for them go as
         1 / width, so do the logits, and products of queries and keys as 1 / head features.
       mup_heads: how many heads that model of width `mup_base` has; None for as many as this one.
       condition_dropout: share of the training rows that begin with the start token without a condition:
@@ -140,7 +140,7 @@ class GPT(nn.Module):
         segments: Int[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...] | None]:
         c, small = self.config, nn.initializers.normal(self.config.init_std)
-        x, table = read(self, self.sequence, tokens, c.width, small)
+        x, table = embed(self, self.sequence, tokens, c.width, small)
         if c.position != "rope":
             x = x + self._places(positions, small)
         x = dropout(x.astype(c.dtype), c.dropout, fold(keys, 0))
@@ -148,7 +148,7 @@ class GPT(nn.Module):
         x, caches = stack(x, positions, caches, fold(keys, 1), segments=segments)
         if c.wider != 1:
             x = x / c.wider
-        logits = write(self, self.sequence, x, table if c.tied else None, std=c.init_std, dtype=c.dtype)
+        logits = unembed(self, self.sequence, x, table if c.tied else None, std=c.init_std, dtype=c.dtype)
         if c.final_logit_cap is not None:
             logits = c.final_logit_cap * jnp.tanh(logits / c.final_logit_cap)
         return with_logical_constraint(logits, ("batch", "length", "vocab")), caches
@@ -213,7 +213,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         out = logits(variables, inputs, sequence.segments(batch))
         return per_row(sequence.nats(out, targets), mask), {}
 
-    def rates(player: str, params: Any) -> Any:
+    def learning_rate_multipliers(player: str, params: Any) -> Any:
         """muP's factors on Adam's learning rate: those of the stack's kernels go as 1 / width."""
         del player
 
@@ -231,11 +231,11 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         out, kv = network.apply({"params": variables.params["model"]}, tokens, positions, cache["kv"])
         return out, {"kv": kv, "length": cache["length"]}
 
-    def keep(trail: dict, count: jax.Array) -> dict:
+    def commit(trail: dict, count: jax.Array) -> dict:
         # Slots beyond a row's length are never seen, and are written anew.
         return {"kv": trail["kv"], "length": trail["length"] + count}
 
-    decoder = Decoder(start, advance, keep)
+    decoder = Decoder(start, advance, commit)
     draw = sampler(decoder, sequence)
 
     @functools.wraps(draw)  # its knobs are this one's, and are seen in the signature
@@ -250,11 +250,11 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
 
     return Model(
         init=init,
-        plays={"nll": Play("model", objective)},
+        phases={"nll": Phase("model", objective)},
         sample=sample,
         likelihood=likelihood,
         decoder=decoder,
-        rates=rates if config.mup_base else None,
+        learning_rate_multipliers=learning_rate_multipliers if config.mup_base else None,
     )
 
 

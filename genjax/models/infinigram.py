@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables
+from genjax.counting import corpus, lookup, ngrams, suffixes
+from genjax.counting.suffixes import Match, choose
 from genjax.errors import ConfigError
-from genjax.functional import ngrams_corpus, ngrams_lookup, ngrams_sorted, suffixes
 from genjax.functional.losses import per_row
-from genjax.functional.sequences import Sequence
-from genjax.functional.suffixes import Match, choose
 from genjax.sampling.autoregressive import sampler
+from genjax.views.sequences import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ LEAST = 0.05
 class Finished:
     """The text, sorted twice: as n-grams with their smoothing, and whole."""
 
-    index: ngrams_sorted.Index
+    index: ngrams.Index
     suffixes: suffixes.Suffixes
 
 
@@ -86,11 +86,11 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         raise ConfigError("an infinity-gram reads text", "choose data with tokens, or the model ngram")
     if spec.rows < 1:
         raise ConfigError("the text's buffer needs to know how many rows there are", "give Spec.rows")
-    m = _Infinigram(config, spec, sequence, ngrams_corpus.ending(config.end, spec))
-    decoder = Decoder(m.start, m.step, m.keep)
+    m = _Infinigram(config, spec, sequence, corpus.ending(config.end, spec))
+    decoder = Decoder(m.start, m.step, m.commit)
     return Model(
         init=m.init,
-        plays={"nll": Play("model", m.objective, rowwise=False)},
+        phases={"nll": Phase("model", m.objective, rowwise=False)},
         carry=m.carry,
         finish=m.finish,
         sample=sampler(decoder, sequence),
@@ -109,8 +109,8 @@ class _Infinigram:
     end: int | None
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        corpus = ngrams_corpus.empty(self.sequence, self.spec)
-        return Variables(params={"model": {}}, state=corpus, frozen=frozen)
+        state = corpus.empty(self.sequence, self.spec)
+        return Variables(params={"model": {}}, state=state, frozen=frozen)
 
     def finish(self, variables: Variables) -> Variables:
         return variables.replace(state=self.finished(variables))
@@ -120,9 +120,9 @@ class _Infinigram:
         state, levels = variables.state, self.sequence.levels
         if isinstance(state, Finished):
             return state
-        text = ngrams_corpus.stream(state, self.end)
-        index = ngrams_sorted.build(text, self.config.order, levels, "kneser_ney", 1.0)
-        return Finished(index, suffixes.build(ngrams_corpus.grams(text, levels), levels))
+        text = corpus.stream(state, self.end)
+        index = ngrams.build(text, self.config.order, levels, "kneser_ney", 1.0)
+        return Finished(index, suffixes.build(corpus.grams(text, levels), levels))
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
@@ -130,20 +130,20 @@ class _Infinigram:
         if step is None:
             nats, mask, _ = self.nats(variables, batch)
             return Mean.of(nats, mask), Aux(variables.state)
-        return ngrams_corpus.learn(variables.state, batch, self.sequence)
+        return corpus.learn(variables.state, batch, self.sequence)
 
     # --- where a text stands -----------------------------------------------------------------------
 
     def unread(self, num: int) -> Tree:
         """Where a text stands of which nothing is known."""
         return {
-            "place": ngrams_lookup.unknown(self.config.order, num),
+            "place": lookup.unknown(self.config.order, num),
             "match": suffixes.nothing(num, self.config.depth or self.sequence.length),
         }
 
     def carry(self, batch: Batch) -> Tree:
         num = batch["mask"].shape[0]
-        return {**self.unread(num), **ngrams_corpus.unread(num)}
+        return {**self.unread(num), **corpus.unread(num)}
 
     def advance(
         self, s: suffixes.Suffixes, match: Match, token: jax.Array, fresh: jax.Array | None
@@ -175,13 +175,13 @@ class _Infinigram:
         f, carry = self.finished(variables), batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
-        forget, fresh, last = ngrams_corpus.beginnings(batch, tokens, carry)
+        forget, fresh, last = corpus.beginnings(batch, tokens, carry)
         unread = self.unread(tokens.shape[0])
         place = jnp.where(forget[:, None], unread["place"], carry["place"])
         match = choose(forget, unread["match"], carry["match"])
 
-        places, grams = ngrams_lookup.read(f.index, place, tokens, fresh, self.end)
-        p = ngrams_lookup.probability(f.index, places[:, :-1], grams[:, 1:], self.sequence.levels)
+        places, grams = lookup.read(f.index, place, tokens, fresh, self.end)
+        p = lookup.probability(f.index, places[:, :-1], grams[:, 1:], self.sequence.levels)
         match, lengths, total, seen = self.counts(f.suffixes, match, tokens, fresh)
         weight = self.weight(lengths)
         for k in range(self.config.mixed):
@@ -223,7 +223,7 @@ class _Infinigram:
 
     def step(self, variables: Variables, cache: Tree, tokens: jax.Array) -> tuple[jax.Array, Tree]:
         f, levels = self.finished(variables), self.sequence.levels
-        places, _ = ngrams_lookup.read(f.index, cache["place"], tokens, None, self.end)
+        places, _ = lookup.read(f.index, cache["place"], tokens, None, self.end)
 
         def read(match: Match, token: jax.Array):
             after, _ = self.advance(f.suffixes, match, token, None)
@@ -231,7 +231,7 @@ class _Infinigram:
 
         _, matches = jax.lax.scan(read, cache["match"], tokens.T)
         matches = jax.tree.map(lambda x: x.swapaxes(0, 1), matches)
-        p = ngrams_lookup.distribution(f.index, places, levels)
+        p = lookup.distribution(f.index, places, levels)
         p = self.mix(f.suffixes, matches, p)
         trail = {"place": places, "match": matches}
         join = lambda old, new: jnp.concatenate([old[:, None], new], axis=1)
@@ -253,5 +253,5 @@ class _Infinigram:
         mixed, _ = jax.lax.scan(add, p.reshape(-1, p.shape[-1]), one_by_one)
         return mixed.reshape(p.shape)
 
-    def keep(self, trail: Tree, count: jax.Array) -> Tree:
+    def commit(self, trail: Tree, count: jax.Array) -> Tree:
         return jax.tree.map(lambda x: jnp.take_along_axis(x, count[:, None, None], axis=1)[:, 0], trail)

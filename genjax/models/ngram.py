@@ -14,12 +14,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables, across
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
+from genjax.counting import corpus, lookup, ngrams, tables
 from genjax.errors import ConfigError
-from genjax.functional import ngrams, ngrams_corpus, ngrams_lookup, ngrams_sorted
 from genjax.functional.losses import per_row
-from genjax.functional.sequences import Sequence
 from genjax.sampling.autoregressive import sampler
+from genjax.views.sequences import Sequence
 
 CELLS = 2**28
 """The most counts that the tables may hold: 1 GiB of int32."""
@@ -33,7 +33,7 @@ class Config:
       order: n: a token is predicted from n - 1 others.
       smoothing: "kneser_ney" (modified, interpolated) and "witten_bell" mix every context with its shorter
         ones by what was seen after it; so does "backoff", by a constant; "additive" mixes the longest with
-        the uniform. See functional/ngrams_sorted.py for the formulas.
+        the uniform. See counting/ngrams.py for the formulas.
       strength: "additive": what is added to every count; "backoff": how many observations of a context
         weigh as much as the shorter context.
       counts: "dense" tables or the "sorted" text; None for sorted where the smoothing is kneser_ney or
@@ -52,7 +52,7 @@ class Config:
     context: Literal["previous", "nearest"] = "previous"
     bins: int | None = None
     position: bool = False
-    smoothing: ngrams_sorted.Smoothing = "backoff"
+    smoothing: ngrams.Smoothing = "backoff"
     strength: float = 1.0
     counts: Literal["dense", "sorted"] | None = None
     end: int | Literal["eos"] | None = None
@@ -116,19 +116,19 @@ class _Sorted:
     end: int | None
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        corpus = ngrams_corpus.empty(self.sequence, self.spec)
-        return Variables(params={"model": {}}, state=corpus, frozen=frozen)
+        state = corpus.empty(self.sequence, self.spec)
+        return Variables(params={"model": {}}, state=state, frozen=frozen)
 
     def finish(self, variables: Variables) -> Variables:
         return variables.replace(state=self.index(variables))
 
-    def index(self, variables: Variables) -> ngrams_sorted.Index:
+    def index(self, variables: Variables) -> ngrams.Index:
         """The smoothed n-grams: the state itself once it is finished."""
         state, c = variables.state, self.config
-        if isinstance(state, ngrams_sorted.Index):
+        if isinstance(state, ngrams.Index):
             return state
-        text = ngrams_corpus.stream(state, self.end)
-        return ngrams_sorted.build(text, c.order, self.sequence.levels, c.smoothing, c.strength)
+        text = corpus.stream(state, self.end)
+        return ngrams.build(text, c.order, self.sequence.levels, c.smoothing, c.strength)
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
@@ -136,13 +136,13 @@ class _Sorted:
         if step is None:
             nats, mask, _ = self.nats(variables, batch)
             return Mean.of(nats, mask), Aux(variables.state)
-        return ngrams_corpus.learn(variables.state, batch, self.sequence)
+        return corpus.learn(variables.state, batch, self.sequence)
 
     def carry(self, batch: Batch) -> Tree:
         num = batch["mask"].shape[0]
         return {
-            "place": ngrams_lookup.unknown(self.config.order, num),
-            **ngrams_corpus.unread(num),
+            "place": lookup.unknown(self.config.order, num),
+            **corpus.unread(num),
         }
 
     def nats(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array, Tree]:
@@ -150,10 +150,10 @@ class _Sorted:
         index, carry = self.index(variables), batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
-        forget, fresh, last = ngrams_corpus.beginnings(batch, tokens, carry)
+        forget, fresh, last = corpus.beginnings(batch, tokens, carry)
         place = jnp.where(forget[:, None], -1, carry["place"])
-        places, grams = ngrams_lookup.read(index, place, tokens, fresh, self.end)
-        p = ngrams_lookup.probability(index, places[:, :-1], grams[:, 1:], self.sequence.levels)
+        places, grams = lookup.read(index, place, tokens, fresh, self.end)
+        p = lookup.probability(index, places[:, :-1], grams[:, 1:], self.sequence.levels)
         return -jnp.log(p), mask, {"place": places[:, -2], **last}
 
     def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Tree]:
@@ -162,15 +162,15 @@ class _Sorted:
         return per_row(nats, mask), carry if batch.get("carry") else {}
 
     def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> Tree:
-        return {"place": ngrams_lookup.unknown(self.config.order, num)}
+        return {"place": lookup.unknown(self.config.order, num)}
 
     def step(self, variables: Variables, cache: Tree, tokens: jax.Array) -> tuple[jax.Array, Tree]:
         index = self.index(variables)
-        places, _ = ngrams_lookup.read(index, cache["place"], tokens, None, self.end)
-        logits = jnp.log(ngrams_lookup.distribution(index, places, self.sequence.levels))
+        places, _ = lookup.read(index, cache["place"], tokens, None, self.end)
+        logits = jnp.log(lookup.distribution(index, places, self.sequence.levels))
         return logits, {"places": jnp.concatenate([cache["place"][:, None], places], axis=1)}
 
-    def keep(self, trail: Tree, count: jax.Array) -> Tree:
+    def commit(self, trail: Tree, count: jax.Array) -> Tree:
         return {"place": jnp.take_along_axis(trail["places"], count[:, None, None], axis=1)[:, 0]}
 
 
@@ -179,11 +179,11 @@ def _sorted(config: Config, spec: Spec, sequence: Sequence) -> Model:
         raise ConfigError("images have no sorted counts", 'choose model.smoothing="backoff" or "additive"')
     if spec.rows < 1:
         raise ConfigError("sorted counts need to know how many rows there are", "give Spec.rows")
-    m = _Sorted(config, spec, sequence, ngrams_corpus.ending(config.end, spec))
-    decoder = Decoder(m.start, m.step, m.keep)
+    m = _Sorted(config, spec, sequence, corpus.ending(config.end, spec))
+    decoder = Decoder(m.start, m.step, m.commit)
     return Model(
         init=m.init,
-        plays={"nll": Play("model", m.objective, rowwise=False)},
+        phases={"nll": Phase("model", m.objective, rowwise=False)},
         carry=m.carry if config.order > 1 else Model._field_defaults["carry"],
         finish=m.finish,
         sample=sampler(decoder, sequence),
@@ -210,7 +210,7 @@ class _Dense:
 
     spec: Spec
     sequence: Sequence
-    contexts: ngrams.Contexts
+    contexts: tables.Contexts
     used: tuple[int, ...]
     weight: float
 
@@ -221,24 +221,24 @@ class _Dense:
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         return Variables(
-            params={"model": {}}, state=ngrams.empty(self.sizes, self.sequence.levels), frozen=frozen
+            params={"model": {}}, state=tables.empty(self.sizes, self.sequence.levels), frozen=frozen
         )
 
     def numbers(self, past: jax.Array, positions: jax.Array, label: jax.Array) -> list[jax.Array]:
         found = self.contexts.number(past, positions, label)
         return [found[k] for k in self.used]
 
-    def scale(self, counts: ngrams.Counts) -> jax.Array | float:
+    def scale(self, counts: tables.Counts) -> jax.Array | float:
         """One over the passes that were counted."""
         if not self.spec.rows:
             return 1.0
         return 1.0 / jnp.maximum(counts.rows.astype(jnp.float32) / self.spec.rows, 1.0)
 
-    def nats(self, counts: ngrams.Counts, where: list[jax.Array], targets: jax.Array) -> jax.Array:
+    def nats(self, counts: tables.Counts, where: list[jax.Array], targets: jax.Array) -> jax.Array:
         scale = self.scale(counts)
         pairs = [p[c, targets] * scale for p, c in zip(counts.pairs, where, strict=True)]
         totals = [t[c] * scale for t, c in zip(counts.totals, where, strict=True)]
-        return -jnp.log(ngrams.smoothed(pairs, totals, self.sequence.levels, self.weight))
+        return -jnp.log(tables.smoothed(pairs, totals, self.sequence.levels, self.weight))
 
     def read(self, batch: Batch) -> tuple[list[jax.Array], jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
         s = self.sequence
@@ -263,9 +263,9 @@ class _Dense:
             targets, taken = jnp.concatenate([targets, targets]), jnp.concatenate([taken, taken])
         # The other devices' pairs are gathered, not their tables: those are a thousand times larger.
         found = ([w.reshape(-1) for w in where], targets.reshape(-1), taken.reshape(-1))
-        where, targets, taken = across(found, ngrams_corpus.gather)
+        where, targets, taken = across(found, corpus.gather)
         rows = across((batch["mask"] > 0).astype(jnp.int32).sum())
-        return loss, Aux(ngrams.add(counts, where, targets, taken, rows))
+        return loss, Aux(tables.add(counts, where, targets, taken, rows))
 
     def likelihood(
         self, variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
@@ -291,10 +291,10 @@ class _Dense:
         where = self.numbers(past, positions, label)
         pairs = [p[c] * scale for p, c in zip(counts.pairs, where, strict=True)]
         totals = [t[c][..., None] * scale for t, c in zip(counts.totals, where, strict=True)]
-        logits = jnp.log(ngrams.smoothed(pairs, totals, levels, self.weight))
+        logits = jnp.log(tables.smoothed(pairs, totals, levels, self.weight))
         return logits, {"past": past, "label": label, "length": cache["length"]}
 
-    def keep(self, trail: dict, count: jax.Array) -> dict:
+    def commit(self, trail: dict, count: jax.Array) -> dict:
         kept = self.contexts.memory - 1
         past = jax.vmap(lambda x, i: jax.lax.dynamic_slice(x, (i,), (kept,)))(trail["past"], count)
         return {"past": past, "label": trail["label"], "length": trail["length"] + count}
@@ -314,21 +314,21 @@ def _dense(config: Config, spec: Spec, sequence: Sequence) -> Model:
             f"{cells:,} counts; at most {CELLS:,} are kept",
             f"lower model.order, or round the context with model.bins{other}",
         )
-    decoder = Decoder(m.start, m.step, m.keep)
+    decoder = Decoder(m.start, m.step, m.commit)
     return Model(
         init=m.init,
-        plays={"nll": Play("model", m.objective, rowwise=False)},
+        phases={"nll": Phase("model", m.objective, rowwise=False)},
         sample=sampler(decoder, sequence),
         likelihood=m.likelihood,
         decoder=decoder,
     )
 
 
-def _contexts(config: Config, sequence: Sequence) -> ngrams.Contexts:
+def _contexts(config: Config, sequence: Sequence) -> tables.Contexts:
     if config.context == "nearest" and sequence.text:
         raise ConfigError("text has no nearest pixels", 'set model.context="previous"')
     near = config.context == "nearest"
     number = config.order - 1
-    neighbours = ngrams.nearest(number, sequence.shape) if near else ngrams.previous(number)
+    neighbours = tables.nearest(number, sequence.shape) if near else tables.previous(number)
     bins = sequence.levels if config.bins is None else min(config.bins, sequence.levels)
-    return ngrams.Contexts(sequence, neighbours, bins, config.position)
+    return tables.Contexts(sequence, neighbours, bins, config.position)

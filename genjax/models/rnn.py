@@ -18,14 +18,14 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Tree, Variables
-from genjax.functional.frames import View, view
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.functional.losses import per_row
 from genjax.nn.dropout import fold
 from genjax.nn.linear import Linear
-from genjax.nn.reading import read, write
 from genjax.nn.recurrent import Kind, Recurrent, State
+from genjax.nn.sequence_embedding import embed, unembed
 from genjax.sampling.autoregressive import sampler
+from genjax.views.frames import View, view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +105,12 @@ class RNN(nn.Module):
         width = c.embedding or c.width
         # Tied, a row of the table is an output's weights too: logits of a bounded state stay near 0.
         init = nn.initializers.normal(width**-0.5 if c.tied else 1.0)
-        x, table = read(self, self.sequence, inputs, width, init)
+        x, table = embed(self, self.sequence, inputs, width, init)
         x, states = c.stack()(x.astype(c.dtype), states, keep, keys)
         if c.tied and width != c.width:
             x = Linear(width, bias=False, std=c.width**-0.5, dtype=c.dtype, name="projection")(x)
         tied = table if c.tied else None
-        logits = write(self, self.sequence, x, tied, bias=True, std=c.width**-0.5, dtype=c.dtype)
+        logits = unembed(self, self.sequence, x, tied, bias=True, std=c.width**-0.5, dtype=c.dtype)
         return with_logical_constraint(logits, ("batch", "length", "vocab")), states
 
 
@@ -178,10 +178,10 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         out, after = apply(variables, inputs, *_entering(sequence, batch, before, None))
         return per_row(sequence.nats(out, targets), mask), left(batch, after, None)
 
-    decoder = Decoder(lambda variables, prompt, num, length: config.zeros(num), _step(apply), _keep)
+    decoder = Decoder(lambda variables, prompt, num, length: config.zeros(num), _step(apply), _commit)
     return Model(
         init=init,
-        plays={"nll": Play("model", objective)},
+        phases={"nll": Phase("model", objective)},
         carry=carry,
         sample=sampler(decoder, sequence),
         likelihood=likelihood,
@@ -218,8 +218,8 @@ def _step(apply):
     return step
 
 
-def _keep(trail: Tree, count: Int[Array, " B"]) -> tuple[State, ...]:
-    """Decoder.keep: each row's states after its first `count` tokens, perhaps none."""
+def _commit(trail: Tree, count: Int[Array, " B"]) -> tuple[State, ...]:
+    """Decoder.commit: each row's states after its first `count` tokens, perhaps none."""
 
     def pick(before: Float[Array, "B H"], after: Float[Array, "B T H"]) -> Float[Array, "B H"]:
         chosen = after[:, 0]

@@ -21,9 +21,8 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
-from genjax.functional.pairs import Pair, Pairs
 from genjax.functional.readout import readout, row_nats
 from genjax.nn.activations import Activation
 from genjax.nn.attention import Implementation
@@ -35,6 +34,7 @@ from genjax.sampling.autoregressive import generate
 from genjax.sampling.beam import beam_search
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Truncation
+from genjax.views.pairs import Pair, Pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     m = _T5(config, spec, pairs, T5(config, pairs.vocabulary))
     return Model(
         init=m.init,
-        plays={"nll": Play("model", m.objective)},
+        phases={"nll": Phase("model", m.objective)},
         sample=m.sample,
         likelihood=m.likelihood,
         likelihood_kind="exact" if pairs.paired else "conditional",
@@ -282,7 +282,7 @@ class _T5:
 
     @functools.cached_property
     def decoder(self) -> Decoder:
-        return Decoder(self.start, self.advance, self.keep)
+        return Decoder(self.start, self.advance, self.commit)
 
     @functools.cached_property
     def text(self) -> Decoder:
@@ -305,7 +305,7 @@ class _T5:
         )
         return logits, {**cache, "kv": kv}
 
-    def keep(self, trail: dict, count: jax.Array) -> dict:
+    def commit(self, trail: dict, count: jax.Array) -> dict:
         return {**trail, "length": trail["length"] + count}
 
     def sample(

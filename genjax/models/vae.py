@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.core import Aux, Batch, Codec, Keys, Mean, Model, Play, Spec, Variables
+from genjax.core import Aux, Batch, Codec, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import likelihoods, pixels
 from genjax.functional.divergences import kl_normal
@@ -282,7 +282,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> M
     kind = "bound" if discrete else "density"
     return Model(
         init=init,
-        plays={"vae": Play(PLAYER, objective)},
+        phases={"vae": Phase(PLAYER, objective)},
         sample=sample,
         likelihood=None if config.likelihood == "bernoulli" and not discrete else likelihood,
         likelihood_kind=kind,

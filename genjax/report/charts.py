@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from genjax.evaluation.scores import Score
+from genjax.markup import Html, tag
 from genjax.report import svg
-from genjax.report.markup import Html, tag
 from genjax.report.runs import Run
 from genjax.report.tables import FLOOR, Column, exact, interval, number
 

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from genjax.markup import Html, tag
 from genjax.report import svg
-from genjax.report.markup import Html, tag
 from genjax.report.runs import Comparison, Run
 from genjax.report.tables import Column, number
 
@@ -30,7 +30,7 @@ def column(columns: Sequence[Column]) -> Column | None:
 
 
 def points(run: Run) -> list[Point]:
-    """The evaluations that training logged: the first play's loss on the eval split."""
+    """The evaluations that training logged: the first phase's loss on the eval split."""
     batch = int((run.config.get("data") or {}).get("batch") or 0)
     spec = (run.dataset.get("spec") or {}).get("elements") or {}
     length = int((spec.get("tokens") or spec.get("roll") or {}).get("shape", [2])[0]) - 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genjax.report.markup import Html, tag
+from genjax.markup import Html, tag
 from genjax.report.style import CSS, JS
 
 

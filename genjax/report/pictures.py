@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genjax.markup import Html, tag
 from genjax.report import grids
-from genjax.report.markup import Html, tag
 from genjax.report.runs import Comparison, Run
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from genjax.markup import Html, tag
 from genjax.report import charts
-from genjax.report.markup import Html, tag
 from genjax.report.runs import SCORED, Comparison, Run
 from genjax.report.tables import CRITERIA, FLOOR, MEANINGS, Column, bands, number, reason, spread
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from genjax.markup import Html, tag
 from genjax.report import charts, learning, pictures, scoretable, words
-from genjax.report.markup import Html, tag
 from genjax.report.runs import TRAINING, Comparison, Run
 from genjax.report.tables import FLOOR, Column, find, number, spread
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from genjax.report.markup import Html, tag
+from genjax.markup import Html, tag
 from genjax.report.tables import number
 
 

@@ -16,11 +16,11 @@ from jaxtyping import Array, Int
 
 from genjax.core import Batch, Decoder, Keys, Variables
 from genjax.errors import ConfigError
-from genjax.functional.frames import Frames, View
 from genjax.sampling.beam import beam_search
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.generation import Prefix, Stop, Tokens, advance, begin, extend, read
 from genjax.sampling.logits import Bernoulli, Policy, Truncation
+from genjax.views.frames import Frames, View
 
 
 def prefix(
@@ -259,10 +259,10 @@ def guide(decoder: Decoder, scale: float, unconditional: Callable[[jax.Array], j
         c, u = (jax.nn.log_softmax(x.astype(jnp.float32), axis=-1) for x in (c, u))
         return u + scale * (c - u), (with_c, with_u)
 
-    def keep(trail, count):
-        return tuple(decoder.keep(t, count) for t in trail)
+    def commit(trail, count):
+        return tuple(decoder.commit(t, count) for t in trail)
 
-    return Decoder(start, step, keep)
+    return Decoder(start, step, commit)
 
 
 def sampler(decoder: Decoder, sequence: View) -> Callable[..., Batch]:

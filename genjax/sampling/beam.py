@@ -128,7 +128,7 @@ def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, s
     def trip(s: _Search) -> _Search:
         last = jnp.take_along_axis(s.tokens, jnp.broadcast_to(s.at - 1, (B, K, 1)), axis=2)
         logits, trail = decoder.step(variables, s.cache, last.reshape(B * K, 1))
-        s = s.replace(cache=decoder.keep(trail, jnp.ones((B * K,), jnp.int32)))  # type: ignore[attr-defined]
+        s = s.replace(cache=decoder.commit(trail, jnp.ones((B * K,), jnp.int32)))  # type: ignore[attr-defined]
         return choose(s, logits[:, 0])
 
     search = choose(search, prefix.logits[rows])

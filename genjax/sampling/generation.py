@@ -122,7 +122,7 @@ def read(
     seen = Seen.none(num, logits.shape[-1])
     if tokens.ndim == 2:
         seen = seen.read(tokens, lengths)
-    return Prefix(decoder.keep(trail, lengths), last, seen, room)
+    return Prefix(decoder.commit(trail, lengths), last, seen, room)
 
 
 @functools.partial(jax.jit, static_argnames=("decoder",))
@@ -144,7 +144,7 @@ def extend(
     logits, trail = decoder.step(variables, prefix.cache, tokens)
     last = jnp.where((lengths > 0)[:, None], _at(logits, jnp.maximum(lengths - 1, 0)), prefix.logits)
     seen = prefix.seen.read(tokens, lengths) if tokens.ndim == 2 else prefix.seen
-    return Prefix(decoder.keep(trail, lengths), last, seen, prefix.room - width)
+    return Prefix(decoder.commit(trail, lengths), last, seen, prefix.room - width)
 
 
 def _at(logits: Float[Array, "B T V"], place: Int[Array, " B"]) -> Float[Array, "B V"]:
@@ -204,7 +204,7 @@ def advance(
     def one(g: Generation) -> tuple[Generation, jax.Array, jax.Array]:
         count = jnp.ones_like(g.drawn) if even else (~g.done).astype(jnp.int32)
         logits, trail = decoder.step(variables, g.cache, g.token[:, None])
-        g = g.replace(cache=decoder.keep(trail, count))  # type: ignore[attr-defined]
+        g = g.replace(cache=decoder.commit(trail, count))  # type: ignore[attr-defined]
         return draw_next(keys, logits[:, 0], g, policy, stop, constraint, even=even)
 
     if even:

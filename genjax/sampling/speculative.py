@@ -174,8 +174,8 @@ def _generate(
         last = jnp.take_along_axis(new, jnp.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
         looked = jnp.where(s.done, 0, jnp.minimum(accepted + 1, ahead))
         return _State(
-            target=target.keep(trail, count),
-            draft=draft.keep(draft_trail, count),
+            target=target.commit(trail, count),
+            draft=draft.commit(draft_trail, count),
             token=jnp.where(s.done, s.token, last),
             drawn=s.drawn + count,
             done=s.done | done,
@@ -213,7 +213,7 @@ def _draft(
         q = _narrow(logits, s.drawn + n, policy, stop)[:, 0]
         here = jax.vmap(jax.random.fold_in)(keys, jnp.full(token.shape, n))
         token, _ = policy.choose(here, q)
-        return (decoder.keep(trail, one), token), (token, q)
+        return (decoder.commit(trail, one), token), (token, q)
 
     _, (tokens, q) = jax.lax.scan(body, (s.draft, s.token), jnp.arange(ahead))
     return tokens.T, q.swapaxes(0, 1)

@@ -344,7 +344,7 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0][:300] if text else ''}"
 
 
-def _failed(what: str, error: BaseException, mend: str = "") -> CheckpointError:
+def _failed(what: str, error: BaseException, hint: str = "") -> CheckpointError:
     return CheckpointError(
-        f"{what}: {_cause(error)}", mend or "make room or give the right to write, and run again"
+        f"{what}: {_cause(error)}", hint or "make room or give the right to write, and run again"
     )

@@ -22,7 +22,7 @@ from genjax.core import AXIS, Batch, Mean, Model, Variables, row_keys
 from genjax.errors import ConfigError
 from genjax.training import sharding, step
 from genjax.training.config import Config
-from genjax.training.step import Average, Plays, TrainState
+from genjax.training.step import Average, Phases, TrainState
 from genjax.training.trees import named
 
 Form = tuple[tuple[str, tuple[int, ...]], ...]
@@ -118,8 +118,8 @@ class Engine:
         with self._meshed():
             self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
         self.layout: TrainState = sharding.shardings(self.form, config.sharding, self.mesh)
-        self._calls: dict[tuple[tuple[Plays, ...], Form], Callable] = {}
-        self._metrics: dict[tuple[Plays, ...], dict[str, Any]] = {}
+        self._calls: dict[tuple[tuple[Phases, ...], Form], Callable] = {}
+        self._metrics: dict[tuple[Phases, ...], dict[str, Any]] = {}
         self._evaluate: Callable | None = None
         self._finish: Callable | None = None
         self._finite: Callable | None = None
@@ -171,7 +171,7 @@ class Engine:
 
     @property
     def programs(self) -> int:
-        """Step programs compiled so far: one for each distinct run of due plays and form of a batch."""
+        """Step programs compiled so far: one for each distinct run of due phases and form of a batch."""
         return len(self._calls)
 
     def put(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Batch:
@@ -190,24 +190,26 @@ class Engine:
             )
         return sharding.place(rows, self._rows if self.pmap else self._stacked)
 
-    def step(self, state: TrainState, batch: Batch, plays: tuple[Plays, ...]) -> tuple[TrainState, jax.Array]:
-        """len(plays) steps in one call, which donates `state`. Returns at once, before they are made.
+    def step(
+        self, state: TrainState, batch: Batch, phases: tuple[Phases, ...]
+    ) -> tuple[TrainState, jax.Array]:
+        """len(phases) steps in one call, which donates `state`. Returns at once, before they are made.
 
         Returns:
           (the next state, their metrics as one array to give to `read`: one transfer, not one a metric).
         """
-        key = plays, tuple((k, x.shape) for k, x in batch.items())
+        key = phases, tuple((k, x.shape) for k, x in batch.items())
         if key not in self._calls:
-            self._calls[key] = self._compile(plays)
+            self._calls[key] = self._compile(phases)
         with self._meshed():
             state, packed = self._calls[key](state, self.frozen, batch, self._keys[1])
         if self._one_at_a_time:
             jax.block_until_ready(packed)
         return state, packed
 
-    def read(self, packed: np.ndarray, plays: tuple[Plays, ...]) -> list[dict[str, Mean]]:
+    def read(self, packed: np.ndarray, phases: tuple[Phases, ...]) -> list[dict[str, Mean]]:
         """The metrics of each of the steps of a call, on the host in float64."""
-        form = self._metrics[plays]
+        form = self._metrics[phases]
         treedef = jax.tree.structure(form)
         steps = []
         for row in np.asarray(packed, np.float64):
@@ -225,7 +227,9 @@ class Engine:
         return state.variables.replace(frozen=self.frozen).at(average)
 
     def evaluate(self, variables: Variables, batches: Any, offset: int = 0) -> dict[str, Mean]:
-        """Every play's loss and metrics over these host batches (step=None, carries at zero), as play/metric.
+        """Compute the loss and metrics of every phase over these host batches, named phase/metric.
+
+        Objectives get step=None and carries start at zero.
 
         The variables are finished first: counts are sorted and smoothed, as before any other use.
         A row's noise depends on its place in the split alone: not on the batch size, not on when.
@@ -256,7 +260,7 @@ class Engine:
         return sum(d.process_index == jax.process_index() for d in self.devices)
 
     def _players(self) -> list[str]:
-        return sorted({play.player for play in self.model.plays.values()})
+        return sorted({phase.player for phase in self.model.phases.values()})
 
     def _create(self, key: jax.Array, frozen: dict[str, Variables]) -> TrainState:
         example = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.example.items()}
@@ -264,18 +268,18 @@ class Engine:
         with self._named_axes():
             return step.create(self.model, self._optimizers, key, example, frozen, self._averages)
 
-    def _compile(self, plays: tuple[Plays, ...]) -> Callable:
-        inner, first = (self._step if len(plays) == 1 else step.many(self._step)), next(iter(plays))
+    def _compile(self, phases: tuple[Phases, ...]) -> Callable:
+        inner, first = (self._step if len(phases) == 1 else step.many(self._step)), next(iter(phases))
 
         def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array):
             with self._named_axes():
-                state, metrics = inner(state, frozen, batch, root, plays if len(plays) > 1 else first)
-            one = len(plays) == 1
+                state, metrics = inner(state, frozen, batch, root, phases if len(phases) > 1 else first)
+            one = len(phases) == 1
             skip = 0 if one else 1
-            self._metrics[plays] = jax.tree.map(
+            self._metrics[phases] = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(list(x.shape)[skip:], x.dtype), metrics
             )
-            leaves = [jnp.asarray(x, jnp.float32).reshape(len(plays), -1) for x in jax.tree.leaves(metrics)]
+            leaves = [jnp.asarray(x, jnp.float32).reshape(len(phases), -1) for x in jax.tree.leaves(metrics)]
             return state, jnp.concatenate(leaves, axis=1)
 
         if self.pmap:
@@ -296,8 +300,8 @@ class Engine:
             keys, out = row_keys(root, 0, rows), {}
             batch = {**batch, "carry": self.model.carry(batch)}
             with self._named_axes():
-                for name, play in self.model.plays.items():
-                    loss, aux = play.objective(variables, batch, keys, step=None)
+                for name, phase in self.model.phases.items():
+                    loss, aux = phase.objective(variables, batch, keys, step=None)
                     means = {"loss": loss, **aux.metrics}
                     out |= {f"{name}/{k}": m for k, m in means.items()}
             return out

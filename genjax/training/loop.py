@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.core import Model, Variables
 from genjax.errors import CheckpointError, ConfigError, Interrupted, NonFiniteError
-from genjax.training import guard, optimizers, step
+from genjax.training import optimizers, run_lock, step
 from genjax.training.cache import cache_compilations
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.config import Config
@@ -46,7 +46,7 @@ class Result(NamedTuple):
     Attributes:
       step: steps taken in all.
       variables: with averages, and frozen stages.
-      metrics: of the last evaluation, {"play/metric" or "play/metric@average": value}.
+      metrics: of the last evaluation, {"phase/metric" or "phase/metric@average": value}.
       seconds: spent training in all sittings; evaluation and sampling left out.
       skipped: numbers of the batches that were left out.
     """
@@ -121,7 +121,7 @@ def train(
     }
     whose: dict[str, Any] = json.loads(json.dumps({**own, **(identity or {})}, default=str))
     chief = jax.process_index() == 0
-    with guard.exclusive(directory, hold=chief), guard.Stop() as stop:
+    with run_lock.exclusive(directory, hold=chief), run_lock.Stop() as stop:
         run = _Run(model, dataset, config, optimizer, directory, data, eval_batch or batch, whose, hooks)
         run.open(seed, frozen, devices)
         try:
@@ -151,9 +151,9 @@ class _Run:
     ):
         self.model, self.dataset, self.config, self.hooks = model, dataset, config, hooks
         self.directory, self.data, self.eval_batch, self.identity = directory, data, eval_batch, identity
-        self.optimizer = {p: optimizer[p] for p in sorted({play.player for play in model.plays.values()})}
+        self.optimizer = {p: optimizer[p] for p in sorted({phase.player for phase in model.phases.values()})}
         self.skipped: list[int] = []
-        self.pending: deque[tuple[int, Any, tuple[step.Plays, ...]]] = deque()
+        self.pending: deque[tuple[int, Any, tuple[step.Phases, ...]]] = deque()
         self.window, self.metrics, self.best = Window(), {}, None
         self.step = self.saved = 0
         self.seconds, self.clock, self.logged = 0.0, None, (0.0, 0)
@@ -162,11 +162,11 @@ class _Run:
     # --- opening and closing -----------------------------------------------------------------------
 
     def open(self, seed: int, frozen: Any, devices: Any) -> None:
-        plays, steps, every = self.model.plays.values(), self.config.steps, self.config.log_every
+        phases, steps, every = self.model.phases.values(), self.config.steps, self.config.log_every
         ats = range(0, steps + 1, every) if every else ()
         transforms, self.rates = {}, {}
         for p, c in self.optimizer.items():
-            own = [play.every for play in plays if play.player == p]
+            own = [phase.interval for phase in phases if phase.player == p]
             total = max(optimizers.updates(own, steps), 1)
             transforms[p] = optimizers.make(c, total, optimizers.factors(self.model, p))
             self.rates[p] = optimizers.rates(c, total, [optimizers.updates(own, n) for n in ats])
@@ -211,7 +211,7 @@ class _Run:
 
     # --- the loop ----------------------------------------------------------------------------------
 
-    def __call__(self, stop: guard.Stop) -> Result:
+    def __call__(self, stop: run_lock.Stop) -> Result:
         while True:
             try:
                 self._sit(stop)
@@ -221,16 +221,16 @@ class _Run:
         variables = self.engine.variables(self.state)
         return Result(self.step, variables, self.metrics, self.seconds, tuple(self.skipped))
 
-    def _sit(self, stop: guard.Stop) -> None:
+    def _sit(self, stop: run_lock.Stop) -> None:
         assert self.checkpoints is not None
         tracing = False
         self.clock = time.perf_counter()
-        for batch, plays in self._feed():
+        for batch, phases in self._feed():
             tracing = self._trace(tracing)
-            self.state, packed = self.engine.step(self.state, batch, plays)
+            self.state, packed = self.engine.step(self.state, batch, phases)
             due = self.step if self._every(self.config.log_every, self.step) else None
-            self.step += len(plays)
-            self.pending.append((self.step, packed, plays))
+            self.step += len(phases)
+            self.pending.append((self.step, packed, phases))
             if due is not None:  # one step late: what is read has finished while this step was dispatched
                 self._read(due)
             if len(self.pending) > IN_FLIGHT:
@@ -276,7 +276,7 @@ class _Run:
             self.seconds += time.perf_counter() - self.clock
         self.clock = None
 
-    def _stopping(self, stop: guard.Stop) -> bool:
+    def _stopping(self, stop: run_lock.Stop) -> bool:
         if jax.process_count() == 1:
             return stop.signal is not None
         if not self._every(max(self.config.log_every, 1), self.step):
@@ -292,8 +292,8 @@ class _Run:
         process = (jax.process_index(), jax.process_count())
         return self.dataset.train.stream(**self.data, start=start, process=process, skip=tuple(self.skipped))
 
-    def _feed(self) -> Iterator[tuple[Any, tuple[step.Plays, ...]]]:
-        """(batch on the devices, due plays) of each call from here on, PREFETCH of them ahead."""
+    def _feed(self) -> Iterator[tuple[Any, tuple[step.Phases, ...]]]:
+        """(batch on the devices, due phases) of each call from here on, PREFETCH of them ahead."""
         n, k, last = self.step, self.config.steps_per_call, self.config.steps
         rows, queue = iter(self._stream(n)), deque()
         while True:
@@ -303,8 +303,8 @@ class _Run:
                     last = n
                     break
                 for part in _alike(batches):
-                    plays = tuple(step.due(self.model, n + i) for i in range(len(part)))
-                    queue.append((self.engine.put(part), plays))
+                    phases = tuple(step.due(self.model, n + i) for i in range(len(part)))
+                    queue.append((self.engine.put(part), phases))
                     n += len(part)
             if not queue:
                 return
@@ -317,9 +317,11 @@ class _Run:
         calls = []
         while self.pending and self.pending[0][0] <= upto:
             calls.append(self.pending.popleft())
-        for (end, _, plays), packed in zip(calls, jax.device_get([c[1] for c in calls]), strict=True):
-            for at, means in enumerate(self.engine.read(packed, plays), end - len(plays)):
-                for name in (f"{play}/{what}" for what in ("loss", "grad_norm") for play in self.model.plays):
+        for (end, _, phases), packed in zip(calls, jax.device_get([c[1] for c in calls]), strict=True):
+            for at, means in enumerate(self.engine.read(packed, phases), end - len(phases)):
+                for name in (
+                    f"{phase}/{what}" for what in ("loss", "grad_norm") for phase in self.model.phases
+                ):
                     if name in means and not np.all(np.isfinite(means[name].total)):
                         raise _NonFinite(at, f"{name} is {means[name].total}")
                 self.window.add(means)

@@ -110,7 +110,7 @@ def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
 
 
 def updates(every: Sequence[int], steps: int) -> int:
-    """How many updates a player has made after `steps` steps, by plays that come every so many."""
+    """How many updates a player has made after `steps` steps, by phases that come every so many."""
     return sum(-(-steps // n) for n in every)
 
 
@@ -140,8 +140,12 @@ Factors = Callable[[Tree], Tree]
 
 
 def factors(model: Model, player: str) -> Factors | None:
-    """The factors that a model asks for (`Model.rates`) on the learning rate of a player's parameters."""
-    return None if model.rates is None else functools.partial(model.rates, player)
+    """The factors that a model asks for on the learning rate of a player's parameters."""
+    return (
+        None
+        if model.learning_rate_multipliers is None
+        else functools.partial(model.learning_rate_multipliers, player)
+    )
 
 
 def make(config: Config, total_steps: int, factors: Factors | None = None) -> optax.GradientTransformation:

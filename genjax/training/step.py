@@ -1,7 +1,7 @@
 """The one training step: any number of players, any family, any engine.
 
 `make_step` returns a pure function that training/engine.py compiles with jit over a mesh or with pmap.
-Nothing here knows a model by name; what differs between families is in their `plays`.
+Nothing here knows a model by name; what differs between families is in their `phases`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from genjax.core import Batch, Keys, Mean, Model, Play, Tree, Variables, across, row_keys
+from genjax.core import Batch, Keys, Mean, Model, Phase, Tree, Variables, across, row_keys
 
 Metrics = dict[str, Mean]
-Plays = tuple[str, ...]
+Phases = tuple[str, ...]
 
 
 @struct.dataclass
@@ -83,15 +83,15 @@ def create(
     return TrainState(jnp.zeros((), jnp.int32), variables, opt, model.carry(batch))
 
 
-def due(model: Model, step: int) -> Plays:
-    """The plays that are made at this step, found on the host: one program per distinct answer."""
-    return tuple(name for name, play in model.plays.items() if step % play.every == 0)
+def due(model: Model, step: int) -> Phases:
+    """The phases that are made at this step, found on the host: one program per distinct answer."""
+    return tuple(name for name, phase in model.phases.items() if step % phase.interval == 0)
 
 
 def gradient(
-    play: Play, variables: Variables, batch: Batch, keys: Keys, step: jax.Array, accumulate: int = 1
+    phase: Phase, variables: Variables, batch: Batch, keys: Keys, step: jax.Array, accumulate: int = 1
 ) -> tuple[Tree, Tree, Metrics, Tree]:
-    """One play's gradient of its mean loss over the global batch.
+    """One phase's gradient of its mean loss over the global batch.
 
     Args:
       accumulate: micro-batches the rows are divided into; strided, so that rows stay on their device.
@@ -99,11 +99,11 @@ def gradient(
     Returns:
       (gradient like params[player], next state, metrics with "loss", carry).
     """
-    params = variables.params[play.player]
+    params = variables.params[phase.player]
 
     def total(p: Tree, state: Tree, rows: Batch, keys: Keys):
-        w = variables.replace(params={**variables.params, play.player: p}, state=state)
-        loss, aux = play.objective(w, rows, keys, step=step)
+        w = variables.replace(params={**variables.params, phase.player: p}, state=state)
+        loss, aux = phase.objective(w, rows, keys, step=step)
         return loss.total.astype(jnp.float32), (aux.state, {"loss": loss, **aux.metrics}, aux.carry)
 
     grad = jax.grad(total, has_aux=True)
@@ -145,28 +145,28 @@ def make_step(
     averages: Mapping[str, Average] | None = None,
     accumulate: int = 1,
 ) -> StepFn:
-    """The pure step: (state, frozen, batch, root key, plays) -> (state, metrics).
+    """The pure step: (state, frozen, batch, root key, phases) -> (state, metrics).
 
-    For each play that is due, in order: the gradient with respect to its player's parameters alone,
-    that player's optax update, the next state threaded on; then the averages. `plays` is static.
-    Metrics are named play/metric.
+    For each phase that is due, in order: the gradient with respect to its player's parameters alone,
+    that player's optax update, the next state threaded on; then the averages. `phases` is static.
+    Metrics are named phase/metric.
     """
     averages = dict(averages or {})
 
     def step(
-        s: TrainState, frozen: dict[str, Variables], batch: Batch, root: jax.Array, plays: Plays
+        s: TrainState, frozen: dict[str, Variables], batch: Batch, root: jax.Array, phases: Phases
     ) -> tuple[TrainState, Metrics]:
         v, opt, carry, metrics = s.variables.replace(frozen=frozen), dict(s.opt), s.carry, {}
         rows = jnp.arange(batch["mask"].shape[0])
         rows = rows + across(0 * rows[:1], lambda _, axis: jax.lax.axis_index(axis)) * len(rows)
         keys = row_keys(root, s.step, rows)
-        for name in plays:
-            play = model.plays[name]
-            params = v.params[play.player]
-            g, state, means, new = gradient(play, v, {**batch, "carry": s.carry}, keys, s.step, accumulate)
-            update, opt[play.player] = optimizers[play.player].update(g, opt[play.player], params)
+        for name in phases:
+            phase = model.phases[name]
+            params = v.params[phase.player]
+            g, state, means, new = gradient(phase, v, {**batch, "carry": s.carry}, keys, s.step, accumulate)
+            update, opt[phase.player] = optimizers[phase.player].update(g, opt[phase.player], params)
             params = optax.apply_updates(params, update)
-            v = v.replace(params={**v.params, play.player: params}, state=state)
+            v = v.replace(params={**v.params, phase.player: params}, state=state)
             carry = new or carry
             metrics |= {f"{name}/{k}": m for k, m in means.items()}
             metrics[f"{name}/grad_norm"] = Mean(optax.tree.norm(g), jnp.ones(()))
@@ -184,19 +184,19 @@ def _average(average: Average, v: Variables, old: Tree, step: jax.Array, example
 
 
 def many(step: StepFn) -> StepFn:
-    """k steps in one call: batch leaves gain a leading axis k, `plays` is a tuple of k tuples.
+    """k steps in one call: batch leaves gain a leading axis k, `phases` is a tuple of k tuples.
 
-    A scan where every step makes the same plays, unrolled where they differ. Metrics are stacked.
+    A scan where every step makes the same phases, unrolled where they differ. Metrics are stacked.
     """
 
-    def steps(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, plays: Sequence[Plays]):
-        if len(set(plays)) == 1:
-            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, plays[0]), s, batch)
+    def steps(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
+        if len(set(phases)) == 1:
+            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, phases[0]), s, batch)
         rows = []
-        for i, names in enumerate(plays):
+        for i, names in enumerate(phases):
             s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, names)
             rows.append(metrics)
-        # A metric of a play that is not due at one of the steps counts as nothing there.
+        # A metric of a phase that is not due at one of the steps counts as nothing there.
         names = {n: m for metrics in rows for n, m in metrics.items()}
         zero = {n: jax.tree.map(jnp.zeros_like, m) for n, m in names.items()}
         return s, jax.tree.map(lambda *x: jnp.stack(x), *({**zero, **metrics} for metrics in rows))

@@ -76,7 +76,7 @@ def test_loss_is_theirs(pair):
     theirs, model, loaded, _ = pair
     tokens = jnp.asarray(np.random.default_rng(1).integers(4, V, (6, P)))
     batch, keys = {"tokens": tokens, "mask": jnp.ones(6)}, jax.random.split(jax.random.key(0), 6)
-    loss, _ = model.plays["mlm"].objective(loaded.variables, batch, keys, step=None)
+    loss, _ = model.phases["mlm"].objective(loaded.variables, batch, keys, step=None)
     from genjax.functional.corruption import mask_tokens
     from genjax.nn.dropout import fold
 

@@ -73,7 +73,7 @@ def test_logits_with_and_without_a_cache(pair):
     for first, last in ((0, 5), (5, 6), (6, 7), (7, P)):
         logits, trail = step(variables, cache, jnp.asarray(tokens[:, first:last]))
         close(logits, expected[:, first:last])
-        cache = model.decoder.keep(trail, jnp.full((3,), last - first))
+        cache = model.decoder.commit(trail, jnp.full((3,), last - first))
 
 
 def test_ragged_prompts_and_greedy_tokens(pair):

@@ -81,7 +81,9 @@ def test_gpt2_form_equals_torch():
     loss.backward()
 
     def ours(params):
-        return model.plays["nll"].objective(variables.replace(params=params), batch, None, step=None)[0].value
+        return (
+            model.phases["nll"].objective(variables.replace(params=params), batch, None, step=None)[0].value
+        )
 
     value, gradient = jax.value_and_grad(ours)(params)
     assert abs(float(value) - loss.item()) <= 1e-5

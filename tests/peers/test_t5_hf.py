@@ -95,7 +95,7 @@ def test_logits_with_and_without_a_cache(pair):
     for first, last in ((0, 4), (4, 5), (5, 6), (6, T)):
         logits, trail = step(variables, cache, jnp.asarray(inputs[:, first:last]))
         close(logits, expected[:, first:last])
-        cache = model.decoder.keep(trail, jnp.full((3,), last - first))
+        cache = model.decoder.commit(trail, jnp.full((3,), last - first))
 
 
 def test_loss_is_theirs(pair):
@@ -112,7 +112,7 @@ def test_loss_is_theirs(pair):
     batch = {**prompt(), "target": jnp.asarray(target * real), "target_length": jnp.asarray(lengths)}
     batch["mask"] = jnp.ones(3)
     keys = jax.random.split(jax.random.key(0), 3)
-    loss, _ = model.plays["nll"].objective(variables, batch, keys, step=None)
+    loss, _ = model.phases["nll"].objective(variables, batch, keys, step=None)
     assert abs(float(loss.value) - expected) < 1e-4 * expected
     nats, _ = model.likelihood(variables, batch, keys)
     assert abs(float(nats.total.sum() / nats.count.sum()) - expected) < 1e-4 * expected

@@ -121,7 +121,7 @@ def test_the_bernoulli_vae_is_torchs(rng):
 
     def ours(params):
         w = variables.replace(params=params)
-        return model.plays["vae"].objective(w, batch, keys, step=jnp.int32(0))[0].value
+        return model.phases["vae"].objective(w, batch, keys, step=jnp.int32(0))[0].value
 
     value, slopes = jax.jit(jax.value_and_grad(ours))(variables.params)
     np.testing.assert_allclose(value, -elbo.mean().item(), rtol=1e-5)

@@ -56,7 +56,8 @@ def _texts(folder: Path, files: list[Path]) -> list[str]:
         file, text = _line(line, f"{path}:{number}")
         if folder / file not in known:
             raise DataError(
-                f"{path}:{number} names {file!r}, and there is no image {folder / file}", "mend it"
+                f"{path}:{number} names {file!r}, and there is no image {folder / file}",
+                "correct the file name",
             )
         if folder / file in captions:
             raise DataError(f"{path}:{number} gives {file!r} a second caption", "one caption an image")

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genjax.core import Element
 from genjax.data import tokenizers
 from genjax.data.config import Config
 from genjax.data.dataset import digest
@@ -19,6 +18,7 @@ from genjax.data.pairs import Pairs, Ragged
 from genjax.data.sources._text import dtype_of
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
+from genjax.spec import Element
 
 
 class Texts(NamedTuple):

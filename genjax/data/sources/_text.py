@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genjax.core import Element
 from genjax.data import documents as docs
 from genjax.data import tokenizers
 from genjax.data.config import Config
@@ -15,6 +14,7 @@ from genjax.data.load import Loaded
 from genjax.data.rows import Arrays, Rows, Windows
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
+from genjax.spec import Element
 
 
 def fit(config: Config, train: str, held: str = "") -> Tokenizer:

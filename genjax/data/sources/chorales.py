@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from genjax.core import Element
 from genjax.data.config import Config
 from genjax.data.dataset import digest
 from genjax.data.documents import Packed, pieces
@@ -34,6 +33,7 @@ from genjax.data.sources import _originals
 from genjax.data.tokenizers.chords import SPECIAL, VOICES, Chords
 from genjax.errors import ConfigError, DataError
 from genjax.music import notes
+from genjax.spec import Element
 
 FOLDER, ROLLS, STEPS = "jsb_chorales", "JSB_Chorales.mat", "jsb-chorales-16th.json"
 SPLITS = {"validation": "valid", "valid": "valid", "test": "test"}

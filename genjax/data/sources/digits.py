@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from genjax.core import Element
 from genjax.data.config import Config
 from genjax.data.dataset import digest
 from genjax.data.load import Loaded
 from genjax.data.rows import Arrays
 from genjax.data.sources._split import stratified
+from genjax.spec import Element
 
 
 def load(config: Config, argument: str) -> Loaded:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from genjax.core import Element
 from genjax.data import images
 from genjax.data.config import Config
 from genjax.data.dataset import digest
@@ -26,6 +25,7 @@ from genjax.data.sources._files import existing
 from genjax.data.sources._split import stratified
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
+from genjax.spec import Element
 
 HELD = ("test", "eval", "val", "valid", "validation")
 MEMORY = 1 << 30

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from genjax.core import Element
 from genjax.data.config import Config
 from genjax.data.documents import SOURCE
 from genjax.data.load import Loaded
@@ -31,6 +30,7 @@ from genjax.data.sources._files import existing
 from genjax.data.sources._split import stratified
 from genjax.data.sources._text import load as load_text
 from genjax.errors import DataError
+from genjax.spec import Element
 
 PROGRAM = ("-m", "genjax.data.prepare")
 """What the process that prepares runs; its arguments are the request and the path of the answer."""
@@ -133,7 +133,7 @@ def run(request: Request) -> None:
             )
         answer = json.loads(result.read_text())
     if "error" in answer:
-        raise DataError(answer["error"], answer["mend"])
+        raise DataError(answer["error"], answer["hint"])
 
 
 def _images(config: Config, folder: Path, about: dict, info: str) -> Loaded:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from genjax.functional.ngrams_corpus import Grams, Stream, cumulative, grams
+from genjax.counting.corpus import Grams, Stream, cumulative, grams
 
 Smoothing = Literal["additive", "backoff", "witten_bell", "kneser_ney"]
 SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from genjax.functional.sequences import Sequence
+from genjax.views.sequences import Sequence
 
 
 @struct.dataclass

@@ -5,7 +5,7 @@ A frame is 88 binary values (levels 2). A model gives every key's logit; given t
     nats of a frame = sum over keys of -log Bernoulli(key; sigmoid(logit))
 
 (Boulanger-Lewandowski et al. 2012, arXiv:1206.6392, the RNN baseline of table 1). `Frames` has the interface
-of `functional.sequences.Sequence`, so that a model reads either; `view` chooses.
+of `views.sequences.Sequence`, so that a model reads either; `view` chooses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer
 
 from genjax.core import Batch, Mean, Spec
-from genjax.functional.sequences import Sequence, inputs_segments, targets_mask
+from genjax.views.sequences import Sequence, inputs_segments, targets_mask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from genjax.functional.ngrams_sorted import Index, Level
+from genjax.counting.ngrams import Index, Level
 
 CHUNK = 256
 """How many children of a node are added to a distribution at once."""

@@ -1,9 +1,9 @@
-"""How a network reads and writes a sequence: tokens or piano-roll frames, through one pair of functions.
+"""Embed and unembed sequences of tokens or piano-roll frames through one pair of functions.
 
-Both are called inside a module's compact method and make their parameters there:
+Call both inside a module's compact method, where they create their parameters:
 
-    x, table = read(self, view, inputs, width, init)      "token_embedding" or "key_embedding"
-    logits = write(self, view, x, table if tied else None)    "head", or "output_bias" where tied
+    x, table = embed(self, view, inputs, width, init)           "token_embedding" or "key_embedding"
+    logits = unembed(self, view, x, table if tied else None)    "head", or "output_bias" where tied
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from genjax.functional.frames import Frames, View
 from genjax.nn.embedding import lookup
 from genjax.nn.linear import Linear, against, linear
+from genjax.views.frames import Frames, View
 
 
-def read(
+def embed(
     module: nn.Module,
     view: View,
     inputs: Int[Array, "B T *K"],
@@ -37,7 +37,7 @@ def read(
     return linear(sounding.astype(table.dtype), table), table
 
 
-def write(
+def unembed(
     module: nn.Module,
     view: View,
     x: Float[Array, "B T W"],
@@ -50,7 +50,8 @@ def write(
     """Logits (float32) of the next token, or of every key of the next frame.
 
     Args:
-      table: `read`'s, where the output projection is its transpose (Press & Wolf 2017, arXiv:1608.05859).
+      table: the one that `embed` returned, if the output projection is its transpose (Press & Wolf 2017,
+        arXiv:1608.05859).
       bias: frames always have one: it says how often each key sounds.
       std: the projection's initial standard deviation where it is its own.
     """

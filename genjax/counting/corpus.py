@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from genjax.core import Aux, Batch, Mean, Spec, Tree, across
 from genjax.errors import ConfigError
-from genjax.functional.sequences import Sequence
+from genjax.views.sequences import Sequence
 
 
 @struct.dataclass

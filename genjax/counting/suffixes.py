@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from genjax.functional.ngrams_corpus import Grams, cumulative
+from genjax.counting.corpus import Grams, cumulative
 
 
 @struct.dataclass

@@ -1,0 +1,150 @@
+"""Draw samples: sample i is a function of (seed, i), its condition and the weights.
+
+One sampler serves training pictures, `genjax sample`, `evaluate` and `compare`: with the same weights,
+options and batch size it draws the same sample i in all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.core import Batch, Keys, Model, Variables, row_keys
+from genjax.errors import ConfigError, NonFiniteError, nearest
+from genjax.sampling.prompts import prompts
+
+STREAM = 0x5A4E
+"""The stream of sampling keys: fold_in(fold_in(key(seed), STREAM), i)."""
+Columns = dict[str, np.ndarray]
+
+
+def options(model: Model, given: Mapping[str, Any], path: str = "sample") -> dict[str, Any]:
+    """Return `given` as keyword arguments of the model's sampler.
+
+    Raises:
+      ConfigError: names an option that the sampler does not have, and the nearest it has.
+    """
+    if model.sample is None:
+        return {}
+    signature = inspect.signature(model.sample).parameters.values()
+    known = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"unknown sampling option {path + '.' + key!r}{nearest(key, known)}",
+                f"this model's sampler has: {', '.join(known) or 'none'}",
+            )
+    return dict(given)
+
+
+class Sampler:
+    """Draw from a model in batches of one size; compiles once for every form of prompt.
+
+    Args:
+      model: with a sampler.
+      dataset: whose spec and held-out rows give the conditions.
+      batch: samples drawn at once.
+      given: options of model.sample; static.
+      labels: whether class labels are given (see `prompts`).
+      seed: of the sampling keys.
+
+    Raises:
+      ConfigError: the model has no sampler, or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        dataset: Any,
+        *,
+        batch: int,
+        given: Mapping[str, Any] = {},
+        labels: bool = True,
+        seed: int = 0,
+    ):
+        if model.sample is None:
+            raise ConfigError("this model has no sampler", "it is used through its predictions")
+        self.model = model
+        self.dataset = dataset
+        self.batch = batch
+        self.labels = labels
+        self.root = jax.random.key(seed)
+        self.given = options(model, given)
+        self._finish = jax.jit(model.finish)
+        self._draw = jax.jit(functools.partial(model.sample, **self.given))
+
+    def finish(self, variables: Variables) -> Variables:
+        """Return the variables ready for use: counts sorted, statistics refitted."""
+        return self._finish(variables)
+
+    def arguments(self, index: np.ndarray, given: Batch | None = None) -> tuple[Keys, Batch]:
+        """Return (keys, prompt) of samples `index`; `given` replaces the conditions of the protocol."""
+        prompt = prompts(self.dataset, index, self.labels) if given is None else given
+        prompt = {name: jnp.asarray(x) for name, x in prompt.items()}
+        return row_keys(self.root, STREAM, jnp.asarray(index)), prompt
+
+    def compiled(self, variables: Variables, batch: int | None = None) -> Any:
+        """Return the compiled program (finished variables, keys, prompt) -> batch of this size."""
+        keys, prompt = self.arguments(np.arange(batch or self.batch))
+        return self._draw.lower(variables, keys, prompt).compile()
+
+    def draw(
+        self,
+        variables: Variables,
+        count: int,
+        start: int = 0,
+        given: Batch | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Columns:
+        """Draw samples start .. start + count.
+
+        Batches are aligned: batch k always holds samples k * batch to (k + 1) * batch - 1. Matrix products
+        may round differently for another number of rows, so this makes sample i independent of `count`.
+
+        Args:
+          variables: finished ones (`finish`), at the average to sample from.
+          given: conditions of the `count` samples, batch-first, in place of the protocol's.
+          progress: called with (samples drawn, count).
+
+        Returns:
+          {element: array of `count` rows}, with the conditions that were given.
+
+        Raises:
+          NonFiniteError: a real-valued sample is NaN or infinite.
+        """
+        parts: list[Columns] = []
+        first = start - start % self.batch
+        for at in range(first, start + count, self.batch):
+            index = np.arange(at, at + self.batch)
+            own = None if given is None else _rows(given, index - start)
+            keys, prompt = self.arguments(index, own)
+            out = {**prompt, **self._draw(variables, keys, prompt)}
+            kept = slice(max(start - at, 0), min(start + count - at, self.batch))
+            parts.append({name: np.asarray(x)[kept] for name, x in out.items()})
+            if progress is not None:
+                progress(min(at + self.batch, start + count) - start, count)
+        columns = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        _check(columns, start)
+        return columns
+
+
+def _rows(given: Batch, index: np.ndarray) -> Batch:
+    """Return the rows of given conditions at `index`; indices outside repeat the first or the last row."""
+    return {name: np.asarray(x)[np.clip(index, 0, len(x) - 1)] for name, x in given.items()}
+
+
+def _check(columns: Columns, start: int) -> None:
+    """Raise NonFiniteError for the first sample that holds a NaN or an infinity."""
+    for name, x in columns.items():
+        if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+            bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))[0])
+            raise NonFiniteError(
+                f"sample {start + bad} has a {name} that is not finite",
+                "the weights have diverged: evaluate an earlier checkpoint",
+            )
