@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from genjax import plugins
 from genjax.data import sources
 from genjax.data.config import Config
 from genjax.data.dataset import Dataset, Split, fingerprint
@@ -26,6 +25,7 @@ class Loaded(NamedTuple):
       train, eval: the rows.
       content: a digest that is equal exactly where the content of both is.
       tokenizer, classes, info: see Dataset.
+      paired: see Spec.
     """
 
     elements: Mapping[str, Element]
@@ -35,11 +35,12 @@ class Loaded(NamedTuple):
     tokenizer: Tokenizer | None = None
     classes: tuple[str, ...] = ()
     info: str = ""
+    paired: bool = False
 
 
 def names() -> list[str]:
     """The first words of the names that `load` knows."""
-    return sorted(m.name for m in pkgutil.iter_modules(sources.__path__) if not m.name.startswith("_"))
+    return plugins.names(sources.__name__)
 
 
 def read(config: Config) -> Loaded:
@@ -48,12 +49,12 @@ def read(config: Config) -> Loaded:
     Raises:
       DataError: an unknown name, with the nearest known one.
     """
-    kind, _, argument = config.name.partition(":")
-    if kind not in names():
+    source, _, argument = config.name.partition(":")
+    if "." not in source and source not in names():
         takes = {"tfds": "tfds:NAME", "folder": "folder:PATH", "text": "text:PATH", "zip": "zip:A,B"}
         known = ", ".join(takes.get(name, name) for name in names())
-        raise DataError(f"unknown dataset {config.name!r}{nearest(kind, names())}", f"one of {known}")
-    return importlib.import_module(f"genjax.data.sources.{kind}").load(config, argument)
+        raise DataError(f"unknown dataset {config.name!r}{nearest(source, names())}", f"one of {known}")
+    return plugins.load(sources.__name__, source, "dataset").load(config, argument)
 
 
 def load(config: Config | None = None, **changes) -> Dataset:
@@ -77,7 +78,7 @@ def load(config: Config | None = None, **changes) -> Dataset:
             raise DataError(f"{config.name!r} has no rows in its {name} part", "more data, or another split")
         splits.append(Split(name, first(rows, config.limit)))
     train, held = splits
-    spec = Spec(dict(got.elements), len(train), dict(getattr(got.tokenizer, "special", {})))
+    spec = Spec(dict(got.elements), len(train), dict(getattr(got.tokenizer, "special", {})), got.paired)
     return Dataset(
         name=config.name,
         spec=spec,

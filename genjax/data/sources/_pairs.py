@@ -96,12 +96,17 @@ def load(config: Config, train: Texts, held: Texts, info: str) -> Loaded:
                 [x for x, ok in zip(side, fits, strict=True) if ok] for side in (source, target)
             )
         parts.append(_rows(config, source, target, length, tokenizer))
-    side = Element((length,), "int32", tokenizer.vocabulary)
+    side = Element((length,), "int32", tokenizer.vocabulary, "tokens")
     size = Element((), "int32")
-    elements = {"source": side, "source_length": size, "target": side, "target_length": size}
+    elements = {
+        "source": side.replace(role="condition"),
+        "source_length": size.replace(role="condition"),
+        "target": side.replace(role="target"),
+        "target_length": size.replace(role="target"),
+    }
     content = digest(*(x for p in parts for r in (p.source, p.target) for x in (r.flat, r.lengths)))
     info = "; ".join([info, *notes])
-    return Loaded(elements, parts[0], parts[1], content, tokenizer=tokenizer, info=info)
+    return Loaded(elements, parts[0], parts[1], content, tokenizer=tokenizer, info=info, paired=True)
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:

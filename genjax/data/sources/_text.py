@@ -86,7 +86,7 @@ def dtype_of(levels: int) -> type:
 
 def finish(config: Config, parts: Sequence[Rows], tokenizer: Tokenizer, info: str) -> Loaded:
     """What a source hands back, checked."""
-    elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary)}
+    elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary, "tokens", "target")}
     if config.documents is not None:
         elements["segment"] = Element((config.length + 1,), "int32")
     contents: list[np.ndarray] = []

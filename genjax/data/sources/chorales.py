@@ -62,7 +62,7 @@ def _rolls(config: Config, held: str) -> Loaded:
     pieces_["train"] = [_moved(x, k) for x in pieces_["train"] for k in _keys(config)]
     parts = [_windows(pieces_[part], config.length, "roll", np.uint8) for part in ("train", held)]
     elements = {
-        "roll": Element((config.length + 1, KEYS), "uint8", 2),
+        "roll": Element((config.length + 1, KEYS), "uint8", 2, "roll", "target"),
         "token_mask": Element((config.length,), "float32"),
     }
     info = f"chorales as piano rolls: {count}" + _says(config)
@@ -89,7 +89,7 @@ def _voices(config: Config, held: str) -> Loaded:
         # Without its eos, a piece of whole rows ends with its last one.
         cut = [[d[:-1] if (len(d) - 2) % config.length == 0 else d for d in part] for part in documents]
         parts = [_windows(part, config.length, "tokens", np.int32, segments=apart) for part in cut]
-    elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary)}
+    elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary, "voices", "target")}
     elements |= (
         {"segment": Element((config.length + 1,), "int32")}
         if apart

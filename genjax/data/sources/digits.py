@@ -30,8 +30,8 @@ def labelled(images: np.ndarray, labels: np.ndarray, held: int, levels: int, doc
     train, test = ({"image": images[i], "label": labels[i]} for i in stratified(labels, held))
     classes = int(labels.max()) + 1
     elements = {
-        "image": Element(images.shape[1:], "uint8", levels),
-        "label": Element((), "int32", classes),
+        "image": Element(images.shape[1:], "uint8", levels, "image", "target"),
+        "label": Element((), "int32", classes, "label", "condition"),
     }
     content = digest(*train.values(), *test.values())
     names = tuple(map(str, range(classes)))

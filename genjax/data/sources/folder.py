@@ -65,12 +65,12 @@ def load(config: Config, argument: str) -> Loaded:
 def _elements(
     config: Config, shape: tuple[int, ...], classes: list[str], tokenizer: Tokenizer | None
 ) -> dict[str, Element]:
-    elements = {"image": Element(shape, "uint8", 256)}
+    elements = {"image": Element(shape, "uint8", 256, "image", "target")}
     if classes:
-        elements["label"] = Element((), "int32", len(classes))
+        elements["label"] = Element((), "int32", len(classes), "label", "condition")
     if tokenizer:
-        elements["caption"] = Element((config.length,), "int32", tokenizer.vocabulary)
-        elements["caption_mask"] = Element((config.length,), "float32")
+        elements["caption"] = Element((config.length,), "int32", tokenizer.vocabulary, "caption", "condition")
+        elements["caption_mask"] = Element((config.length,), "float32", role="condition")
     return elements
 
 

@@ -31,7 +31,11 @@ def mixture(means: np.ndarray, deviation: float, doc: str | None) -> Loaded:
         # Rounded, so that the last bit of a machine's logarithm does not change the fingerprint.
         point = np.round(means[label] + deviation * random.standard_normal((n, 2)), 6).astype(np.float32)
         parts.append({"point": point, "label": label})
-    elements = {"point": Element((2,), "float32"), "label": Element((), "int32", len(means))}
+    elements = {
+        "point": Element((2,), "float32", None, "point", "target"),
+        # Not a condition: the mode would tell a model where to draw.
+        "label": Element((), "int32", len(means), "label"),
+    }
     content = digest(*parts[0].values(), *parts[1].values())
     info = (doc or "").split("\n")[0]
     return Loaded(elements, Arrays(parts[0]), Arrays(parts[1]), content, info=info)

@@ -152,8 +152,8 @@ def _images(config: Config, folder: Path, about: dict, info: str) -> Loaded:
         labels = np.asarray(columns["train"].get("label", np.zeros(n, np.int32)))
         train, held = stratified(labels, max(round(n * config.eval_fraction), 1))
         rows = {"train": Subset(whole, train), "eval": Subset(whole, held)}
-    elements = {"image": Element(tuple(columns["train"]["image"].shape[1:]), "uint8", 256)}
+    elements = {"image": Element(tuple(columns["train"]["image"].shape[1:]), "uint8", 256, "image", "target")}
     if "label" in columns["train"]:
-        elements["label"] = Element((), "int32", about["labels"])
+        elements["label"] = Element((), "int32", about["labels"], "label", "condition")
     classes = tuple(about["classes"])
     return Loaded(elements, rows["train"], rows["eval"], content, classes=classes, info=info)

@@ -1,5 +1,8 @@
 """zip:A,B: two datasets side by side, unpaired: elements image_a, label_a, image_b ...
 
+What A generates is the condition and what B generates is the target: a model translates from A to B. All other
+elements are auxiliary, since a label of A says nothing of the row of B beside it.
+
 In the order `shuffled` each has a shuffle and epochs of its own; an epoch of both is one of the longer.
 In `once` the shorter begins again until the longer ends.
 """
@@ -14,6 +17,7 @@ from genjax.data.config import Config
 from genjax.data.load import Loaded, read
 from genjax.data.rows import Zipped
 from genjax.errors import DataError
+from genjax.spec import Element
 
 
 def load(config: Config, argument: str) -> Loaded:
@@ -23,7 +27,11 @@ def load(config: Config, argument: str) -> Loaded:
         raise DataError(f"zip: needs two datasets, and {config.name!r} names {len(names)}", "write zip:A,B")
     parts = [read(dataclasses.replace(config, name=name)) for name in names]
     letters = string.ascii_lowercase[: len(parts)]
-    elements = {f"{k}_{s}": e for s, p in zip(letters, parts, strict=True) for k, e in p.elements.items()}
+    elements = {
+        f"{name}_{letter}": _in_pair(element, number)
+        for number, (letter, part) in enumerate(zip(letters, parts, strict=True))
+        for name, element in part.elements.items()
+    }
     content = hashlib.sha256(" ".join(p.content for p in parts).encode()).hexdigest()
     return Loaded(
         elements,
@@ -32,3 +40,10 @@ def load(config: Config, argument: str) -> Loaded:
         content,
         info=" beside ".join(names),
     )
+
+
+def _in_pair(element: Element, number: int) -> Element:
+    """Return an element of part `number` with its role in a translation from the first part."""
+    if element.role != "target":
+        return element.replace(role="auxiliary")
+    return element.replace(role="condition" if number == 0 else "target")
