@@ -1,7 +1,7 @@
 """zip:A,B: two datasets side by side, unpaired: elements image_a, label_a, image_b ...
 
-What A generates is the condition and what B generates is the target: a model translates from A to B. All other
-elements are auxiliary, since a label of A says nothing of the row of B beside it.
+What A generates is the condition and what B generates is the target: a model translates from A to B. All
+other elements are auxiliary, since a label of A says nothing of the row of B beside it.
 
 In the order `shuffled` each has a shuffle and epochs of its own; an epoch of both is one of the longer.
 In `once` the shorter begins again until the longer ends.
