@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a command needs it."""
+"""Parse the command line. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """Return the grammar of the command line."""
     p = argparse.ArgumentParser(
         prog="genjax",
         description="Train, sample, evaluate and compare generative models.",
@@ -34,32 +34,41 @@ def parser() -> argparse.ArgumentParser:
     def add(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
-    c = add("train", "Train a model, or go on where its run directory left off.")
+    c = add("train", "Train a model, or resume where its run directory left off.")
     c.add_argument("--config", required=True, metavar="FILE[:SIZE]", help="a config file or short name")
     c.add_argument("--dir", help="the run directory (default: runs/<name>)")
+    c.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, for a run of several processes")
+    c.add_argument("--processes", type=int, help="how many processes the run has")
+    c.add_argument("--process", type=int, help="the index of this process, from 0")
     c.epilog = "any field of the config: --config.SECTION.FIELD=VALUE"
 
     c = add("sample", "Draw samples from a run.")
     c.add_argument("run", help="a run directory")
     c.add_argument("--num", type=int, default=64, help="how many")
-    c.add_argument("--label", type=int, help="the class to draw (default: each in turn)")
-    c.add_argument("--prompt", help="text to go on from, or to translate")
+    c.add_argument("--label", help="the class to draw (default: each in turn)")
+    c.add_argument("--prompt", help="text to continue or to translate, or a caption")
+    c.add_argument("--input", metavar="PATH", help="an image or a folder of images to translate or complete")
+    c.add_argument(
+        "--start",
+        type=int,
+        help="the index of the first sample: sample i equals the sample i that `evaluate` scores",
+    )
     c.add_argument("--regex", help="a regular expression that samples of text must match")
     c.add_argument("--json-schema", metavar="SCHEMA", help="a JSON schema (or its file) that they must fit")
     c.add_argument("--words", metavar="A,B,...", help="samples are one of these words")
     c.add_argument("--stop", metavar="TEXT", help="the token that ends a sample, e.g. '\\n'")
     c.add_argument("--stream", action="store_true", help="write one sample of text as it is drawn")
-    c.add_argument("--seed", type=int, default=0)
+    c.add_argument("--seed", type=int, help="of the samples (default: evaluate.seed of the run)")
     c.add_argument("--step", default="latest", help="latest, best or a step")
-    c.add_argument("--average", default="eval", help="which average of the parameters, or none")
+    c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
     c.add_argument("--out", help="where to write (default: <run>/samples/sample.png, .npz or .txt)")
-    c.epilog = "any knob of the sampler: --sample.KNOB=VALUE"
+    c.epilog = "any option of the sampler: --sample.OPTION=VALUE"
 
     c = add("evaluate", "Score a run: realism, diversity, likelihood, control, cost.")
     c.add_argument("run", help="a run directory")
     c.add_argument("--step", default="latest", help="latest, best or a step")
-    c.add_argument("--features", help="the classifier config of the feature space (default: by dataset)")
-    c.epilog = "any field of the evaluation: --evaluate.FIELD=VALUE; any knob: --sample.KNOB=VALUE"
+    c.add_argument("--features", help="the feature extractor, e.g. pixels (default: by dataset)")
+    c.epilog = "any field of the evaluation: --evaluate.FIELD=VALUE; any option of the sampler: --sample.OPTION=VALUE"
 
     c = add("compare", "Train, sample and score several models under one budget; write one report.")
     c.add_argument("--config", default="compare/digits", metavar="FILE[:SIZE]")
@@ -73,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--out", help="where to write the picture")
     c.epilog = "any field of the data section: --data.FIELD=VALUE"
 
-    c = add("import", "Make a run of another library's directory: GPT-2, BERT or T5 of Hugging Face.")
+    c = add("import", "Import a GPT-2, BERT or T5 directory of Hugging Face's transformers as a run.")
     c.add_argument("source", help="a directory with config.json, model.safetensors and tokenizer.json")
     c.add_argument("--dir", help="the run directory (default: runs/<name of the source>)")
     c.epilog = "any field of the data that it is evaluated on and trained with: --data.FIELD=VALUE"
@@ -90,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code (0, or the error's own: see genjax.errors)."""
+    """Run one command; return the exit code (0, or the error's own: see genjax.errors)."""
     p = parser()
     args, rest = p.parse_known_args(argv)
     if args.version:
@@ -113,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("genjax: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `genjax data digits | head`: the reader has seen enough
+    except BrokenPipeError:  # `genjax data digits | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:

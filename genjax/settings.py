@@ -1,15 +1,14 @@
-"""Config files: found, loaded, overridden, checked and completed. One place for the command line's dots.
+"""Find, load, override, check and complete config files.
 
 A config is an ml_collections.ConfigDict of sections (docs/DESIGN.md). `load` reads a file's
-get_config(size) and sets overrides; `complete` builds every section's dataclass, so that what a run
-keeps in config.json is whole, and a misspelt key fails before anything is compiled.
+get_config(size) and sets overrides; `complete` builds the dataclass of every section. A misspelt key
+therefore fails before anything is compiled, and config.json states every default.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import importlib.util
 import json
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from genjax import plugins
 from genjax.config import build
 from genjax.errors import ConfigError, nearest
 
@@ -37,13 +37,14 @@ SECTIONS = (
 )
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout, whose configs/ short names refer to."""
+MODELS = "genjax.models"
 
 
 def find(name: str) -> Path:
-    """The config file that `name` means: a path, or a short name such as `digits/gpt` under configs/.
+    """Return the config file that `name` means: a path, or a short name such as `digits/gpt` under configs/.
 
     Raises:
-      ConfigError: names the file and the nearest known config.
+      ConfigError: no such file; names the nearest known config.
     """
     candidates = [Path(name), Path.cwd() / "configs" / f"{name}.py", ROOT / "configs" / f"{name}.py"]
     for path in candidates:
@@ -56,11 +57,20 @@ def find(name: str) -> Path:
     )
 
 
+def exists(name: str) -> bool:
+    """Return whether `find` would find a config."""
+    try:
+        find(name.partition(":")[0])
+    except ConfigError:
+        return False
+    return True
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The config of `name[:size]` with `overrides` (each "model.width=128") set, as plain nested data.
+    """Return the config of `name[:size]` with `overrides` (each "model.width=128") set, as nested plain data.
 
     Raises:
-      ConfigError: no such file, a file without get_config, an override of an unknown section.
+      ConfigError: no such file, a file without get_config, or an override of an unknown section.
     """
     file, _, size = name.partition(":")
     path = find(file)
@@ -88,7 +98,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def value(text: str) -> Any:
-    """A command-line value: a Python literal where it is one, else the text itself."""
+    """Read a command-line value: a Python literal if it is one, else the text itself."""
     try:
         return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
     except (ValueError, SyntaxError):
@@ -96,13 +106,17 @@ def value(text: str) -> Any:
 
 
 def set_dotted(raw: dict[str, Any], override: str) -> None:
-    """Sets "a.b.c=value" in nested mappings, making sections where there are none."""
+    """Set "a.b.c=value" in nested mappings, creating missing sections.
+
+    Raises:
+      ConfigError: not of this form, or a part of the key is a value already.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(
             f"override {override!r} is not of the form key=value", "e.g. --config.model.width=128"
         )
-    node, *_ = [raw]
+    node: dict[str, Any] = raw
     *path, last = key.split(".")
     for part in path:
         node = node.setdefault(part, {})
@@ -111,9 +125,40 @@ def set_dotted(raw: dict[str, Any], override: str) -> None:
     node[last] = value(text)
 
 
+def values(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return ["a.b=1", ...] as {"a": {"b": 1}}."""
+    raw: dict[str, Any] = {}
+    for pair in pairs:
+        set_dotted(raw, pair)
+    return raw
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Name an earlier stage: a finished run, or a config that is trained first.
+
+    Attributes:
+      run: a run directory.
+      config: a config file or short name, with its size. The run that it describes is trained before
+        this one, or reused if it is finished already.
+      overrides: "section.field=value" over that config.
+
+    Raises:
+      ValueError: neither or both of run and config.
+    """
+
+    run: str | None = None
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if (self.run is None) == (self.config is None):
+            raise ValueError("a stage needs either `run` (a run directory) or `config` (a config to train)")
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A config with every section built: what a run needs, and `raw`, all of it as plain data."""
+    """Hold a config with every section built."""
 
     name: str
     seed: int
@@ -125,11 +170,11 @@ class Settings:
     train: Any
     sample: dict[str, Any]
     evaluate: Any
-    stages: dict[str, str]
+    stages: dict[str, Stage]
 
     @property
     def raw(self) -> dict[str, Any]:
-        """Plain nested data with every default filled in; what config.json holds."""
+        """Nested plain data with every default filled in: the content of config.json."""
         return {
             "name": self.name,
             "seed": self.seed,
@@ -140,11 +185,11 @@ class Settings:
             "train": dataclasses.asdict(self.train),
             "sample": self.sample,
             "evaluate": dataclasses.asdict(self.evaluate),
-            "stages": self.stages,
+            "stages": {name: dataclasses.asdict(stage) for name, stage in self.stages.items()},
         }
 
     def optimizer_of(self, player: str) -> Any:
-        """The optimizer config of a player: the shared one with that player's own fields."""
+        """Return the optimizer config of a player: the shared one with that player's own fields."""
         from genjax.training import optimizers
 
         own = {**dataclasses.asdict(self.optimizer), **self.optimizers.get(player, {})}
@@ -152,7 +197,7 @@ class Settings:
 
 
 def complete(config: Mapping[str, Any]) -> Settings:
-    """Every section as its dataclass.
+    """Build the dataclass of every section.
 
     Raises:
       ConfigError: an unknown section, model or key, or a value of another type.
@@ -180,27 +225,28 @@ def complete(config: Mapping[str, Any]) -> Settings:
         train=build(training.Config, raw.get("train") or {}, "train"),
         sample=dict(raw.get("sample") or {}),
         evaluate=build(evaluation.Config, raw.get("evaluate") or {}, "evaluate"),
-        stages=dict(raw.get("stages") or {}),
+        stages={name: _stage(name, stage) for name, stage in (raw.get("stages") or {}).items()},
     )
 
 
+def _stage(name: str, given: Any) -> Stage:
+    """Build a stage; a string is a run directory."""
+    if isinstance(given, str):
+        return Stage(run=given)
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"stages.{name}: expected a run directory or a section, got {given!r}")
+    return build(Stage, given, f"stages.{name}")
+
+
 def models() -> list[str]:
-    """The names of the architectures: the files of genjax/models."""
-    return sorted(p.stem for p in (Path(__file__).parent / "models").glob("*.py") if p.stem != "__init__")
+    """Return the names of the architectures: the files of genjax/models."""
+    return plugins.names(MODELS)
 
 
 def model_module(name: str) -> ModuleType:
-    """The module of an architecture: genjax.models.NAME, or a dotted path to a user's own file.
+    """Return the module of an architecture: genjax.models.NAME, or a dotted path to a module outside it.
 
     Raises:
-      ConfigError: there is none; names the nearest.
+      ConfigError: no such module; names the nearest.
     """
-    try:
-        return importlib.import_module(name if "." in name else f"genjax.models.{name}")
-    except ModuleNotFoundError as error:
-        if error.name and not name.endswith(error.name.rpartition(".")[2]):
-            raise
-        raise ConfigError(
-            f"no model {name!r}{nearest(name, models())}",
-            f"one of {', '.join(models())}, or the dotted path of a module with Config and build",
-        ) from error
+    return plugins.load(MODELS, name, "model")

@@ -1,7 +1,7 @@
-"""Runs to and from other libraries' directories: what interop reads becomes a run that every command knows.
+"""Exchange runs with the directories of other libraries (Hugging Face's transformers).
 
-import_run("gpt2/", "runs/gpt2")       then: genjax sample runs/gpt2 --prompt="..."
-export_run("runs/pydoc-bert", "bert/")  then, in their library: from_pretrained("bert/")
+import_run("gpt2/", "runs/gpt2")        then: genjax sample runs/gpt2 --prompt="..."
+export_run("runs/pydoc-bert", "bert/")  then, in transformers: from_pretrained("bert/")
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from genjax import interop, run, settings
+from genjax import files, interop, settings
 from genjax.errors import ConfigError, DataError
 from genjax.training import checkpoint, optimizers, run_lock
 from genjax.training.step import TrainState
 from genjax.training.trees import difference, entry, named
+from genjax.workflows import directory as directories
+from genjax.workflows.assemble import Experiment, assemble, identity, restore
 
 TOKENIZER = "tokenizer.json"
 
@@ -30,7 +32,7 @@ def import_run(
     data: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Path:
-    """A run directory of another library's model, at step 0: to sample from, to evaluate, to train further.
+    """Write a run directory at step 0 from another library's model: to sample, evaluate or train further.
 
     Args:
       directory: config.json, model.safetensors and tokenizer.json.
@@ -43,9 +45,10 @@ def import_run(
       ConfigError: the tokenizer or the data does not fit the model.
       CheckpointError: the run directory cannot be written, or holds a run.
     """
-    directory, where = Path(directory), Path(where)
+    directory = Path(directory)
+    where = Path(where)
     loaded = interop.load(directory)
-    run.make_directory(where)
+    directories.create(where)
     if checkpoint.saved_steps(where):
         raise ConfigError(f"{where} holds a run", "give a new directory")
     source = directory / TOKENIZER
@@ -64,7 +67,7 @@ def import_run(
             "optimizer": {"name": "adamw", "learning_rate": 1e-5},
             "train": {"steps": 1000},
         }
-        experiment = run.prepare(settings.complete(raw))
+        experiment = assemble(settings.complete(raw))
         example = experiment.dataset.spec.example(1)
         like = jax.eval_shape(lambda key: experiment.model.init(key, example, {}), jax.random.key(0))
         form = {p: entry(x) for p, x in named(like.params).items()}
@@ -82,16 +85,17 @@ def import_run(
 
 
 def _length(loaded: interop.Loaded) -> int:
-    """The default data.length: as many tokens as the model has learned positions for, 256 without any."""
+    """Return the default data.length: the number of learned positions, or 256 without any."""
     places = loaded.variables.params["model"].get("position_embedding")
     if places is None:
         return 256
     return len(places) - (1 if "positions" in loaded.fields else 0)
 
 
-def _write(where: Path, experiment: run.Experiment, variables: Any) -> None:
-    """What training would have left behind at step 0."""
-    s, model = experiment.settings, experiment.model
+def _write(where: Path, experiment: Experiment, variables: Any) -> None:
+    """Write what training would have left behind at step 0."""
+    s = experiment.settings
+    model = experiment.model
     opt = {
         p: optimizers.make(s.optimizer_of(p), s.train.steps).init(params)
         for p, params in variables.params.items()
@@ -102,9 +106,9 @@ def _write(where: Path, experiment: run.Experiment, variables: Any) -> None:
     }
     carry = model.carry(experiment.dataset.spec.example(s.data.batch))
     state = TrainState(jnp.zeros((), jnp.int32), variables.replace(ema=ema), opt, carry)
-    run.write_json(where / "config.json", s.raw)
+    files.write_json(where / "config.json", s.raw)
     experiment.dataset.save(where)
-    record = {"identity": run.identity(experiment), "seconds": 0.0, "metrics": {}}
+    record = {"identity": identity(experiment, {}), "seconds": 0.0, "metrics": {}}
     kept = checkpoint.Checkpoints(where)
     try:
         kept.save(state, record)
@@ -115,20 +119,21 @@ def _write(where: Path, experiment: run.Experiment, variables: Any) -> None:
 def export_run(
     where: str | Path, directory: str | Path, *, step: str | int = "latest", average: str | None = "eval"
 ) -> Path:
-    """Writes a run's model as another library's directory, its tokenizer.json beside it where it has one.
+    """Write a run's model as another library's directory, with tokenizer.json if the run has one.
 
     Args:
-      average: which average of the parameters, where the run keeps it.
+      average: which average of the parameters, if the run keeps it.
 
     Raises:
       DataError: the other libraries have no such architecture.
       ConfigError: the run's model has a form that theirs has not.
     """
-    trained = run.restore(where, step)
-    spec, fields = trained.experiment.dataset.spec, trained.experiment.settings.raw["model"]
+    trained = restore(where, step)
+    spec = trained.experiment.dataset.spec
+    fields = trained.experiment.settings.raw["model"]
     out = interop.save(directory, fields, jax.device_get(trained.variables.at(average)), special=spec.special)
     tokenizer = trained.experiment.dataset.tokenizer
     data = getattr(tokenizer, "data", None)
     if isinstance(data, Mapping):
-        run.write_json(out / TOKENIZER, dict(data))
+        files.write_json(out / TOKENIZER, dict(data))
     return out
