@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--out", help="where to write the picture")
     c.epilog = "any field of the data section: --data.FIELD=VALUE"
 
-    c = add("import", "Import a GPT-2, BERT or T5 directory of Hugging Face's transformers as a run.")
+    c = add("import", "Import a GPT-2, BERT or T5 directory of transformers as a run.")
     c.add_argument("source", help="a directory with config.json, model.safetensors and tokenizer.json")
     c.add_argument("--dir", help="the run directory (default: runs/<name of the source>)")
     c.epilog = "any field of the data that it is evaluated on and trained with: --data.FIELD=VALUE"

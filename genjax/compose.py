@@ -55,6 +55,7 @@ def latent(prior: Model, codec: Model, spec: Spec, stage: str = "codec") -> Mode
         finish=m.finish,
         sample=m.sampler(),
         likelihood=None if prior.likelihood is None else m.likelihood,
+        deterministic=prior.deterministic,
         likelihood_kind=codec.likelihood_kind if m.bounds else "codes",
         denoiser=m.denoiser(),
         learning_rate_multipliers=prior.learning_rate_multipliers,

@@ -214,6 +214,7 @@ class Model(NamedTuple):
       sample: (variables, keys_B, prompt, **options) -> batch with the data's targets, one row per key.
         `prompt` is a batch-first dict of the conditions ({"label": B}, {"source": BxS, ...}) or of a
         beginning to continue ({"tokens": BxP}), or {}.
+      deterministic: samples are a function of the prompt alone (translation, super-resolution by regression).
       likelihood: (variables, batch, keys, **options) -> (Mean per row: total nats, count of units; carry).
       likelihood_kind: "exact", "bound" (an upper bound of the nats), "density" (of real-valued data: not
         comparable with the others), "conditional" (of a part of a row given the rest: spans that were
@@ -230,6 +231,7 @@ class Model(NamedTuple):
     fit: Callable[[Variables, Batch, Keys], Variables] | None = None
     finish: Callable[[Variables], Variables] = lambda variables: variables
     sample: Callable[..., Batch] | None = None
+    deterministic: bool = False
     likelihood: Callable[..., tuple[Mean, Tree]] | None = None
     likelihood_kind: str = "exact"
     predict: Callable[..., dict[str, jax.Array]] | None = None
