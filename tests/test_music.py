@@ -15,7 +15,7 @@ import genjax.data as gd
 from genjax.errors import ConfigError, DataError
 from genjax.music import midi, notes, picture, sound
 from genjax.music.notes import REST, Note
-from genjax.music.save import medley, pieces, roll_picture, save_music
+from genjax.music.save import medley, roll_pieces, save, sheet, voice_pieces
 
 COUNTS = {"train": 5, "valid": 2, "test": 3}
 
@@ -251,7 +251,12 @@ def test_saved_music_is_seen_read_and_heard(tmp_path: Path):
     for name, per_quarter, length in (("chorales:voices", 4, 512), ("chorales", 1, 30)):
         d = load(tmp_path, name, length=length)
         rows = d.train.rows([0, 1, 2])
-        path = save_music(rows, d.tokenizer, tmp_path / "out" / name[-4:], heard=2)
+        found = (
+            voice_pieces(rows["tokens"], d.tokenizer)  # type: ignore[arg-type]
+            if "tokens" in rows
+            else roll_pieces(rows["roll"], rows["token_mask"])
+        )
+        path = save(found, tmp_path / "out" / name[-4:], heard=2)
         assert path.suffix == ".png"
         with Image.open(path) as drawn:
             assert drawn.width > 600
@@ -275,16 +280,17 @@ def test_saved_music_is_seen_read_and_heard(tmp_path: Path):
 def test_pieces_of_samples_and_of_packed_rows(tmp_path: Path):
     voices = originals(tmp_path)
     packed = load(tmp_path, "chorales:voices", length=1000, pack=True)
-    found = pieces(every(packed.train), packed.tokenizer)
+    rows = every(packed.train)
+    found = voice_pieces(rows["tokens"], packed.tokenizer, rows["segment"])
     assert sorted(p.steps for p in found) == sorted(len(v) for v in voices["train"])
     drawn = packed.tokenizer.piece(voices["train"][0])[None]  # what a model draws has no mask
-    (one,) = pieces({"tokens": drawn}, packed.tokenizer)
+    (one,) = voice_pieces(drawn, packed.tokenizer)
     assert one.notes == notes.notes_of_voices(voices["train"][0])
     assert medley([one, one])[1] == 2 * one.steps + 16
-    nothing = roll_picture({"roll": np.zeros((1, 8, 88), np.uint8)})
+    nothing = sheet(roll_pieces(np.zeros((1, 8, 88), np.uint8)))
     assert nothing.width >= 320
-    with pytest.raises(ValueError, match="no music"):
-        pieces({"image": drawn})
+    with pytest.raises(ValueError, match="no piece"):
+        sheet([])
     with pytest.raises(ValueError, match="no piece"):
         picture.sheet([])
 

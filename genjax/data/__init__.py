@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from genjax.data.config import Config
 from genjax.data.dataset import Dataset, Split
+from genjax.data.describe import describe, preview
 from genjax.data.load import load, names
-from genjax.data.show import describe, preview
 from genjax.data.stream import Stream
 from genjax.data.tokenizers import Tokenizer
 from genjax.data.tokenizers import from_json as tokenizer_from_json

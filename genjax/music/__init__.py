@@ -1,4 +1,4 @@
-"""Music as arrays of notes: four voices or piano rolls, drawn, written as MIDI, and heard.
+"""Represent music as arrays of notes (four voices or piano rolls), draw it, and write MIDI and sound.
 
-A leaf: numpy alone, and Pillow or mido where they are needed. `genjax.music.save.save_music` writes all.
+Uses NumPy, and Pillow or mido where they are needed. `genjax.music.save.save` writes all forms at once.
 """

@@ -1,0 +1,69 @@
+"""Read image files as values of an element."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genjax.errors import ConfigError, DataError
+from genjax.spec import Element
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def find(path: Path, option: str) -> list[Path]:
+    """Return the file itself, or the image files below a folder in order of name.
+
+    Raises:
+      DataError: no such file or folder, or no image in it.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{option}={path}: no such file or folder", "give an image, or a folder of images")
+    found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
+    if not found:
+        raise DataError(f"{option}={path} holds no image", f"its files end in {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def read(path: Path, element: Element) -> np.ndarray:
+    """Return one image file in the element's shape, levels and dtype.
+
+    Raises:
+      ConfigError: the element's shape is not that of an image.
+      DataError: the file is not a readable image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if len(element.shape) != 3 or element.shape[2] not in MODES:
+        raise ConfigError(f"images of shape {element.shape} cannot be read from files", "leave --input out")
+    height, width, channels = element.shape
+    try:
+        with Image.open(path) as image:
+            picture = fitted(image.convert(MODES[channels]), width, height)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{path} is not a readable image: {error}", "replace it or remove it") from error
+    return to_levels(np.asarray(picture, np.uint8).reshape(element.shape), element)
+
+
+def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """Return the picture at this size: cropped at the centre to its proportions, and resized."""
+    from PIL import ImageOps
+
+    same = picture.size == (width, height)
+    return picture if same else ImageOps.fit(picture, (width, height))
+
+
+def to_levels(pixels: np.ndarray, element: Element) -> np.ndarray:
+    """Return 8-bit pixels as integers in [0, levels), or in [0, 1] without levels."""
+    share = pixels.astype(np.float32) / 255
+    if element.levels is None:
+        return share.astype(element.dtype)
+    return np.round(share * (element.levels - 1)).astype(element.dtype)
