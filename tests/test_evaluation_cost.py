@@ -99,7 +99,7 @@ def test_elementwise_reductions_and_moves():
 
 # --- a model of known cost and likelihood -----------------------------------------------------------
 
-SPEC = Spec({"tokens": Element((5,), "int32", 10)}, 100)
+SPEC = Spec({"tokens": Element((5,), "int32", 10, "tokens", "target")}, 100)
 
 
 def linear(every: int) -> Model:
@@ -140,12 +140,50 @@ def test_training_flops_average_over_the_cycle_of_plays():
     assert cost.parameters(variables) == {"a": 16, "b": 16, "state": 0}
 
 
+def test_flops_of_a_run_are_those_of_the_phases_that_it_makes():
+    model = linear(every=4)
+    variables = model.init(None, {}, {})
+    step = cost.run_flops(model, variables, SPEC, 1, 8)
+    # Step 0 makes both phases; steps 1 to 3 make the first only.
+    each = cost.phase_flops(model, variables, SPEC, 8)
+    assert step == each["main"].total + each["lazy"].total
+    assert cost.run_flops(model, variables, SPEC, 6, 8) == 6 * each["main"].total + 2 * each["lazy"].total
+    average = cost.training_flops(model, variables, SPEC, batch=8)
+    assert cost.run_flops(model, variables, SPEC, 8, 8) == pytest.approx(average.total * 8 * 8)
+
+
+def test_training_flops_count_the_work_of_frozen_stages():
+    stage = linear(1)
+    first = stage.init(None, {}, {})
+
+    def init(key, batch, frozen):
+        return Variables(params={"a": jnp.ones((4, 4))}, frozen=frozen)
+
+    def objective(v, batch, keys, *, step):
+        x = batch["tokens"][:, 1:].astype(jnp.float32)
+        codes = jax.lax.stop_gradient(x @ v.frozen["first"].params["a"])
+        return Mean((codes @ v.params["a"]).sum(), batch["mask"].sum()), Aux(v.state)
+
+    model = Model(init, {"main": Phase("a", objective)})
+    shapes = jax.eval_shape(lambda: model.init(None, {}, {"first": first}))
+    product = 2 * 4 * 4
+    got = cost.training_flops(model, shapes, SPEC, batch=8)
+    # One product encodes; the player's forward product and its gradient are two.
+    assert got.matmul == pytest.approx(3 * product)
+    arrays = model.init(None, {}, {"first": first})
+    assert cost.training_flops(model, arrays, SPEC, batch=8).total == got.total
+
+
 def test_sampling_flops_grow_with_the_steps_and_speed_is_measured():
     model = linear(1)
     variables = model.init(None, {}, {})
     few, many = (cost.sampling_flops(model, variables, {}, {"steps": n}) for n in (2, 50))
     assert (few.matmul, many.matmul) == (2 * 32, 50 * 32)
-    got = cost.speed(model, variables, lambda n: {}, {"steps": 3}, 4, repeats=3)
+    keys = jax.random.split(jax.random.key(0), 4)
+    draw = jax.jit(lambda v, k, prompt: model.sample(v, k, prompt, steps=3))
+    program = draw.lower(variables, keys, {}).compile()
+    got = cost.speed(program, variables, keys, {}, repeats=3)
+    assert got.batch == 4
     assert 0 < got.slowest <= got.per_second <= got.fastest
     assert got.memory is not None
     assert got.memory >= 2 * 64 + 4 * 16  # both weights, and the samples

@@ -7,9 +7,10 @@ import functools
 import numpy as np
 import pytest
 
-from genjax.evaluation import diversity, frechet, intervals, kid
+from genjax.evaluation import frechet, intervals
 from genjax.evaluation.distances import nearest
-from genjax.evaluation.neighbours import memorisation
+from genjax.evaluation.metrics import accuracy, diversity, kid, modes
+from genjax.evaluation.metrics.neighbours import memorisation
 from genjax.evaluation.prdc import Manifold, prdc
 
 
@@ -183,13 +184,13 @@ def test_mean_pairwise_distance():
 def test_modes_found_and_in_even_use():
     centres = np.asarray([[0.0, 0], [1, 0], [0, 1]])
     points = np.asarray([[0.0, 0], [0.02, 0], [1, 0.29], [1, 0.31], [0.5, 0.5]])
-    got = diversity.modes(points, centres, std=0.1)
+    got = modes.modes(points, centres, std=0.1)
     assert (got.found, got.total, got.high_quality) == (2, 3, 0.6)
     p = np.asarray([2 / 3, 1 / 3])
     assert got.divergence == pytest.approx((p * np.log(3 * p)).sum())
-    assert diversity.modes(points + 100, centres, 0.1).divergence == pytest.approx(np.log(3))
-    assert diversity.effective_classes(np.asarray([0, 1, 2, 3]), 10) == pytest.approx(4)
-    assert diversity.effective_classes(np.asarray([7, 7, 7]), 10) == pytest.approx(1)
+    assert modes.modes(points + 100, centres, 0.1).divergence == pytest.approx(np.log(3))
+    assert accuracy.effective_classes(np.asarray([0, 1, 2, 3]), 10) == pytest.approx(4)
+    assert accuracy.effective_classes(np.asarray([7, 7, 7]), 10) == pytest.approx(1)
 
 
 # --- intervals --------------------------------------------------------------------------------------

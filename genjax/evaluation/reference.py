@@ -1,263 +1,178 @@
-"""The ruler that every row of a table is held against: the same reference, the same N, the same features.
+"""Compute once what every row of a table is compared with: the reference, at the same N and features.
 
-Which data, and how many rows, is what makes a Fréchet distance fair:
+The choice of data and of the number of rows makes a Fréchet distance fair:
 
-- The *reference* is the training split (all of it up to 50,000 rows, or a fixed random part). It is what the
-  models were shown, it is the larger split, and its size is equal for every row of the table.
+- The *reference* is the training split (all of it up to 50,000 rows, or a fixed random part). It is the data
+  that the models saw, it is the larger split, and its size is equal for every row of the table.
 - A model is scored on `sets` independent sets of N samples each, every set against the same reference. The
-  score
-  is the mean over sets: an estimate of the metric's expectation at this N, biased alike for every row.
-- The *floor* is real data under the same protocol: N rows of the eval split against the same reference. A
-  model at the floor cannot be told from fresh real data by this metric at this N; one below it has copied
-  its training set, or drawn less varied samples than the data.
+  score is the mean over sets: an estimate of the metric's expectation at this N, biased alike for every row.
+- The *floor* is real data under the same protocol: N rows of the eval split against the same reference. This
+  metric at this N cannot distinguish a model at the floor from fresh real data; a model below it has copied
+  its training set, or its samples vary less than the data.
 - N therefore must not exceed the eval split. Its default is the eval split's size (at most 10,000): `digits`
   has 1,500 training and 297 eval rows, so N = 297 for all, the floor is one set, and its interval comes from
-  subsampling halves; `mnist5k` likewise. Where the eval split holds several sets of N, the floor is the
+  subsampling halves; `mnist5k` likewise. If the eval split holds several sets of N, the floor is the
   mean over those disjoint sets, with a t interval like the models'.
-- Figures are comparable at equal N and equal reference only: both are in the protocol. The literature's
+- Scores are comparable at equal N and equal reference only: both are in the protocol. The literature's
   50,000 samples are `samples=50_000` (no floor exists then, unless 50,000 real rows were held out).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from genjax import kinds
 from genjax.errors import ConfigError
-from genjax.evaluation import diversity, frechet, intervals, kid
-from genjax.evaluation.config import Config, Features
+from genjax.evaluation import features as extractors
+from genjax.evaluation import frechet
+from genjax.evaluation.batches import Columns, mapped
+from genjax.evaluation.config import Config
 from genjax.evaluation.distances import nearest
-from genjax.evaluation.intervals import Interval
-from genjax.evaluation.neighbours import memorisation
-from genjax.evaluation.prdc import Manifold, prdc
-from genjax.evaluation.samples import Columns, mapped
-from genjax.evaluation.scores import Better, Criterion, Scalar, Score
+from genjax.evaluation.features import Features
+from genjax.evaluation.prdc import Manifold
+from genjax.evaluation.scores import Scalar
 
 Report = Callable[[str, int, int], None]
-"""Called with (what is being done, done, total)."""
-
-DIRECTIONS: dict[str, tuple[Better, Criterion]] = {
-    "frechet": ("lower", "realism"),
-    "kid": ("lower", "realism"),
-    "precision": ("higher", "realism"),
-    "recall": ("higher", "diversity"),
-    "density": ("higher", "realism"),
-    "coverage": ("higher", "diversity"),
-    "pairwise_distance": ("none", "diversity"),
-    "memorisation": ("none", "diversity"),
-    "authenticity": ("higher", "diversity"),
-    "nearest_train": ("none", "diversity"),
-}
-"""Which way each statistic of a set is better, and the criterion that it speaks to."""
+"""Called with (name of the stage, done, total)."""
+ORDER_SEED = 0
+"""Seed of the order whose first rows are the reference: the same whatever evaluate.seed is."""
 
 
-class Ruler:
-    """The reference and all that is computed from it once; made once and used for every row of a table.
+class ReferenceStatistics:
+    """Hold the reference rows and all that is computed from them; shared by the rows of a table.
+
+    Every statistic is computed when it is first used, and once. Data without a raw array and without
+    features (text) has rows and a protocol only.
 
     Args:
-      dataset: spec, train, eval, fingerprint (genjax.data.Dataset, or anything like it).
-      features: of images. None measures in the data's own units: points as they are, images as pixels in
-        [0, 1]; the protocol says so.
+      dataset: with spec, train, eval and fingerprint (genjax.data.Dataset).
+      features: an extractor; None measures raw values, and the protocol says so.
       config: the protocol.
       progress: called with (stage, done, total).
 
     Raises:
-      ConfigError: the data has neither images nor points, or too few rows for k.
+      ConfigError: too few rows for the k-th neighbour.
     """
 
     def __init__(
         self, dataset: Any, features: Features | None, config: Config, progress: Report | None = None
     ):
-        self.dataset, self.features, self.config = dataset, features, config
+        self.dataset = dataset
+        self.features = features
+        self.config = config
         self.progress = progress or (lambda stage, done, total: None)
-        self.element = element_of(dataset.spec)
-        if self.element is None:
-            raise ConfigError(
-                f"{getattr(dataset, 'name', 'this dataset')} has neither images nor points to measure",
-                "leave the metrics of samples out of evaluate.metrics",
-            )
+        self.target = kinds.main_target(dataset.spec)
         self.size = config.set_size(len(dataset.eval))
-        rows = config.reference_size(len(dataset.train))
-        if min(self.size, rows) <= config.k:
+        self.count = config.reference_size(len(dataset.train))
+        if self.embeds and min(self.size, self.count) <= config.k:
             raise ConfigError(
-                f"sets of {self.size} rows and a reference of {rows} are too few for k={config.k}",
+                f"sets of {self.size} rows and a reference of {self.count} are too few for k={config.k}",
                 "more data, or a smaller evaluate.k",
             )
-        order = np.random.default_rng(0).permutation(len(dataset.train))[:rows]
-        self.index = np.sort(order)
-        self.train = dataset.train.rows(self.index)
 
     @functools.cached_property
-    def reference(self) -> np.ndarray:
-        return self.embed(self.train, "features of the reference")
+    def measurable(self) -> bool:
+        """Return whether the main target has a raw array."""
+        return extractors.measurable(self.dataset, self.target)
+
+    @property
+    def embeds(self) -> bool:
+        """Return whether rows can be embedded: by an extractor, or as raw arrays."""
+        return self.features is not None or self.measurable
+
+    @functools.cached_property
+    def rows(self) -> Columns:
+        """The reference rows: a fixed random part of the training split, in the order of the split."""
+        order = np.random.default_rng(ORDER_SEED).permutation(len(self.dataset.train))
+        return self.dataset.train.rows(np.sort(order[: self.count]))
+
+    @functools.cached_property
+    def embeddings(self) -> np.ndarray:
+        """The features (N, D) of the reference rows."""
+        return self.embed(self.rows, "features of the reference")
 
     @functools.cached_property
     def moments(self) -> frechet.Moments:
-        return frechet.Moments.of(self.reference)
+        """Mean and covariance of the embeddings."""
+        return frechet.Moments.of(self.embeddings)
 
     @functools.cached_property
     def manifold(self) -> Manifold:
+        """The k-nearest-neighbour balls of the embeddings."""
         step = functools.partial(self.progress, "neighbours in the reference")
-        return Manifold.of(self.reference, self.config.k, progress=step)
+        return Manifold.of(self.embeddings, self.config.k, progress=step)
 
     @functools.cached_property
-    def train_raw(self) -> np.ndarray:
-        return self.raw(self.train)
+    def raw(self) -> np.ndarray:
+        """The raw array (N, D) of the reference rows."""
+        return self.raw_of(self.rows)
 
     @functools.cached_property
-    def train_distances(self) -> np.ndarray:
+    def distances(self) -> np.ndarray:
+        """Distances (N,) of each reference row to its nearest other one, in raw space."""
         step = functools.partial(self.progress, "neighbours in the training split")
-        return nearest(self.train_raw, self.train_raw, 1, exclude_self=True, progress=step)[0][:, 0]
+        return nearest(self.raw, self.raw, 1, exclude_self=True, progress=step)[0][:, 0]
 
     @functools.cached_property
     def held_out_distances(self) -> np.ndarray:
-        """Of real rows, that no model has seen, to the training rows; N of them, as of the samples."""
+        """Distances of N held-out real rows (as many as samples in a set) to the nearest reference row."""
         rows = np.random.default_rng(self.config.seed).permutation(len(self.dataset.eval))[: self.size]
-        held_out = self.raw(self.dataset.eval.rows(np.sort(rows)))
-        return nearest(held_out, self.train_raw, 1)[0][:, 0]
+        held_out = self.raw_of(self.dataset.eval.rows(np.sort(rows)))
+        return nearest(held_out, self.raw, 1)[0][:, 0]
 
-    def raw(self, columns: Columns) -> np.ndarray:
-        """(N, D) float32: points as they are; pixels in [0, 1]."""
-        assert self.element is not None
-        x = np.asarray(columns[self.element])
-        levels = self.dataset.spec[self.element].levels
-        x = x.reshape(len(x), -1).astype(np.float32)
-        return x / (levels - 1) if levels else x
+    def raw_of(self, columns: Columns) -> np.ndarray:
+        """Return the raw array (N, D) float32 of the main target, as its kind defines it.
+
+        Raises:
+          ConfigError: the main target has no raw array.
+        """
+        found = None if self.target is None else extractors.raw(self.dataset, self.target, columns)
+        if found is None:
+            raise ConfigError(
+                f"the data of {getattr(self.dataset, 'name', '')!r} has no raw values to measure",
+                "leave the metrics of samples out of evaluate.metrics",
+            )
+        return found
 
     def embed(self, columns: Columns, stage: str = "features of the samples") -> np.ndarray:
-        """The features (N, D) of images or points."""
+        """Return the features (N, D) of rows."""
         if self.features is None:
-            return self.raw(columns)
-        assert self.element is not None
+            return self.raw_of(columns)
+        return self._mapped(self.features.embed, columns, stage)
+
+    def classify(self, columns: Columns, stage: str = "labels of the samples") -> np.ndarray:
+        """Return the labels (N,) that the extractor's classifier predicts.
+
+        Raises:
+          ValueError: the extractor has no classifier.
+        """
+        if self.features is None or self.features.classify is None:
+            raise ValueError("the feature extractor has no classifier")
+        return self._mapped(self.features.classify, columns, stage)
+
+    def _mapped(self, function: Callable[[np.ndarray], Any], columns: Columns, stage: str) -> np.ndarray:
+        assert self.features is not None
+        name = self.features.element or self.target or ""
         step = functools.partial(self.progress, stage)
-        return mapped(self.features.embed, np.asarray(columns[self.element]), self.config.batch, step)
+        return mapped(function, np.asarray(columns[name]), self.config.batch, step)
 
     def protocol(self, **more: Scalar) -> dict[str, Scalar]:
-        """What every score of samples has in its protocol."""
+        """Return what every score of samples has in its protocol, with the metric's own settings."""
         return {
             **data_protocol(self.dataset),
             "reference": "train",
-            "reference_rows": len(self.index),
+            "reference_rows": self.count,
             "samples": self.size,
             "features": self.features.digest if self.features else "raw values",
             "seed": self.config.seed,
             **more,
         }
 
-    def measure(self, sets: Sequence[Columns], detail: dict[str, Scalar], fresh: bool = True) -> list[Score]:
-        """The scores of samples in sets of N rows each, in the config's order.
-
-        Args:
-          sets: independent sets; one set gets its interval from subsampling, several from their spread.
-          detail: of the thing that is scored.
-          fresh: False for held-out real rows, which are themselves the standard of memorisation.
-
-        Raises:
-          ConfigError: a set is not of N rows.
-        """
-        if any(len(s[self.element or ""]) != self.size for s in sets):
-            raise ConfigError(f"every set must have {self.size} rows", "draw sets of evaluate.samples rows")
-        scores: list[Score] = []
-        wanted = [m for m in self.config.metrics if m in _STATISTICS]
-        embedded = {"frechet", "kid", "prdc", "diversity"} & {*wanted}
-        features = [self.embed(s) for s in sets] if embedded else []
-        raws = [self.raw(s) for s in sets] if "neighbours" in wanted else []
-        for metric in wanted:
-            names, statistic, settings = _STATISTICS[metric](self, fresh)
-            space = raws if metric == "neighbours" else features
-            self.progress(metric, 0, len(space))
-            found = _intervals(statistic, space, self.config.seed, functools.partial(self.progress, metric))
-            for name, interval in zip(names, found, strict=True):
-                scores.append(self._score(name, interval, settings, {**detail, "sets": len(sets)}))
-        return scores
-
-    def _score(self, name: str, i: Interval, settings: dict[str, Scalar], detail: dict[str, Scalar]) -> Score:
-        better, criterion = DIRECTIONS[name]
-        protocol = self.protocol(**settings)
-        return Score(
-            name, i.value, i.low, i.high, better, criterion, "", protocol, {**detail, "interval": i.method}
-        )
-
-
-Statistic = Callable[[np.ndarray], Sequence[float]]
-"""Rows of a set (n, D) -> numbers."""
-Recipe = tuple[tuple[str, ...], Statistic, dict[str, Scalar]]
-"""(names of the numbers, the statistic, its settings for the protocol)."""
-
-
-def _intervals(
-    statistic: Statistic, sets: Sequence[np.ndarray], seed: int, progress: Callable[[int, int], None]
-) -> list[Interval]:
-    if len(sets) == 1:
-        return intervals.subsampling(lambda rows: statistic(sets[0][rows]), len(sets[0]), seed=seed)
-    values = []
-    for i, x in enumerate(sets):
-        values.append(statistic(x))
-        progress(i + 1, len(sets))
-    return [intervals.of_sets(v) for v in zip(*values, strict=True)]
-
-
-def _frechet(ruler: Ruler, fresh: bool) -> Recipe:
-    return (
-        ("frechet",),
-        lambda x: (frechet.distance(ruler.moments, frechet.Moments.of(x)),),
-        {"metric": "squared Fréchet distance, unbiased covariances"},
-    )
-
-
-def _kid(ruler: Ruler, fresh: bool) -> Recipe:
-    subset, seed = ruler.config.kid_subset, ruler.config.seed
-    settings: dict[str, Scalar] = {"metric": "unbiased cubic MMD^2", "subset": subset}
-
-    def statistic(x: np.ndarray) -> Sequence[float]:
-        return (kid.kid(ruler.reference, x, subset=subset and min(subset, len(x)), seed=seed),)
-
-    return ("kid",), statistic, settings
-
-
-def _prdc(ruler: Ruler, fresh: bool) -> Recipe:
-    names = ("precision", "recall", "density", "coverage")
-    return names, lambda x: prdc(ruler.manifold, x), {"k": ruler.config.k}
-
-
-def _diversity(ruler: Ruler, fresh: bool) -> Recipe:
-    return ("pairwise_distance",), lambda x: (diversity.mean_pairwise_distance(x),), {}
-
-
-def _neighbours(ruler: Ruler, fresh: bool) -> Recipe:
-    settings: dict[str, Scalar] = {"features": "raw values", "held_out": "eval", "held_out_rows": ruler.size}
-
-    def statistic(x: np.ndarray) -> Sequence[float]:
-        m = memorisation(
-            x,
-            ruler.train_raw,
-            train_distances=ruler.train_distances,
-            held_out_distances=ruler.held_out_distances,
-        )
-        own = (m.authenticity, m.distance)
-        return (m.nearer, *own) if fresh else own
-
-    names = ("authenticity", "nearest_train")
-    return (("memorisation", *names) if fresh else names), statistic, settings
-
-
-_STATISTICS: dict[str, Callable[[Ruler, bool], Recipe]] = {
-    "frechet": _frechet,
-    "kid": _kid,
-    "prdc": _prdc,
-    "diversity": _diversity,
-    "neighbours": _neighbours,
-}
-
-
-def element_of(spec: Any) -> str | None:
-    """The element that samples are measured by: "image" or "point"; None for text."""
-    return next((name for name in ("image", "point") if name in spec), None)
-
 
 def data_protocol(dataset: Any) -> dict[str, Scalar]:
-    """What every score has in its protocol: exactly which data."""
+    """Return what every score has in its protocol: the name and the fingerprint of the data."""
     return {"dataset": getattr(dataset, "name", ""), "fingerprint": dataset.fingerprint}

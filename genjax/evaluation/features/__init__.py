@@ -70,8 +70,8 @@ class Trained(Protocol):
 
 
 Train = Callable[[str, Mapping[str, Any]], Trained]
-"""(config name, overrides of its data section) -> the run, trained now or restored if it exists. Runs are kept
-under a digest of settings and data, so that several evaluations of a dataset share one."""
+"""(config name, fields of its data section) -> the run, trained now or restored if it exists. Runs are kept
+under a digest of settings and data, so that all evaluations of a dataset share one."""
 
 
 def _in_checkout(name: str) -> bool:

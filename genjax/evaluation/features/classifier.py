@@ -35,7 +35,9 @@ def build(argument: str, request: Request) -> Features:
     dataset = request.dataset
     label = dataset.spec.label
     if not argument:
-        raise ConfigError("features 'classifier' names no config", "e.g. evaluate.features=classifier:digits/classifier")
+        raise ConfigError(
+            "features 'classifier' names no config", "e.g. evaluate.features=classifier:digits/classifier"
+        )
     if request.element is None or label is None:
         raise ConfigError(f"features 'classifier' needs labels, and {dataset.name!r} has none", "use pixels")
     if request.train is None:
@@ -54,7 +56,9 @@ def of_run(trained: Trained, dataset: Any, element: str, label: str) -> Features
     """Return the extractor of a finished run of a classifier, with its accuracy on the evaluation split."""
     predict = trained.model.predict
     if predict is None:
-        raise ConfigError(f"{trained.settings_name!r} is not a classifier: it has no predict", "name another config")
+        raise ConfigError(
+            f"{trained.settings_name!r} is not a classifier: it has no predict", "name another config"
+        )
     predict = jax.jit(predict)
     variables = trained.model.finish(trained.variables.at("eval"))
 

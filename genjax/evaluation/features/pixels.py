@@ -15,7 +15,9 @@ def build(argument: str, request: Request) -> Features:
       ConfigError: an argument, or data without a raw array.
     """
     if argument:
-        raise ConfigError(f"features 'pixels' takes no argument, got {argument!r}", "use evaluate.features=pixels")
+        raise ConfigError(
+            f"features 'pixels' takes no argument, got {argument!r}", "use evaluate.features=pixels"
+        )
     dataset = request.dataset
     name = request.element
     if name is None or not measurable(dataset, name):

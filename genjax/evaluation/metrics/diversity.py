@@ -1,50 +1,30 @@
-"""How varied samples are: mean pairwise distance, and the mode-collapse test on mixtures of Gaussians."""
+"""Score samples by their mean pairwise distance in feature space."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genjax.evaluation import distances
+from genjax.evaluation import distances, estimates
+from genjax.evaluation.context import Context
 from genjax.evaluation.distances import Frame, Points, Progress
+from genjax.evaluation.requirements import Requirements
+from genjax.evaluation.scores import Definition, Score
+
+SCORES = {
+    "pairwise_distance": Definition(
+        "Distance between samples", "none", "diversity", "mean distance between two samples' features"
+    )
+}
+REQUIRES = Requirements(samples=True, features=True)
 
 
-class Modes(NamedTuple):
-    """The standard test of mode collapse (Srivastava et al. 2017, VEEGAN, arXiv:1705.07761, sec. 5.1).
-
-    Attributes:
-      found: modes with at least one high-quality sample, of `total`.
-      total: modes there are.
-      high_quality: the fraction of samples within `within` standard deviations of their nearest mode.
-      divergence: Kullback-Leibler, in nats, of the high-quality samples' distribution over modes from the
-        uniform one (0: even; log(total): all in one mode); log(total) where there are none.
-    """
-
-    found: int
-    total: int
-    high_quality: float
-    divergence: float
-
-
-def modes(points: np.ndarray, centres: np.ndarray, std: float, within: float = 3.0) -> Modes:
-    """Which of the mixture's components (K, D) samples (N, D) reach.
-
-    Raises:
-      ValueError: dimensions differ, or std is not positive.
-    """
-    points, centres = distances.check(points, centres)
-    if std <= 0:
-        raise ValueError(f"std must be positive, got {std}")
-    distance, index = distances.nearest(points, centres, 1)
-    good = distance[:, 0] <= within * std
-    counts = np.bincount(index[good, 0], minlength=len(centres))
-    p = counts[counts > 0] / max(counts.sum(), 1)
-    divergence = np.log(len(centres)) + float((p * np.log(p)).sum())
-    return Modes(int((counts > 0).sum()), len(centres), float(good.mean()), max(0.0, float(divergence)))
+def measure(context: Context) -> list[Score]:
+    """Return the mean pairwise distance of each set."""
+    statistic = lambda x: (mean_pairwise_distance(x),)
+    return estimates.of_sets(context, SCORES, statistic, context.embeddings, "diversity")
 
 
 @jax.jit
@@ -56,7 +36,7 @@ def _sum_of_distances(
     row: Float[Array, " C"],
     count: Float[Array, ""],
 ) -> Float[Array, " C"]:
-    """Each row's sum of distances to every other row."""
+    """Sum the distances of each row to every other row."""
     d2, bound = distances.squared(q, q_norms, p, p_norms)
     other = row[:, None] != jnp.arange(p.shape[0])[None, :]
     real = (jnp.arange(q.shape[0]) < count)[:, None]
@@ -67,10 +47,10 @@ def _sum_of_distances(
 def mean_pairwise_distance(
     features: np.ndarray, *, chunk: int | None = None, progress: Progress | None = None
 ) -> float:
-    """The mean Euclidean distance over pairs of different rows of (N, D), in O(chunk * N) memory.
+    """Compute the mean Euclidean distance over pairs of different rows of (N, D), in O(chunk * N) memory.
 
-    Relative error about 1e-5 (float32 products, float64 sums). Low where samples collapse; read it beside
-    the real data's, since noise is varied too.
+    Relative error about 1e-5 (float32 products, float64 sums). Low if samples collapse; compare it with
+    the real data's, since noise has a large distance too.
 
     Raises:
       ValueError: fewer than two rows, or bad features.
@@ -89,17 +69,3 @@ def mean_pairwise_distance(
         if progress:
             progress(start + count, n)
     return total * p.scale / (n * (n - 1))
-
-
-def effective_classes(labels: np.ndarray, classes: int) -> float:
-    """exp(entropy) of labels' empirical distribution: how many classes are in even use, in [1, classes].
-
-    Raises:
-      ValueError: no labels.
-    """
-    labels = np.asarray(labels)
-    if not labels.size:
-        raise ValueError("no labels")
-    p = np.bincount(labels.astype(np.int64), minlength=classes) / labels.size
-    p = p[p > 0]
-    return float(np.exp(-(p * np.log(p)).sum()))
