@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -368,7 +367,7 @@ def test_default_features_are_the_dataset_s_classifier_or_its_raw_values(tmp_pat
             "features": batch["image"].reshape(-1, SIDE * SIDE).astype(jnp.float32),
         }
         model = gaussian().replace(predict=predict)
-        return SimpleNamespace(model=model, variables=fitted(model), settings_name="toy", step=7, digest="d")
+        return evaluation.features.Classifier(model, fitted(model), "toy", step=7, digest="d")
 
     make = functools.partial(evaluation.features.Request, data, "image", tmp_path, train)
     build = evaluation.features.build
@@ -388,6 +387,8 @@ def test_default_features_are_the_dataset_s_classifier_or_its_raw_values(tmp_pat
     data.spec = Spec({"tokens": Element((4,), "int32", 9, "tokens", "target")}, 8)
     data.train = Split({"tokens": np.zeros((8, 4), np.int32)})
     assert build(None, evaluation.features.Request(data, "tokens", tmp_path)) is None
+    assert evaluation.measurable(Data().spec)
+    assert not evaluation.measurable(data.spec)
 
 
 def test_a_metric_that_is_named_and_does_not_apply_is_logged_with_the_reason(caplog):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from genjax.evaluation.config import Config
     from genjax.evaluation.context import Context
     from genjax.evaluation.evaluator import evaluate, floor
-    from genjax.evaluation.features import Features
+    from genjax.evaluation.features import Features, measurable
     from genjax.evaluation.reference import ReferenceStatistics
     from genjax.evaluation.requirements import Requirements
     from genjax.evaluation.scores import Column, Definition, Score, read, table, write
@@ -30,6 +30,7 @@ __all__ = [
     "evaluate",
     "features",
     "floor",
+    "measurable",
     "metrics",
     "read",
     "table",
@@ -39,7 +40,7 @@ __all__ = [
 _HOMES = {
     "Config": "config",
     "Context": "context",
-    "Features": "features",
+    **dict.fromkeys(("Features", "measurable"), "features"),
     "ReferenceStatistics": "reference",
     "Requirements": "requirements",
     **dict.fromkeys(("evaluate", "floor"), "evaluator"),

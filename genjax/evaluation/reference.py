@@ -77,7 +77,7 @@ class ReferenceStatistics:
     @functools.cached_property
     def measurable(self) -> bool:
         """Return whether the main target has a raw array."""
-        return extractors.measurable(self.dataset, self.target)
+        return extractors.measurable(self.dataset.spec)
 
     @property
     def embeds(self) -> bool:

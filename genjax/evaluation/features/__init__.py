@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,30 +46,25 @@ class Features(NamedTuple):
         return {"description": self.description, "digest": self.digest, "accuracy": self.accuracy}
 
 
-class Trained(Protocol):
-    """List what an extractor reads from a finished training run.
+class Classifier(NamedTuple):
+    """Hold a finished run whose features an extractor may use.
 
     Attributes:
       model: a genjax.core.Model with `predict`.
-      variables: as the checkpoint has them.
-      settings_name: name of the run's config.
+      variables: at the average to use, finished.
+      name: of the run's config.
       step: of the checkpoint.
-      digest: sha256 (hex) of the weights at the average "eval" (the last weights without one).
+      digest: sha256 (hex) of the variables.
     """
 
-    @property
-    def model(self) -> Any: ...
-    @property
-    def variables(self) -> Any: ...
-    @property
-    def settings_name(self) -> str: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def digest(self) -> str: ...
+    model: Any
+    variables: Any
+    name: str
+    step: int
+    digest: str
 
 
-Train = Callable[[str, Mapping[str, Any]], Trained]
+Train = Callable[[str, Mapping[str, Any]], Classifier]
 """(config name, fields of its data section) -> the run, trained now or restored if it exists. Runs are kept
 under a digest of settings and data, so that all evaluations of a dataset share one."""
 
@@ -125,7 +120,7 @@ def build(name: str | None, request: Request) -> Features | None:
 def default(request: Request) -> str | None:
     """Return the dataset's own classifier if it has labels and a config, else the raw values, else None."""
     dataset = request.dataset
-    if not measurable(dataset, request.element):
+    if request.element is None or not measurable(dataset.spec, request.element):
         return None
     # "tfds:mnist" has its configs in configs/mnist.
     config = f"{dataset.name.rpartition(':')[2]}/classifier"
@@ -134,9 +129,17 @@ def default(request: Request) -> str | None:
     return "pixels"
 
 
-def measurable(dataset: Any, element: str | None) -> bool:
-    """Return whether the kind of an element has a raw array in which distances are measured."""
-    return element is not None and raw(dataset, element, dataset.train.rows(np.arange(1))) is not None
+def measurable(spec: Spec, element: str | None = None) -> bool:
+    """Return whether the kind of an element (of the main target if None) has a raw array.
+
+    Distances between rows are measured in this array; text has none.
+    """
+    name = kinds.main_target(spec) if element is None else element
+    kind = None if name is None else kinds.of(spec[name])
+    if name is None or kind is None:
+        return False
+    zeros = {n: np.zeros((1, *e.shape), e.dtype) for n, e in spec.elements.items()}
+    return kind.raw(kinds.Field(name, spec[name], zeros, special=spec.special)) is not None
 
 
 def raw(dataset: Any, element: str, rows: Mapping[str, Any]) -> np.ndarray | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from genjax.errors import ConfigError
 from genjax.evaluation.batches import mapped
-from genjax.evaluation.features import Features, Request, Trained
+from genjax.evaluation.features import Classifier, Features, Request
 
 BATCH = 64
 """Rows classified at once when the accuracy is measured."""
@@ -52,15 +52,13 @@ def _data(dataset: Any) -> dict[str, Any]:
     return {name: config[name] for name in DATA_FIELDS if name in config}
 
 
-def of_run(trained: Trained, dataset: Any, element: str, label: str) -> Features:
+def of_run(trained: Classifier, dataset: Any, element: str, label: str) -> Features:
     """Return the extractor of a finished run of a classifier, with its accuracy on the evaluation split."""
     predict = trained.model.predict
     if predict is None:
-        raise ConfigError(
-            f"{trained.settings_name!r} is not a classifier: it has no predict", "name another config"
-        )
+        raise ConfigError(f"{trained.name!r} is not a classifier: it has no predict", "name another config")
     predict = jax.jit(predict)
-    variables = trained.model.finish(trained.variables.at("eval"))
+    variables = trained.variables
 
     def outputs(values: np.ndarray) -> dict[str, jax.Array]:
         return predict(variables, {element: values, "mask": jnp.ones(len(values))})
@@ -77,7 +75,7 @@ def of_run(trained: Trained, dataset: Any, element: str, label: str) -> Features
         embed=embed,
         classify=classify,
         digest=trained.digest,
-        description=f"the layer before the logits of {trained.settings_name}, step {trained.step}",
+        description=f"the layer before the logits of {trained.name}, step {trained.step}",
         accuracy=float((found == rows[label]).mean()),
         element=element,
     )

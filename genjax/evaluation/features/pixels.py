@@ -20,7 +20,7 @@ def build(argument: str, request: Request) -> Features:
         )
     dataset = request.dataset
     name = request.element
-    if name is None or not measurable(dataset, name):
+    if name is None or not measurable(dataset.spec, name):
         raise ConfigError(
             f"features 'pixels': the target of {dataset.name!r} has no raw values to measure distances in",
             "leave evaluate.features out for this dataset",

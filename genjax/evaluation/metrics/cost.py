@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from genjax.evaluation import cost, flops
@@ -54,5 +56,7 @@ def _flops(context: Context) -> list[Score]:
     return scores
 
 
-def _score(context: Context, name: str, value: float, protocol: dict[str, Scalar], **detail: Scalar) -> Score:
+def _score(
+    context: Context, name: str, value: float, protocol: Mapping[str, Scalar], **detail: Scalar
+) -> Score:
     return SCORES[name].score(name, value, context.protocol(**protocol), {**context.detail, **detail})
