@@ -41,7 +41,8 @@ def test_products_and_their_gradients():
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolutions_and_their_gradients(stride: int):
-    x, kernel = floats(2, 8, 8, 4), floats(3, 3, 4, 16)
+    x = floats(2, 8, 8, 4)
+    kernel = floats(3, 3, 4, 16)
     forward = 2 * (2 * (8 // stride) ** 2 * 16) * (3 * 3 * 4)
     assert flops.count(conv, x, kernel, stride=stride).total == forward
     backward = jax.grad(lambda a, b: conv(a, b, stride).sum(), (0, 1))
@@ -53,7 +54,8 @@ def test_convolutions_and_their_gradients(stride: int):
 
 
 def test_loops_count_their_trips():
-    product, x = 2 * 4**3, floats(4, 4)
+    product = 2 * 4**3
+    x = floats(4, 4)
     scan = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, None, length=7)[0]
     assert flops.count(scan, x).total == 7 * product
     nested = lambda x: jax.lax.scan(lambda c, _: (scan(c), None), x, None, length=3)[0]
@@ -69,7 +71,8 @@ def test_loops_count_their_trips():
 
 
 def test_branches_remat_custom_derivatives_and_shards():
-    product, x = 2 * 4**3, floats(4, 4)
+    product = 2 * 4**3
+    x = floats(4, 4)
     branch = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x)
     assert flops.count(branch, x).matmul == 2 * product
     plain = lambda x, w: (jnp.sin(x @ w) @ w).sum()
@@ -205,7 +208,9 @@ class Rows:
 
 class Batches:
     def __init__(self, n: int, order: str, batch: int):
-        self.n, self.order, self.batch = n, order, batch
+        self.n = n
+        self.order = order
+        self.batch = batch
 
     def __getitem__(self, i: int):
         here = np.arange(self.batch)

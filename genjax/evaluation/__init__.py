@@ -1,4 +1,6 @@
-"""Score models by metrics that carry their protocol. Knows no model; see evaluator.py and reference.py.
+"""Score models and real data under one protocol; see evaluator.py and reference.py.
+
+No module here knows a model or names an element of the data.
 
 Names are imported when they are used, so that `genjax.evaluation.Config` and scores cost no import of jax.
 """

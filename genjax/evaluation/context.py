@@ -1,4 +1,4 @@
-"""Hold what metrics measure: a model with its samples, or real held-out rows. Lazy; computed once."""
+"""Provide the inputs of metrics: a model with its samples, or real held-out rows. Lazy; computed once."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ class Context:
 
     @functools.cached_property
     def learned(self) -> Variables:
-        """The variables at the evaluated average, before `model.finish`: what training sees."""
+        """The variables at the evaluated average, before `model.finish`, as training sees them."""
         assert self._learned is not None
         return self._learned.at(self._average)
 
     @functools.cached_property
     def variables(self) -> Variables:
-        """The variables at the evaluated average, finished: what sampling and likelihoods use."""
+        """The variables at the evaluated average, finished, as sampling and likelihoods use them."""
         assert self.model is not None
         return jax.jit(self.model.finish)(self.learned)
 

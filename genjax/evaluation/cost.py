@@ -6,7 +6,7 @@ rather than per example: the optimizer's update, averages, and collectives. Phas
 are counted apart, though the compiler may merge it.
 
 Speed is the median of repeats of a compiled program that was run once before; it depends on the machine,
-which is in the protocol. Memory is what the compiled program reserves: arguments, results and temporaries.
+which is in the protocol. Memory is that of the compiled program: arguments, results and temporaries.
 A device's own high-water mark (memory_stats) is of the process, not of the program: it goes into the detail
 if the device has one.
 """

@@ -100,7 +100,7 @@ def likelihood(
         done += int(np.asarray(b["mask"]).sum())
         if progress:
             progress(done, rows)
-    # Rows of a lane are one text and depend on each other: the lane is what is independent.
+    # Rows of a lane are one text and depend on each other: lanes are the independent units.
     join = (lambda x: np.sum(x, axis=0)) if lanes else np.concatenate
     return _finite(Totals(join(nats), join(units), lanes))
 

@@ -1,4 +1,4 @@
-"""Compute once what every row of a table is compared with: the reference, at the same N and features.
+"""Compute the statistics of the reference rows once, for all rows of a table.
 
 The choice of data and of the number of rows makes a Fréchet distance fair:
 
@@ -39,7 +39,7 @@ from genjax.evaluation.scores import Scalar
 Report = Callable[[str, int, int], None]
 """Called with (name of the stage, done, total)."""
 ORDER_SEED = 0
-"""Seed of the order whose first rows are the reference: the same whatever evaluate.seed is."""
+"""Seed of the order whose first rows are the reference. It does not depend on evaluate.seed."""
 
 
 class ReferenceStatistics:
@@ -161,7 +161,7 @@ class ReferenceStatistics:
         return mapped(function, np.asarray(columns[name]), self.config.batch, step)
 
     def protocol(self, **more: Scalar) -> dict[str, Scalar]:
-        """Return what every score of samples has in its protocol, with the metric's own settings."""
+        """Return the protocol of a score of samples; `more` are the settings of the metric."""
         return {
             **data_protocol(self.dataset),
             "reference": "train",
@@ -174,5 +174,5 @@ class ReferenceStatistics:
 
 
 def data_protocol(dataset: Any) -> dict[str, Scalar]:
-    """Return what every score has in its protocol: the name and the fingerprint of the data."""
+    """Return the part of every score's protocol that names the data: its name and its fingerprint."""
     return {"dataset": getattr(dataset, "name", ""), "fingerprint": dataset.fingerprint}

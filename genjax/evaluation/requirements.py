@@ -1,4 +1,4 @@
-"""State what a metric needs, and check it against a context. The only check of this sort."""
+"""State the requirements of a metric and check them against a context; no other code checks them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Requirements:
-    """State what a metric needs; what is False or None is not needed.
+    """State the requirements of a metric; False and None require nothing.
 
     Attributes:
       model: a model; such a metric is left out of the scores of real data (the floor).
@@ -75,8 +75,8 @@ def _codec(context: Context) -> str | None:
     return None if context.model is not None and context.model.codec else "the model has no codec"
 
 
-# Each check returns the reason why a requirement is not met, or None. It runs only for what a metric needs:
-# a likelihood alone must not build reference statistics.
+# Each check returns the reason why a requirement is not met, or None. Only required checks run: a likelihood
+# alone must not build reference statistics.
 _CHECKS: dict[str, Callable[[Context], str | None]] = {
     "model": lambda context: "real rows are not a model" if context.real else None,
     "sampler": _sampler,

@@ -33,11 +33,11 @@ Better = Literal["lower", "higher", "none"]
 Criterion = Literal["coherence", "realism", "diversity", "controllability", "alignment", "cost", "bias"]
 Scalar = str | int | float | bool | None
 LIKELIHOOD_KINDS = ("exact", "bound", "density", "conditional", "codes")
-"""What a likelihood can be of (see genjax.core.Model): the last part of its score's name."""
+"""Kinds of likelihood (see genjax.core.Model): the last part of its score's name."""
 
 
 class Definition(NamedTuple):
-    """Define a score: what a metric declares of it before it is measured.
+    """Define a score, as a metric declares it before it is measured.
 
     Attributes:
       label: the column's heading, e.g. "Fréchet distance".

@@ -42,12 +42,12 @@ class Features(NamedTuple):
     element: str = ""
 
     def about(self) -> dict[str, Any]:
-        """Return what a report says of the extractor, as plain data."""
+        """Return the description, digest and accuracy for reports, as plain data."""
         return {"description": self.description, "digest": self.digest, "accuracy": self.accuracy}
 
 
 class Classifier(NamedTuple):
-    """Hold a finished run whose features an extractor may use.
+    """Hold a finished run that an extractor may use.
 
     Attributes:
       model: a genjax.core.Model with `predict`.
@@ -77,7 +77,7 @@ def _in_checkout(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Hold what an extractor may use to build itself.
+    """Hold the inputs from which an extractor is built.
 
     Attributes:
       dataset: with spec, train, eval, name, fingerprint and config (genjax.data.Dataset).

@@ -1,6 +1,6 @@
 """Find the metrics: one file each, found by genjax.plugins; nothing is registered.
 
-A metric is a module with what `Metric` lists: a file of this package, or a dotted module outside it that is
+A metric is a module with the names of `Metric`: a file of this package, or a dotted module outside it that is
 named in `evaluate.metrics`. Metrics name no element of the data: they read the main target, the label and
 the conditions from the context.
 """
@@ -23,12 +23,12 @@ log = logging.getLogger("genjax")
 
 
 class Metric(Protocol):
-    """List what a metric's module provides.
+    """List the names that a metric's module provides.
 
     Attributes:
       SCORES: {score name: its definition}. A name that is completed when it is measured (a batch size, the
         kind of a likelihood) is declared by its stem.
-      REQUIRES: what the metric needs; `measure` is called only if all of it is there.
+      REQUIRES: conditions that the context must meet for `measure` to be called.
     """
 
     SCORES: Mapping[str, Definition]
