@@ -41,7 +41,8 @@ def test_products_and_their_gradients():
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolutions_and_their_gradients(stride: int):
-    x, kernel = floats(2, 8, 8, 4), floats(3, 3, 4, 16)
+    x = floats(2, 8, 8, 4)
+    kernel = floats(3, 3, 4, 16)
     forward = 2 * (2 * (8 // stride) ** 2 * 16) * (3 * 3 * 4)
     assert flops.count(conv, x, kernel, stride=stride).total == forward
     backward = jax.grad(lambda a, b: conv(a, b, stride).sum(), (0, 1))
@@ -53,7 +54,8 @@ def test_convolutions_and_their_gradients(stride: int):
 
 
 def test_loops_count_their_trips():
-    product, x = 2 * 4**3, floats(4, 4)
+    product = 2 * 4**3
+    x = floats(4, 4)
     scan = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, None, length=7)[0]
     assert flops.count(scan, x).total == 7 * product
     nested = lambda x: jax.lax.scan(lambda c, _: (scan(c), None), x, None, length=3)[0]
@@ -69,7 +71,8 @@ def test_loops_count_their_trips():
 
 
 def test_branches_remat_custom_derivatives_and_shards():
-    product, x = 2 * 4**3, floats(4, 4)
+    product = 2 * 4**3
+    x = floats(4, 4)
     branch = lambda x: jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x, x)
     assert flops.count(branch, x).matmul == 2 * product
     plain = lambda x, w: (jnp.sin(x @ w) @ w).sum()
@@ -99,7 +102,7 @@ def test_elementwise_reductions_and_moves():
 
 # --- a model of known cost and likelihood -----------------------------------------------------------
 
-SPEC = Spec({"tokens": Element((5,), "int32", 10)}, 100)
+SPEC = Spec({"tokens": Element((5,), "int32", 10, "tokens", "target")}, 100)
 
 
 def linear(every: int) -> Model:
@@ -140,12 +143,50 @@ def test_training_flops_average_over_the_cycle_of_plays():
     assert cost.parameters(variables) == {"a": 16, "b": 16, "state": 0}
 
 
+def test_flops_of_a_run_are_those_of_the_phases_that_it_makes():
+    model = linear(every=4)
+    variables = model.init(None, {}, {})
+    step = cost.run_flops(model, variables, SPEC, 1, 8)
+    # Step 0 makes both phases; steps 1 to 3 make the first only.
+    each = cost.phase_flops(model, variables, SPEC, 8)
+    assert step == each["main"].total + each["lazy"].total
+    assert cost.run_flops(model, variables, SPEC, 6, 8) == 6 * each["main"].total + 2 * each["lazy"].total
+    average = cost.training_flops(model, variables, SPEC, batch=8)
+    assert cost.run_flops(model, variables, SPEC, 8, 8) == pytest.approx(average.total * 8 * 8)
+
+
+def test_training_flops_count_the_work_of_frozen_stages():
+    stage = linear(1)
+    first = stage.init(None, {}, {})
+
+    def init(key, batch, frozen):
+        return Variables(params={"a": jnp.ones((4, 4))}, frozen=frozen)
+
+    def objective(v, batch, keys, *, step):
+        x = batch["tokens"][:, 1:].astype(jnp.float32)
+        codes = jax.lax.stop_gradient(x @ v.frozen["first"].params["a"])
+        return Mean((codes @ v.params["a"]).sum(), batch["mask"].sum()), Aux(v.state)
+
+    model = Model(init, {"main": Phase("a", objective)})
+    shapes = jax.eval_shape(lambda: model.init(None, {}, {"first": first}))
+    product = 2 * 4 * 4
+    got = cost.training_flops(model, shapes, SPEC, batch=8)
+    # One product encodes; the player's forward product and its gradient are two.
+    assert got.matmul == pytest.approx(3 * product)
+    arrays = model.init(None, {}, {"first": first})
+    assert cost.training_flops(model, arrays, SPEC, batch=8).total == got.total
+
+
 def test_sampling_flops_grow_with_the_steps_and_speed_is_measured():
     model = linear(1)
     variables = model.init(None, {}, {})
     few, many = (cost.sampling_flops(model, variables, {}, {"steps": n}) for n in (2, 50))
     assert (few.matmul, many.matmul) == (2 * 32, 50 * 32)
-    got = cost.speed(model, variables, lambda n: {}, {"steps": 3}, 4, repeats=3)
+    keys = jax.random.split(jax.random.key(0), 4)
+    draw = jax.jit(lambda v, k, prompt: model.sample(v, k, prompt, steps=3))
+    program = draw.lower(variables, keys, {}).compile()
+    got = cost.speed(program, variables, keys, {}, repeats=3)
+    assert got.batch == 4
     assert 0 < got.slowest <= got.per_second <= got.fastest
     assert got.memory is not None
     assert got.memory >= 2 * 64 + 4 * 16  # both weights, and the samples
@@ -167,7 +208,9 @@ class Rows:
 
 class Batches:
     def __init__(self, n: int, order: str, batch: int):
-        self.n, self.order, self.batch = n, order, batch
+        self.n = n
+        self.order = order
+        self.batch = batch
 
     def __getitem__(self, i: int):
         here = np.arange(self.batch)

@@ -7,9 +7,10 @@ import functools
 import numpy as np
 import pytest
 
-from genjax.evaluation import diversity, frechet, intervals, kid
+from genjax.evaluation import frechet, intervals
 from genjax.evaluation.distances import nearest
-from genjax.evaluation.neighbours import memorisation
+from genjax.evaluation.metrics import accuracy, diversity, kid, modes
+from genjax.evaluation.metrics.neighbours import memorisation
 from genjax.evaluation.prdc import Manifold, prdc
 
 
@@ -21,7 +22,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_frechet_between_gaussians_has_its_closed_form():
-    a, b = np.asarray([1.0, 4.0, 9.0]), np.asarray([4.0, 1.0, 16.0])
+    a = np.asarray([1.0, 4.0, 9.0])
+    b = np.asarray([4.0, 1.0, 16.0])
     # Commuting covariances: the sum of (sqrt(a) - sqrt(b))^2, = 1 + 1 + 1, and the means' gap 14.
     mean = np.asarray([1.0, 2.0, 3.0])
     got = frechet.gaussian_distance(np.zeros(3), np.diag(a), mean, np.diag(b))
@@ -34,7 +36,8 @@ def test_frechet_between_gaussians_has_its_closed_form():
 
 def test_frechet_with_singular_covariances():
     # Rank 1 along e1 against rank 1 along e2: no overlap, so the traces add.
-    e1, e2 = np.diag([4.0, 0.0, 0.0]), np.diag([0.0, 9.0, 0.0])
+    e1 = np.diag([4.0, 0.0, 0.0])
+    e2 = np.diag([0.0, 9.0, 0.0])
     zero = np.zeros(3)
     assert frechet.gaussian_distance(zero, e1, zero, e2) == pytest.approx(13, rel=1e-12)
     assert frechet.gaussian_distance(zero, e1, zero, e1) == pytest.approx(0, abs=1e-10)
@@ -57,7 +60,8 @@ def test_moments_stream_exactly_even_far_from_zero():
 
 
 def test_kid_equals_its_definition():
-    x, y = rng(1).normal(size=(9, 4)), rng(2).normal(size=(7, 4))
+    x = rng(1).normal(size=(9, 4))
+    y = rng(2).normal(size=(7, 4))
     k = lambda a, b: (a @ b / 4 + 1) ** 3
     xx = np.mean([k(x[i], x[j]) for i in range(9) for j in range(9) if i != j])
     yy = np.mean([k(y[i], y[j]) for i in range(7) for j in range(7) if i != j])
@@ -74,7 +78,8 @@ def test_kid_is_unbiased_at_any_count():
     assert abs(np.mean(values)) < 3 * error
     assert error < 0.3
     # Leaving the diagonals in would show: the biased estimator's mean is far from zero.
-    x, y = rng(0).normal(size=(300, 3)), rng(1).normal(size=(300, 3)) + 1
+    x = rng(0).normal(size=(300, 3))
+    y = rng(1).normal(size=(300, 3)) + 1
     subsets = kid.kid(x, y, subset=40, subsets=300, seed=3)
     assert subsets == pytest.approx(kid.kid(x, y), rel=0.1)
 
@@ -84,9 +89,11 @@ def test_kid_is_unbiased_at_any_count():
 
 def brute_prdc(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[float, ...]:
     gap = lambda a, b: ((a[:, None].astype(np.float64) - b[None]) ** 2).sum(-1)
-    r, f = np.sort(gap(real, real), 1)[:, k], np.sort(gap(fake, fake), 1)[:, k]
+    r = np.sort(gap(real, real), 1)[:, k]
+    f = np.sort(gap(fake, fake), 1)[:, k]
     d = gap(real, fake)
-    inside, held = d < r[:, None], d < f[None]
+    inside = d < r[:, None]
+    held = d < f[None]
     return inside.any(0).mean(), held.any(1).mean(), inside.sum() / (k * len(fake)), inside.any(1).mean()
 
 
@@ -106,13 +113,17 @@ def test_prdc_by_hand():
 @pytest.mark.parametrize("kind", ["gaussian", "far", "integers", "duplicates", "copies"])
 @pytest.mark.parametrize(("n", "m", "dim"), [(90, 70, 3), (40, 60, 200)])
 def test_prdc_equals_float64_for_every_chunk(kind: str, n: int, m: int, dim: int):
-    real, fake = rng(1).normal(size=(n, dim)), 0.9 * rng(2).normal(size=(m, dim)) + 0.1
+    real = rng(1).normal(size=(n, dim))
+    fake = 0.9 * rng(2).normal(size=(m, dim)) + 0.1
     if kind == "far":  # cancellation: float32 products alone would lose every digit
-        real, fake = real + 1e4, fake + 1e4
+        real = real + 1e4
+        fake = fake + 1e4
     if kind == "integers":  # ties
-        real, fake = np.round(real), np.round(fake)
+        real = np.round(real)
+        fake = np.round(fake)
     if kind == "duplicates":
-        real[::3], fake[:] = real[0], fake[0]
+        real[::3] = real[0]
+        fake[:] = fake[0]
     if kind == "copies":
         fake = np.concatenate([real[:20], fake[20:]])
     want = brute_prdc(real, fake, 4)
@@ -183,13 +194,13 @@ def test_mean_pairwise_distance():
 def test_modes_found_and_in_even_use():
     centres = np.asarray([[0.0, 0], [1, 0], [0, 1]])
     points = np.asarray([[0.0, 0], [0.02, 0], [1, 0.29], [1, 0.31], [0.5, 0.5]])
-    got = diversity.modes(points, centres, std=0.1)
+    got = modes.modes(points, centres, std=0.1)
     assert (got.found, got.total, got.high_quality) == (2, 3, 0.6)
     p = np.asarray([2 / 3, 1 / 3])
     assert got.divergence == pytest.approx((p * np.log(3 * p)).sum())
-    assert diversity.modes(points + 100, centres, 0.1).divergence == pytest.approx(np.log(3))
-    assert diversity.effective_classes(np.asarray([0, 1, 2, 3]), 10) == pytest.approx(4)
-    assert diversity.effective_classes(np.asarray([7, 7, 7]), 10) == pytest.approx(1)
+    assert modes.modes(points + 100, centres, 0.1).divergence == pytest.approx(np.log(3))
+    assert accuracy.effective_classes(np.asarray([0, 1, 2, 3]), 10) == pytest.approx(4)
+    assert accuracy.effective_classes(np.asarray([7, 7, 7]), 10) == pytest.approx(1)
 
 
 # --- intervals --------------------------------------------------------------------------------------
@@ -205,7 +216,8 @@ def test_intervals_of_independent_sets_cover_the_expected_frechet_distance():
     reference = frechet.Moments.of(rng(99).normal(size=(2000, 3)))
     draw = lambda seed: frechet.distance(reference, frechet.Moments.of(rng(seed).normal(size=(60, 3))))
     values = np.asarray([draw(s) for s in range(3000)])
-    truth, sets = values.mean(), values.reshape(600, 5)
+    truth = values.mean()
+    sets = values.reshape(600, 5)
     hits = [covered(i.low, i.high, truth) for i in map(intervals.of_sets, sets.tolist())]
     assert 0.92 < np.mean(hits) < 0.98
 
@@ -215,7 +227,8 @@ def test_subsampling_covers_where_the_naive_bootstrap_does_not():
     statistic = lambda x: frechet.distance(reference, frechet.Moments.of(x))
     sample = lambda seed: 0.25 + rng(seed).normal(size=(60, 10))
     truth = np.mean([statistic(sample(s)) for s in range(2000)])
-    halves, bootstrap = [], []
+    halves = []
+    bootstrap = []
     for seed in range(5000, 5120):
         x = sample(seed)
         (i,) = intervals.subsampling(lambda rows, x=x: statistic(x[rows]), 60, seed=seed)

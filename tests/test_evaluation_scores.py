@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import DataError, ProtocolError
-from genjax.evaluation.scores import Score, read, table, write
+from genjax.evaluation.scores import Definition, Score, read, table, write
 
 
 def score(name: str = "frechet", value: float = 1.5, **changes) -> Score:
@@ -97,3 +97,20 @@ def test_details_may_differ_and_protocols_may_not():
 def test_config_and_scores_import_no_jax():
     code = "import sys, genjax.evaluation as e; e.Config(); e.table({}); assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_labels_and_meanings_are_kept_and_not_compared(tmp_path):
+    definition = Definition("Fréchet distance", "lower", "realism", "distance of features")
+    named = definition.score("frechet", 1.0, {"samples": 100}, {}, low=0.5)
+    assert (named.low, named.high, named.label, named.meaning) == (
+        0.5,
+        None,
+        "Fréchet distance",
+        definition.meaning,
+    )
+    write(tmp_path / "scores.json", [named])
+    assert read(tmp_path / "scores.json") == [named]
+    older = Score("frechet", 2.0, better="lower", protocol={"samples": 100})
+    (column,) = table({"older": [older], "newer": [named]})
+    assert (column.label, column.meaning) == (named.label, named.meaning)
+    assert column.best() == "newer"

@@ -1,9 +1,10 @@
-"""Pairwise Euclidean distances in chunks: float32 products on the device, float64 decisions.
+"""Compute pairwise Euclidean distances in chunks: float32 products on the device, float64 decisions.
 
-The product form |x|^2 + |y|^2 - 2 x.y runs at the speed of a matrix product but loses digits where points are
-near. Features are therefore centred and scaled first, every squared distance gets a bound on its error, and
-what the bound leaves undecided (who is the k-th neighbour; is a point inside a ball) is settled on the
-host from the float64 differences of those few pairs. Results equal the float64 computation, on any device.
+The product form |x|^2 + |y|^2 - 2 x.y runs at the speed of a matrix product but loses digits if points are
+near. Features are therefore centred and scaled first, and every squared distance gets a bound on its error.
+Questions that the bound leaves undecided (which is the k-th neighbour; is a point inside a ball) are settled
+on the host from the float64 differences of those few pairs. Results equal the float64 computation, on any
+device.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ PAIRS = 4096
 
 
 class Frame(NamedTuple):
-    """The centre (D,) and scale in which float32 sees features."""
+    """Hold the centre (D,) and the scale by which features are normalised for float32."""
 
     centre: np.ndarray
     scale: float
 
     @classmethod
     def of(cls, features: np.ndarray) -> Frame:
-        """The frame in which these features have mean 0 and largest magnitude 1."""
+        """Return the frame in which these features have mean 0 and largest magnitude 1."""
         centre = features.mean(0, dtype=np.float64)
         span = max(
             float(np.abs(features.max(0) - centre).max()), float(np.abs(features.min(0) - centre).max())
@@ -43,7 +44,7 @@ class Frame(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Features (N, D) as they came, and as the device reads them: scaled (N, D) and squared norms (N,)."""
+    """Hold features (N, D) as given, and for the device: scaled (N, D) and squared norms (N,)."""
 
     raw: np.ndarray
     scaled: Float[Array, "N D"]
@@ -52,6 +53,7 @@ class Points(NamedTuple):
 
     @classmethod
     def of(cls, features: np.ndarray, frame: Frame) -> Points:
+        """Return the points of features in a frame."""
         scaled = jnp.asarray(((features - frame.centre) / frame.scale).astype(np.float32))
         return cls(features, scaled, _norms(scaled), frame.scale)
 
@@ -59,14 +61,14 @@ class Points(NamedTuple):
         return len(self.raw)
 
     def chunks(self, size: int) -> Iterator[tuple[int, int, Float[Array, "C D"], Float[Array, " C"]]]:
-        """(start, rows that count, scaled, norms), all chunks of `size` rows: one program serves all."""
+        """Yield (start, rows that count, scaled, norms). Every chunk has `size` rows: one program for all."""
         for start in range(0, len(self), size):
             rows = np.arange(start, start + size).clip(max=len(self) - 1)
             yield start, min(size, len(self) - start), self.scaled[rows], self.norms[rows]
 
 
 def check(*features: np.ndarray) -> list[np.ndarray]:
-    """The features as matrices of floats.
+    """Return the features as matrices of floats.
 
     Raises:
       ValueError: not (N, D) with one D, empty, or not finite.
@@ -81,7 +83,7 @@ def check(*features: np.ndarray) -> list[np.ndarray]:
 
 
 def chunk_of(queries: int, points: int, chunk: int | None) -> int:
-    """Rows at a time: as asked, or so many that a block of distances takes about 64 MiB."""
+    """Return the rows of a chunk: `chunk`, or so many that a block of distances takes about 64 MiB."""
     return min(queries, chunk or int(np.clip((1 << 24) // points, 16, 2048)))
 
 
@@ -93,10 +95,10 @@ def _norms(x: Float[Array, "N D"]) -> Float[Array, " N"]:
 def squared(
     q: Float[Array, "C D"], q_norms: Float[Array, " C"], p: Float[Array, "N D"], p_norms: Float[Array, " N"]
 ) -> tuple[Float[Array, "C N"], Float[Array, "C N"]]:
-    """(squared distances, a bound on the error of each); called under jit.
+    """Return (squared distances, a bound on the error of each); called under jit.
 
-    The bound allows for rounding of the inputs, the norms and a sum of D products: sqrt(D) of them err
-    alike (Higham and Mary 2019, probabilistic rounding bounds, with a factor to spare).
+    The bound allows for rounding of the inputs, the norms and a sum of D products, whose error grows like
+    sqrt(D) (Higham and Mary 2019, probabilistic rounding bounds; the factor is generous).
     """
     norms = q_norms[:, None] + p_norms[None, :]
     # HIGHEST: accelerators would otherwise multiply in bfloat16 or TF32.
@@ -116,7 +118,7 @@ def _candidates(
     m: int,
     k: int,
 ) -> tuple[Float[Array, "C m"], Int[Array, "C m"], Float[Array, " C"]]:
-    """The m smallest squared distances of each row, their indices, and the error bound at the k-th."""
+    """Return the m smallest squared distances of each row, their indices, and the error bound at the k-th."""
     d2, bound = squared(q, q_norms, p, p_norms)
     d2 = jnp.where(jnp.arange(p.shape[0])[None, :] == self_index[:, None], jnp.inf, d2)
     negative, index = jax.lax.top_k(-d2, m)
@@ -125,7 +127,7 @@ def _candidates(
 
 
 def pair_squared(a: np.ndarray, i: np.ndarray, b: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """The squared distances of the pairs (a[i], b[j]) from float64 differences."""
+    """Compute the squared distances of the pairs (a[i], b[j]) from float64 differences."""
     out = np.empty(len(i))
     for s in range(0, len(i), PAIRS):
         gap = a[i[s : s + PAIRS]].astype(np.float64) - b[j[s : s + PAIRS]]
@@ -142,7 +144,7 @@ def nearest(
     chunk: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest of `points` (N, D) to each of `queries` (Q, D), nearest first.
+    """Find the k nearest of `points` (N, D) to each of `queries` (Q, D), nearest first.
 
     Args:
       exclude_self: queries and points are the same rows; a row is not its own neighbour.
@@ -152,29 +154,31 @@ def nearest(
       (distances (Q, k) float64, indices (Q, k) int64). Equal distances come in the order of their indices.
 
     Raises:
-      ValueError: k is not between 1 and the number of neighbours there are, or bad features.
+      ValueError: k is not between 1 and the number of neighbours, or bad features.
     """
     queries, points = check(queries, points)
     frame = Frame.of(points)
-    q, p = Points.of(queries, frame), Points.of(points, frame)
+    q = Points.of(queries, frame)
+    p = Points.of(points, frame)
     return _nearest(q, p, k, exclude_self, False, chunk, progress)
 
 
 def radii(points: Points, k: int, chunk: int | None = None, progress: Progress | None = None) -> np.ndarray:
-    """The *squared* distance of each point to its k-th nearest other point, float64, (N,)."""
-    distances, _ = _nearest(points, points, k, True, True, chunk, progress)
-    return distances[:, 0] ** 2 if distances.ndim == 2 else distances
+    """Compute the *squared* distance (N,) float64 of each point to its k-th nearest other point."""
+    return _nearest(points, points, k, True, True, chunk, progress)[0]
 
 
 def _nearest(
     q: Points, p: Points, k: int, exclude_self: bool, last: bool, chunk: int | None, progress: Progress | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distances, indices) of all k, or with `last` (the k-th's squared distance (Q,), empty)."""
+    """Return (distances, indices) of all k, or with `last` (the k-th's squared distance (Q,), empty)."""
     available = len(p) - exclude_self
     if not 1 <= k <= available:
         raise ValueError(f"k is {k}, but there are {available} neighbours")
-    m, size = min(k + EXTRA, available), chunk_of(len(q), len(p), chunk)
-    out_d, out_i = np.empty((len(q), k)), np.empty((len(q), k), np.int64)
+    m = min(k + EXTRA, available)
+    size = chunk_of(len(q), len(p), chunk)
+    out_d = np.empty((len(q), k))
+    out_i = np.empty((len(q), k), np.int64)
     for start, count, rows, norms in q.chunks(size):
         own = jnp.arange(start, start + size) if exclude_self else jnp.full((size,), -1)
         found = _candidates(rows, norms, p.scaled, p.norms, own, m=m, k=k)
@@ -198,8 +202,9 @@ def _settle(
     last: bool,
     complete: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest in float64, from m candidates per row in float32 and the bound on their error."""
-    kth, slack = d2[:, k - 1 : k], 2 * bound[:, None]
+    """Return the k nearest in float64, from m candidates per row in float32 and the bound on their error."""
+    kth = d2[:, k - 1 : k]
+    slack = 2 * bound[:, None]
     close = np.abs(d2 - kth) <= slack
     needed = close if last else close | (np.arange(d2.shape[1]) < k)
     row, column = np.nonzero(needed)
@@ -214,8 +219,8 @@ def _settle(
             if exclude_self:
                 full[np.arange(len(part)), start + part] = np.inf
             best = np.argpartition(full, k - 1, axis=1)[:, :k]
-            pairs = np.repeat(start + part, k), best.ravel()
-            values = pair_squared(q.raw, pairs[0], p.raw, pairs[1]).reshape(best.shape)
+            values = pair_squared(q.raw, np.repeat(start + part, k), p.raw, best.ravel())
+            values = values.reshape(best.shape)
             order_part = np.lexsort((best, values), axis=1)
             exact[part, :k] = np.take_along_axis(values, order_part, 1)
             index = index.copy() if not index.flags.writeable else index
@@ -225,9 +230,10 @@ def _settle(
 
 
 def _rows_in_float64(q: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """All squared distances (Q, N) by float64 products: good enough to choose by."""
+    """Compute all squared distances (Q, N) by float64 products, which are precise enough to choose by."""
     centre = p.mean(0, dtype=np.float64)
-    q, p = q - centre, p - centre
+    q = q - centre
+    p = p - centre
     norms = np.einsum("nd,nd->n", q, q)[:, None] + np.einsum("nd,nd->n", p, p)[None]
     return norms - 2 * (q @ p.T)
 
@@ -242,7 +248,7 @@ def _compare(
     p_radii: Float[Array, " N"],
     count: Int[Array, ""],
 ) -> tuple[Int[Array, " C"], Bool[Array, " N"], Bool[Array, " N"], Int[Array, "C N"]]:
-    """Who is inside whose ball, where float32 can tell, and a bit for each question it cannot.
+    """Decide which points are inside which balls, with a bit for each question that float32 leaves open.
 
     Returns:
       (balls of p around each q, is a q inside the ball of each p, is each p inside the ball of a q,
@@ -250,8 +256,10 @@ def _compare(
     """
     d2, bound = squared(q, q_norms, p, p_norms)
     real = (jnp.arange(q.shape[0]) < count)[:, None]
-    in_p, in_q = d2 - p_radii[None, :], d2 - q_radii[:, None]
-    in_p_sure, in_q_sure = real & (in_p < -bound), real & (in_q < -bound)
+    in_p = d2 - p_radii[None, :]
+    in_q = d2 - q_radii[:, None]
+    in_p_sure = real & (in_p < -bound)
+    in_q_sure = real & (in_q < -bound)
     asks = (real & (jnp.abs(in_p) <= bound)) + 2 * (real & (jnp.abs(in_q) <= bound)).astype(jnp.uint8)
     return in_p_sure.sum(1), in_p_sure.any(0), in_q_sure.any(0), asks.astype(jnp.uint8)
 
@@ -264,18 +272,19 @@ def memberships(
     chunk: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which points lie strictly inside which balls, in O(chunk * N) memory.
+    """Find the points that lie strictly inside balls, in O(chunk * N) memory.
 
     Args:
       q_radii, p_radii: squared radii (Q,) and (N,), float64.
 
     Returns:
-      (balls of p that hold each q: (Q,) int64; whether the ball of each p holds any q: (N,) bool; whether
-      each p is in the ball of any q: (N,) bool).
+      (number of balls of p that hold each q: (Q,) int64; balls of p that hold any q: (N,) bool; points p
+      in the ball of any q: (N,) bool).
     """
     size = chunk_of(len(q), len(p), chunk)
     inside = np.zeros(len(q), np.int64)
-    covered, recalled = np.zeros(len(p), bool), np.zeros(len(p), bool)
+    covered = np.zeros(len(p), bool)
+    recalled = np.zeros(len(p), bool)
     radii_p = jnp.asarray((p_radii / p.scale**2).astype(np.float32))
     radii_q = (q_radii / p.scale**2).astype(np.float32)
     for start, count, rows, norms in q.chunks(size):
@@ -287,7 +296,8 @@ def memberships(
         recalled |= held
         i, j = np.nonzero(asks[:count])
         if len(i):
-            d2, ask = pair_squared(q.raw, start + i, p.raw, j), asks[i, j]
+            d2 = pair_squared(q.raw, start + i, p.raw, j)
+            ask = asks[i, j]
             yes = (ask & 1).astype(bool) & (d2 < p_radii[j])
             np.add.at(inside, start + i[yes], 1)
             covered[j[yes]] = True

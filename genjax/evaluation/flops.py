@@ -1,7 +1,7 @@
-"""Floating-point operations of a function, counted on its jaxpr: a loop's body times its trips.
+"""Count floating-point operations of a function on its jaxpr: a loop's body times its trips.
 
 The cost analysis of a compiled program counts a loop's body once, so that a sampler of 1,000 steps looks as
-cheap as one; and it counts what the compiler of one backend made of it. The jaxpr is the same everywhere.
+cheap as one; and it depends on the compiler of one backend. The jaxpr is the same everywhere.
 
 Conventions, stated in every score:
 - a multiply-add is 2; a matrix product M x K x N is 2 M K N; a convolution is 2 x output elements x
@@ -9,9 +9,9 @@ Conventions, stated in every score:
 - an elementwise operation on n elements, of whatever kind (exp as much as add), is n; a reduction over n
   elements is n; comparisons and selections count, and so does drawing random bits (1 per word);
 - moving data (reshape, gather, slice, convert, broadcast, concatenate) is 0; a sort of n is n log2 n;
-- scan: body x length. cond: its dearest branch. while: its body x trips where the trip count shows in the
-  jaxpr (a fori_loop with constant bounds), else its body once and a warning;
-- what is inside a custom derivative, remat, jit or a shard_map counts (a shard_map's body x devices, so
+- scan: body x length. cond: its most expensive branch. while: its body x trips if the trip count shows in
+  the jaxpr (a fori_loop with constant bounds), else its body once and a warning;
+- the inside of a custom derivative, remat, jit or a shard_map counts (a shard_map's body x devices, so
   that the number is that of all devices together).
 """
 
@@ -30,7 +30,7 @@ CONVENTION = "jaxpr, multiply-add=2, elementwise=1"
 
 
 class Flops(NamedTuple):
-    """Counts in floating-point operations; `warnings` says what could not be counted."""
+    """Hold counts of floating-point operations; `warnings` names what could not be counted."""
 
     total: float
     matmul: float
@@ -42,12 +42,13 @@ class Flops(NamedTuple):
         return Flops(total, matmul, rest, tuple(dict.fromkeys(self.warnings + other.warnings)))
 
     def times(self, n: float) -> Flops:
+        """Return n times these counts."""
         return Flops(self.total * n, self.matmul * n, self.elementwise * n, self.warnings)
 
 
 ZERO = Flops(0.0, 0.0, 0.0)
 
-# Moves data or keeps books: no arithmetic.
+# Primitives that move data or mark values: no arithmetic.
 _FREE = re.compile(
     r"broadcast_in_dim|reshape|transpose|squeeze|expand_dims|(dynamic_)?slice|dynamic_update_slice|gather|pad"
     r"|rev|concatenate|split|iota|copy(_p)?|(bitcast_)?convert_element_type|reduce_precision|real|imag|stop_gradient"
@@ -60,7 +61,7 @@ _REDUCTION = re.compile(
 
 
 def count(function: Callable[..., Any], *args: Any, **static: Any) -> Flops:
-    """The FLOPs of one call. `args` may be arrays or jax.ShapeDtypeStruct: nothing is run or compiled.
+    """Count the FLOPs of one call. `args` may be arrays or jax.ShapeDtypeStruct: nothing is run or compiled.
 
     Args:
       static: keyword arguments that are not traced.
@@ -69,7 +70,7 @@ def count(function: Callable[..., Any], *args: Any, **static: Any) -> Flops:
 
 
 def of_jaxpr(jaxpr: Any) -> Flops:
-    """The FLOPs of a jaxpr."""
+    """Count the FLOPs of a jaxpr."""
     total = ZERO
     for equation in jaxpr.eqns:
         total = total + _equation(equation)
@@ -77,7 +78,9 @@ def of_jaxpr(jaxpr: Any) -> Flops:
 
 
 def _equation(eqn: Any) -> Flops:
-    name, params = eqn.primitive.name, eqn.params
+    """Count the FLOPs of one equation of a jaxpr."""
+    name = eqn.primitive.name
+    params = eqn.params
     if name == "dot_general":
         return _dot(eqn)
     if name == "conv_general_dilated":
@@ -121,7 +124,7 @@ def _size(var: Any) -> int:
 
 
 def _inner(params: dict[str, Any]) -> Any:
-    """The jaxpr that an equation calls, or None. A custom derivative's rules are not called."""
+    """Return the jaxpr that an equation calls, or None. A custom derivative's rules are not called."""
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if key in params:
             j = params[key]
@@ -130,7 +133,7 @@ def _inner(params: dict[str, Any]) -> Any:
 
 
 def _copies(name: str, params: dict[str, Any]) -> int:
-    """How often a called jaxpr runs: once for each device of a shard_map, each program of a Pallas grid."""
+    """Return the runs of a called jaxpr: one per device of a shard_map, one per program of a Pallas grid."""
     if name == "shard_map":
         return params["mesh"].size
     if name == "pallas_call":
@@ -139,19 +142,21 @@ def _copies(name: str, params: dict[str, Any]) -> int:
 
 
 def _opaque(name: str) -> bool:
-    """Whether a primitive hides its arithmetic in a library or on the host."""
+    """Return whether a primitive hides its arithmetic in a library or on the host."""
     return name in ("ffi_call", "custom_call", "pure_callback", "io_callback") or "attention" in name
 
 
 def _dot(eqn: Any) -> Flops:
     (contract, _), _ = eqn.params["dimension_numbers"]
-    lhs, out = eqn.invars[0].aval, eqn.outvars[0].aval
+    lhs = eqn.invars[0].aval
+    out = eqn.outvars[0].aval
     n = 2.0 * out.size * math.prod(lhs.shape[d] for d in contract)
     return Flops(n, n, 0.0)
 
 
 def _conv(eqn: Any) -> Flops:
-    kernel, out = eqn.invars[1].aval, eqn.outvars[0].aval
+    kernel = eqn.invars[1].aval
+    out = eqn.outvars[0].aval
     spec = eqn.params["dimension_numbers"].rhs_spec  # (out channels, in channels / groups, *space)
     per_output = math.prod(kernel.shape[d] for d in spec[1:])
     n = 2.0 * out.size * per_output
@@ -170,13 +175,16 @@ def _while(eqn: Any) -> Flops:
 
 
 def _trips(eqn: Any) -> int | None:
-    """The trips of a loop `i < n` from constant bounds with i + 1 in its body; None where it is not one."""
-    cond, params = eqn.params["cond_jaxpr"].jaxpr, eqn.params
+    """Return the trips of a loop `i < n` with constant bounds and i + 1 in its body; None for other loops."""
+    params = eqn.params
+    cond = params["cond_jaxpr"].jaxpr
     if len(cond.eqns) != 1 or cond.eqns[0].primitive.name != "lt":
         return None
     left, right = cond.eqns[0].invars
-    consts, n_cond = params["cond_nconsts"], params["body_nconsts"]
-    carried = eqn.invars[consts + n_cond :]
+    consts = params["cond_nconsts"]
+    body_consts = params["body_nconsts"]
+    # The operands of a while are the constants of its condition, those of its body, and the carry.
+    carried = eqn.invars[consts + body_consts :]
 
     def value(var: Any) -> int | None:
         if isinstance(var, jex.Literal):
@@ -185,12 +193,14 @@ def _trips(eqn: Any) -> int | None:
         outer = eqn.invars[at] if at < consts else carried[at - consts]
         return int(outer.val) if isinstance(outer, jex.Literal) else None
 
-    first, last = value(left), value(right)
+    first = value(left)
+    last = value(right)
     if first is None or last is None or isinstance(left, jex.Literal):
         return None
     at = cond.invars.index(left) - consts
     body = params["body_jaxpr"].jaxpr
-    counter, out = body.invars[n_cond + at], body.outvars[at]
+    counter = body.invars[body_consts + at]
+    out = body.outvars[at]
     steps = [e for e in body.eqns if e.outvars[0] is out and e.primitive.name == "add"]
     one = steps and steps[0].invars[0] is counter and isinstance(steps[0].invars[1], jex.Literal)
     if not one:
@@ -203,7 +213,7 @@ _LINALG = {"cholesky": 1 / 3, "triangular_solve": 1.0, "eigh": 9.0, "svd": 20.0,
 
 
 def _linalg(eqn: Any) -> Flops:
-    """Textbook leading terms (Golub and Van Loan): c n^3 for each matrix, c n^2 m for triangular solves."""
+    """Count textbook leading terms (Golub and Van Loan): c n^3 per matrix, c n^2 m for triangular solves."""
     shape = eqn.invars[-1].aval.shape
     n = eqn.invars[0].aval.shape[-1]
     each = _LINALG[eqn.primitive.name] * n * n * (shape[-1] if len(shape) > 1 else n)

@@ -1,4 +1,4 @@
-"""The Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, FID).
+"""Compute the Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, FID).
 
     d^2 = |mu_1 - mu_2|^2 + tr(S_1) + tr(S_2) - 2 tr((S_1 S_2)^{1/2})        (arXiv:1706.08500, eq. 6)
 
@@ -17,10 +17,10 @@ import scipy.linalg
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Count, mean (D,) and the sum of outer products of deviations (D, D), float64; adds exactly.
+    """Hold count, mean (D,) and the sum of outer products of deviations (D, D), in float64.
 
-    Streams: `Moments.of(a) + Moments.of(b)` are the moments of both (Chan et al. 1979, eq. 2.1), without
-    the cancellation of sums of squares.
+    `Moments.of(a) + Moments.of(b)` are the moments of both (Chan et al. 1979, eq. 2.1), without the
+    cancellation of sums of squares.
     """
 
     count: int
@@ -29,7 +29,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray) -> Moments:
-        """The moments of features (N, D).
+        """Compute the moments of features (N, D).
 
         Raises:
           ValueError: not a matrix, empty, or not finite.
@@ -51,7 +51,7 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """The unbiased covariance (D, D), as np.cov and the reference implementations have it.
+        """The unbiased covariance (D, D), like np.cov and the reference implementations.
 
         Raises:
           ValueError: fewer than two rows.
@@ -62,27 +62,29 @@ class Moments:
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """The squared Fréchet distance between the Gaussians with these moments."""
+    """Compute the squared Fréchet distance between the Gaussians with these moments."""
     return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> float:
-    """The squared Fréchet distance between two sets of features (N, D) and (M, D)."""
+    """Compute the squared Fréchet distance between two sets of features (N, D) and (M, D)."""
     return distance(Moments.of(real), Moments.of(fake))
 
 
 def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """The squared Fréchet distance of N(mean_a, cov_a) and N(mean_b, cov_b); covariances may be singular.
+    """Compute the squared Fréchet distance of N(mean_a, cov_a) and N(mean_b, cov_b), singular ones included.
 
     tr((S_1 S_2)^{1/2}) is the sum of the square roots of the eigenvalues of R' S_2 R where S_1 = R R': a
-    symmetric positive semi-definite matrix, so that no complex root can arise and nothing need be added to
-    the diagonal, as is needed for the general square root of the product.
+    symmetric positive semi-definite matrix. No complex root can arise, and no term has to be added to the
+    diagonal, unlike for the general square root of the product.
 
     Raises:
       ValueError: the dimensions differ.
     """
-    mean_a, mean_b = np.atleast_1d(np.float64(mean_a)), np.atleast_1d(np.float64(mean_b))
-    cov_a, cov_b = np.atleast_2d(np.float64(cov_a)), np.atleast_2d(np.float64(cov_b))
+    mean_a = np.atleast_1d(np.float64(mean_a))
+    mean_b = np.atleast_1d(np.float64(mean_b))
+    cov_a = np.atleast_2d(np.float64(cov_a))
+    cov_b = np.atleast_2d(np.float64(cov_b))
     if mean_a.shape != mean_b.shape or cov_a.shape != cov_b.shape or len(mean_a) != len(cov_a):
         raise ValueError(
             f"dimensions differ: {mean_a.shape}, {cov_a.shape} and {mean_b.shape}, {cov_b.shape}"
@@ -98,7 +100,7 @@ def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray,
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:
-    """R (D, rank) with R R' = cov: Cholesky where it exists, else from the eigenvectors."""
+    """Return R (D, rank) with R R' = cov: Cholesky if it exists, else from the eigenvectors."""
     try:
         lower = scipy.linalg.cholesky(cov, lower=True, check_finite=False)
         # A pivot of rounding noise means a singular matrix that Cholesky let through.

@@ -1,12 +1,12 @@
-"""95% intervals that mean what they say.
+"""Compute 95% intervals with the coverage that they state.
 
 Resampling rows with replacement (the naive bootstrap) puts copies into a set. A Fréchet distance is biased by
 the number of *distinct* rows and nearest-neighbour metrics count copies as neighbours, so the bootstrap's
-values are shifted and its interval often leaves out even the estimate itself. Use instead:
+values are shifted and its interval often excludes even the estimate itself. Use instead:
 
-- `of_sets`: several independent sets, a Student t interval of the mean over sets. What is estimated is the
-  expectation of the metric at that set size: exactly what the protocol's `samples` says.
-- `subsampling`: where there is only one set (the eval split of small data). Halves without replacement.
+- `of_sets`: several independent sets, a Student t interval of the mean over sets. The estimand is the
+  expectation of the metric at that set size, the protocol's `samples`.
+- `subsampling`: if there is only one set (the eval split of small data). Halves without replacement.
 - `wilson`: fractions of independent trials (accuracies).
 - `of_ratio`: a total over a count, e.g. nats per token, from the spread of rows.
 """
@@ -22,7 +22,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """An estimate with its interval; None where nothing is known of its spread."""
+    """Hold an estimate with its interval; None if its spread is unknown."""
 
     value: float
     low: float | None
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 def of_sets(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of a metric over independent sets, with Student's t interval of len(values) - 1 degrees.
+    """Estimate the mean of a metric over independent sets, with Student's t interval.
 
     Raises:
       ValueError: no values, or one that is not finite.
@@ -54,14 +54,14 @@ def subsampling(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Interval]:
-    """Intervals of statistics of one set of `rows` rows, by subsampling halves without replacement.
+    """Estimate intervals of statistics of one set of `rows` rows, by subsampling halves without replacement.
 
     A half drawn without replacement deviates from the whole set as much as the whole set does from the
     population (the delete-d jackknife, d = n/2: Shao and Wu 1989; Politis, Romano and Wolf 1999, ch. 2), for
     statistics whose error falls as 1 / sqrt(n). Halves have a bias of their own, so only their spread about
     their own mean is used; the interval is centred on the whole set's value.
 
-    The n rows are one draw from a population and whatever else enters (the reference) is held fixed.
+    The n rows are one draw from a population; everything else (the reference) is held fixed.
 
     Args:
       statistic: of the rows with these indices -> one number, or several.
@@ -85,7 +85,7 @@ def subsampling(
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """A fraction of independent trials with Wilson's score interval (1927), sound near 0 and 1 too.
+    """Estimate a fraction of independent trials with Wilson's score interval (1927), valid near 0 and 1 too.
 
     Raises:
       ValueError: no trials, or more successes than trials.
@@ -93,7 +93,8 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials")
     z = float(stats.norm.ppf((1 + level) / 2))
-    p, denominator = successes / trials, 1 + z * z / trials
+    p = successes / trials
+    denominator = 1 + z * z / trials
     centre = (p + z * z / (2 * trials)) / denominator
     half = z / denominator * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
     # At 0 and at 1 the bound is the estimate itself; rounding must not put it on the other side.
@@ -103,16 +104,18 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
 
 
 def of_ratio(totals: np.ndarray, counts: np.ndarray, level: float = 0.95) -> Interval:
-    """sum(totals) / sum(counts) with the interval from independent rows (or lanes): the ratio estimator.
+    """Estimate sum(totals) / sum(counts) with the interval from independent rows (or lanes).
 
-    The variance is that of the residuals total_i - ratio * count_i (Cochran 1977, eq. 6.13), so rows may be
-    of different lengths. Rows with count 0 are ignored.
+    The ratio estimator: the variance is that of the residuals total_i - ratio * count_i (Cochran 1977,
+    eq. 6.13), so rows may be of different lengths. Rows with count 0 are ignored.
 
     Raises:
       ValueError: nothing was counted.
     """
-    totals, counts = np.asarray(totals, np.float64), np.asarray(counts, np.float64)
-    totals, counts = totals[counts > 0], counts[counts > 0]
+    totals = np.asarray(totals, np.float64)
+    counts = np.asarray(counts, np.float64)
+    totals = totals[counts > 0]
+    counts = counts[counts > 0]
     n = len(counts)
     if not n:
         raise ValueError("nothing was counted")

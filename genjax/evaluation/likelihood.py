@@ -1,4 +1,4 @@
-"""Likelihood over a split: nats per token, or bits per dimension, exactly averaged.
+"""Average the likelihood over a split: nats per token, or bits per dimension.
 
     bits per dimension = total nats / (units * ln 2)
 
@@ -28,10 +28,10 @@ LN2 = math.log(2.0)
 
 
 class Totals(NamedTuple):
-    """Nats and units of every independent row (float64, (R,)): a row, or where carry flows a lane.
+    """Hold nats and units (R,) float64 of every independent row, or of every lane if the model has a carry.
 
     Attributes:
-      carried: the model knew what came before each row; False where it read every row from nothing.
+      carried: the model had read the rows before each row; False if it read every row by itself.
     """
 
     nats: np.ndarray
@@ -39,17 +39,17 @@ class Totals(NamedTuple):
     carried: bool = False
 
     def per_unit(self) -> Interval:
-        """Nats per unit, with the interval from the spread of the rows."""
+        """Return nats per unit, with the interval from the spread of the rows."""
         return of_ratio(self.nats, self.units)
 
     def bits_per_unit(self) -> Interval:
-        """Bits per unit (per dimension of an image)."""
+        """Return bits per unit (per dimension of an image)."""
         i = self.per_unit()
         low, high = (None if x is None else x / LN2 for x in i[1:3])
         return Interval(i.value / LN2, low, high, i.method)
 
     def perplexity(self) -> Interval:
-        """exp(nats per unit)."""
+        """Return exp(nats per unit)."""
         i = self.per_unit()
         low, high = (None if x is None else math.exp(x) for x in i[1:3])
         return Interval(math.exp(i.value), low, high, i.method)
@@ -62,19 +62,19 @@ def likelihood(
     *,
     batch: int = 128,
     seed: int = 0,
-    knobs: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Totals:
-    """The nats that the model needs for the rows of a split, each row once.
+    """Sum the nats that the model needs for the rows of a split, each row once.
 
-    A model with a carry reads lanes of contiguous rows, its carry threaded from batch to batch and zero at
+    A model with a carry reads lanes of contiguous rows, its carry passed from batch to batch and zero at
     the start, every row still counted exactly once; any other reads rows in order.
 
     Args:
       variables: finished ones, at the average that is to be scored.
       split: a Split (len, stream).
-      knobs: of model.likelihood, e.g. the samples of an importance-weighted bound.
+      options: of model.likelihood, e.g. the samples of an importance-weighted bound.
       limit: rows at most (the first ones); None for all.
 
     Raises:
@@ -85,12 +85,14 @@ def likelihood(
         raise ValueError("this model has no likelihood")
     rows = min(len(split), limit or len(split))
     batch = min(batch, rows)
-    score = _compiled(model.likelihood, tuple(sorted((knobs or {}).items())))
+    score = _compiled(model.likelihood, tuple(sorted((options or {}).items())))
     root = jax.random.key(seed)
     first = split.stream(order="once", batch=batch)[0]
     carry = model.carry({k: jnp.asarray(v) for k, v in first.items()})
     lanes = bool(jax.tree.leaves(carry))
-    nats, units, done = [], [], 0
+    nats = []
+    units = []
+    done = 0
     for b, index in _batches(split, batch, rows, lanes):
         total, count, carry = score(variables, b, carry, root, index)
         nats.append(np.asarray(total, np.float64))
@@ -98,20 +100,24 @@ def likelihood(
         done += int(np.asarray(b["mask"]).sum())
         if progress:
             progress(done, rows)
-    # Rows of a lane are one text and depend on each other: the lane is what is independent.
+    # Rows of a lane are one text and depend on each other: lanes are the independent units.
     join = (lambda x: np.sum(x, axis=0)) if lanes else np.concatenate
-    totals = Totals(join(nats), join(units), lanes)
+    return _finite(Totals(join(nats), join(units), lanes))
+
+
+def _finite(totals: Totals) -> Totals:
+    """Return `totals`, or raise NonFiniteError for the first total that is NaN or infinite."""
     if not np.isfinite(totals.nats).all():
         bad = int(np.flatnonzero(~np.isfinite(totals.nats))[0])
         raise NonFiniteError(
-            f"the likelihood of {'lane' if lanes else 'row'} {bad} is {totals.nats[bad]}",
+            f"the likelihood of {'lane' if totals.carried else 'row'} {bad} is {totals.nats[bad]}",
             "give every outcome a positive probability (smoothing), or train with a smaller learning rate",
         )
     return totals
 
 
 def _batches(split: Any, batch: int, rows: int, lanes: bool) -> Iterator[tuple[Batch, np.ndarray]]:
-    """(batch, indices of its rows in the split) until each of the first `rows` rows has been read once."""
+    """Yield (batch, indices of its rows in the split) until each of the first `rows` rows was read once."""
     if not lanes:
         for i in range(-(-rows // batch)):
             b = dict(split.stream(order="once", batch=batch)[i])
@@ -119,24 +125,27 @@ def _batches(split: Any, batch: int, rows: int, lanes: bool) -> Iterator[tuple[B
             b["mask"] = b["mask"] * (index < rows).astype(np.float32)
             yield b, index
         return
-    # Lane b starts at row floor(b n / batch): what it reads past its end belongs to the next lane.
-    n, lane = len(split), np.arange(batch, dtype=np.int64)
-    start, end = lane * n // batch, (lane + 1) * n // batch
+    # Lane b starts at row floor(b n / batch): rows past its end belong to the next lane.
+    n = len(split)
+    lane = np.arange(batch, dtype=np.int64)
+    start = lane * n // batch
+    end = (lane + 1) * n // batch
     stream = split.stream(order="lanes", batch=batch)
     for i in range(-(-rows // batch)):
-        b, index = dict(stream[i]), start + i
+        b = dict(stream[i])
+        index = start + i
         b["mask"] = b["mask"] * (index < end).astype(np.float32)
         yield b, index
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(function: Callable[..., Any], knobs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    """One program for a model's likelihood: later calls with the same shapes do not compile again."""
+def _compiled(function: Callable[..., Any], options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """Return one program for a model's likelihood: later calls with the same shapes do not compile again."""
 
     @jax.jit
     def score(variables: Variables, batch: Batch, carry: Tree, root: jax.Array, index: jax.Array):
         keys = row_keys(root, STREAM, index)
-        mean, carry = function(variables, {**batch, "carry": carry}, keys, **dict(knobs))
+        mean, carry = function(variables, {**batch, "carry": carry}, keys, **dict(options))
         live = batch["mask"] > 0
         total, count = (jnp.asarray(x, jnp.float32) for x in (mean.total, mean.count))
         # where: a padding row may be infinite or NaN, and must not count.

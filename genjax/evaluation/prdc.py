@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage from k-nearest-neighbour balls.
+"""Compute precision, recall, density and coverage from k-nearest-neighbour balls.
 
 Precision and recall: Kynkaanniemi et al. 2019 (arXiv:1904.06991, eq. 1-3); density and coverage: Naeem et al.
 2020 (arXiv:2002.09797, eq. 3-4). All depend on the counts of both sides and on k: compare only at equal ones.
@@ -7,19 +7,16 @@ Time is O((N^2 + M^2 + N M) D), memory O(chunk * N); never an N by N matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from genjax.evaluation import distances
-from genjax.evaluation.distances import Frame, Points
-
-Progress = Callable[[int, int], None]
+from genjax.evaluation.distances import Frame, Points, Progress
 
 
 class Prdc(NamedTuple):
-    """Each in [0, 1] but density, which is unbounded above and 1 in expectation for equal distributions."""
+    """Hold the four numbers: in [0, 1], except density, whose expectation is 1 for equal distributions."""
 
     precision: float
     recall: float
@@ -28,9 +25,9 @@ class Prdc(NamedTuple):
 
 
 class Manifold(NamedTuple):
-    """Points and the squared distance of each to its k-th neighbour among them: one side's balls.
+    """Hold points and the squared distance of each to its k-th neighbour among them: one side's balls.
 
-    Made once for a reference that many sets are compared with.
+    Computed once for a reference that many sets are compared with.
     """
 
     points: Points
@@ -48,7 +45,7 @@ class Manifold(NamedTuple):
         chunk: int | None = None,
         progress: Progress | None = None,
     ) -> Manifold:
-        """The balls of features (N, D).
+        """Compute the balls of features (N, D).
 
         Raises:
           ValueError: fewer than k + 1 rows, or bad features.
@@ -67,7 +64,7 @@ def prdc(
     chunk: int | None = None,
     progress: Progress | None = None,
 ) -> Prdc:
-    """Precision, recall, density and coverage of `fake` (M, D) against `real` (N, D).
+    """Compute precision, recall, density and coverage of `fake` (M, D) against `real` (N, D).
 
     Args:
       real: features, or their Manifold (then its k is used).
@@ -89,7 +86,8 @@ def prdc(
 
     if not isinstance(real, Manifold):
         distances.check(real, fake)
-        done, real = len(real), Manifold.of(real, k, chunk=chunk, progress=tick(0))
+        done = len(real)
+        real = Manifold.of(real, k, chunk=chunk, progress=tick(0))
     distances.check(real.points.raw, fake)
     balls = Manifold.of(fake, real.k, frame=real.frame, chunk=chunk, progress=tick(done))
     inside, covered, recalled = distances.memberships(

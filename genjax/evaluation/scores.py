@@ -1,17 +1,17 @@
-"""Scores that carry their protocol, and tables that refuse to mix protocols. Standard library only.
+"""Define scores that carry their protocol, and tables that never mix protocols. Standard library only.
 
-What goes where:
+A score has two dicts of JSON scalars:
 
-- `protocol`: everything that changes what the number *means*, as a flat dict of JSON scalars: the dataset's
-  fingerprint, the splits, the samples in a set, the features' digest, the metric's settings, the seed, the
-  kind of a likelihood, the device of a timing. Every row of a column must agree on all of it.
-- `detail`: what legitimately differs between the rows of one column, because it belongs to the thing that is
-  scored and not to the ruler: a sampler's steps, the temperature, the average whose weights were used, how
-  many sets the interval was drawn from and by which method. It is kept and shown, never compared.
+- `protocol`: everything that changes what the number *means*: the dataset's fingerprint, the splits, the
+  samples in a set, the features' digest, the metric's settings, the seed, the kind of a likelihood, the
+  device of a timing. Every row of a column must agree on all of it.
+- `detail`: what may differ between the rows of one column, because it belongs to the model that is scored
+  and not to the measurement: a sampler's steps, the temperature, the average whose weights were used, the
+  number of sets behind the interval and its method. It is kept and shown, never compared.
 
 The test for a new field: if a row with another value could still be fairly called better or worse, it is
-detail. More sets of the same size only narrow the interval, so `sets` is detail; the size of a set moves the
-expectation of a Fréchet distance, so `samples` is protocol.
+detail. More sets of the same size only narrow the interval, so `sets` is detail; the size of a set changes
+the expectation of a Fréchet distance, so `samples` is protocol.
 
 A likelihood of another kind is another column and not a conflict, so its kind is in the score's name as well.
 """
@@ -22,31 +22,75 @@ import dataclasses
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+from genjax import files
 from genjax.errors import DataError, ProtocolError
 
 Better = Literal["lower", "higher", "none"]
 Criterion = Literal["coherence", "realism", "diversity", "controllability", "alignment", "cost", "bias"]
 Scalar = str | int | float | bool | None
+LIKELIHOOD_KINDS = ("exact", "bound", "density", "conditional", "codes")
+"""Kinds of likelihood (see genjax.core.Model): the last part of its score's name."""
+
+
+class Definition(NamedTuple):
+    """Define a score, as a metric declares it before it is measured.
+
+    Attributes:
+      label: the column's heading, e.g. "Fréchet distance".
+      better: the better direction; "none" if neither is better (the distance to the floor counts).
+      criterion: which of the seven criteria it belongs to.
+      meaning: one line for readers of a table.
+      unit: e.g. "nats", "FLOP"; empty for a ratio or a distance in feature space.
+    """
+
+    label: str
+    better: Better
+    criterion: Criterion
+    meaning: str
+    unit: str = ""
+
+    def score(
+        self,
+        name: str,
+        value: float,
+        protocol: Mapping[str, Scalar],
+        detail: Mapping[str, Scalar],
+        low: float | None = None,
+        high: float | None = None,
+    ) -> Score:
+        """Return a score of this definition."""
+        return Score(
+            name,
+            value,
+            low,
+            high,
+            better=self.better,
+            criterion=self.criterion,
+            unit=self.unit,
+            protocol=protocol,
+            detail=detail,
+            label=self.label,
+            meaning=self.meaning,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One number of one thing, and all that is needed to know what it means.
+    """Hold one measured number with all that is needed to interpret it.
 
     Attributes:
       name: the column, e.g. "frechet" or "bits_per_dim/exact".
       value: finite.
-      low, high: a 95% interval; None where it has no sampling error (a parameter count) or none is known.
-      better: which way is better; "none" where neither is (the distance to the floor row counts).
-      criterion: which of the seven criteria it speaks to.
-      unit: e.g. "nats", "FLOP"; empty for a ratio or a distance in feature space.
+      low, high: a 95% interval; None if there is no sampling error (a parameter count) or it is unknown.
+      better, criterion, unit: see `Definition`.
       protocol: flat, JSON scalars; compared across the rows of a column.
       detail: flat, JSON scalars; shown, not compared.
+      label: the column's heading, complete, e.g. "Samples a second (batch 64)"; may be empty. Not compared.
+      meaning: one line that explains the score; may be empty. Not compared.
 
     Raises:
       ValueError: a value or bound that is NaN or infinite, an unknown direction or criterion, bounds in the
@@ -62,6 +106,8 @@ class Score:
     unit: str = ""
     protocol: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
     detail: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
+    label: str = ""
+    meaning: str = ""
 
     def __post_init__(self):
         for field in ("value", "low", "high"):
@@ -73,9 +119,7 @@ class Score:
                 raise ValueError(f"score {self.name!r}: {field} is {x!r}, not a finite number")
             object.__setattr__(self, field, number)
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(
-                f"score {self.name!r}: interval [{self.low}, {self.high}] is the wrong way round"
-            )
+            raise ValueError(f"score {self.name!r}: interval [{self.low}, {self.high}]: low is above high")
         for field, choices in (("better", get_args(Better)), ("criterion", get_args(Criterion))):
             if getattr(self, field) not in choices:
                 raise ValueError(
@@ -85,12 +129,12 @@ class Score:
             object.__setattr__(self, field, _flat(f"score {self.name!r}: {field}", getattr(self, field)))
 
     def to_json(self) -> dict[str, Any]:
-        """The score as a JSON object."""
+        """Return the score as a JSON object."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Score:
-        """The score that `to_json` wrote; fields of later versions are ignored.
+        """Return the score that `to_json` wrote; fields of later versions are ignored.
 
         Raises:
           ValueError: a missing name or value, or one that `Score` refuses.
@@ -103,7 +147,7 @@ class Score:
 
 
 def _flat(where: str, values: Mapping[str, Any]) -> dict[str, Scalar]:
-    """`values` with every entry a finite JSON scalar (numpy scalars are unwrapped)."""
+    """Return `values` with every entry a finite JSON scalar (numpy scalars are unwrapped)."""
     out = {}
     for key, value in values.items():
         value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
@@ -116,30 +160,18 @@ def _flat(where: str, values: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def write(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
-    """Writes scores.json, a list, atomically: a reader sees the old file or the new one, never half.
+    """Write scores.json, a list, atomically.
 
     Raises:
+      ValueError: a score holds a NaN or an infinity; the old file is kept.
       OSError: the folder cannot be written to.
     """
-    path = Path(path)
     text = json.dumps([s.to_json() for s in scores], indent=1, allow_nan=False, ensure_ascii=False)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(text + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would hide results from one's colleagues
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    files.write_text(path, text + "\n")
 
 
 def read(path: str | os.PathLike[str]) -> list[Score]:
-    """The scores of a scores.json.
+    """Read the scores of a scores.json.
 
     Raises:
       DataError: the file is not a list of scores.
@@ -159,11 +191,11 @@ def _refuse(constant: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One score of several rows under one protocol.
+    """Hold one score of several rows under one protocol.
 
     Attributes:
-      name, better, criterion, unit, protocol: what every row of the column shares.
-      scores: {row: its score}; rows that have none are absent.
+      name, better, criterion, unit, protocol: shared by every row of the column.
+      scores: {row: its score}; rows without one are absent.
     """
 
     name: str
@@ -173,8 +205,18 @@ class Column:
     protocol: Mapping[str, Scalar]
     scores: Mapping[str, Score]
 
+    @property
+    def label(self) -> str:
+        """The heading, from the first row that has one; may be empty."""
+        return next((s.label for s in self.scores.values() if s.label), "")
+
+    @property
+    def meaning(self) -> str:
+        """The explanation, from the first row that has one; may be empty."""
+        return next((s.meaning for s in self.scores.values() if s.meaning), "")
+
     def best(self, exclude: Iterable[str] = ()) -> str | None:
-        """The row with the best value (the floor row is for the caller to exclude); None if there is none."""
+        """Return the row with the best value; None without a direction or rows. Exclude the floor row."""
         rows = {row: s.value for row, s in self.scores.items() if row not in set(exclude)}
         if self.better == "none" or not rows:
             return None
@@ -182,7 +224,7 @@ class Column:
 
 
 def table(rows: Mapping[str, Sequence[Score]]) -> list[Column]:
-    """Scores side by side: a column for each name, in the order of first appearance.
+    """Arrange scores side by side: a column for each name, in the order of first appearance.
 
     Args:
       rows: {row name (a model, the real-data floor): its scores}.
@@ -213,11 +255,12 @@ _ABSENT = object()
 
 
 def _same(name: str, row_a: str, a: Score, row_b: str, b: Score) -> None:
-    """Raises ProtocolError where two scores may not share a column."""
+    """Raise ProtocolError if two scores may not share a column."""
     of_a = {"unit": a.unit, "better": a.better, "criterion": a.criterion, **a.protocol}
     of_b = {"unit": b.unit, "better": b.better, "criterion": b.criterion, **b.protocol}
     for key in dict.fromkeys([*of_a, *of_b]):
-        x, y = of_a.get(key, _ABSENT), of_b.get(key, _ABSENT)
+        x = of_a.get(key, _ABSENT)
+        y = of_b.get(key, _ABSENT)
         if x is _ABSENT or y is _ABSENT or x != y:
             show = [("no such key" if v is _ABSENT else repr(v)) for v in (x, y)]
             raise ProtocolError(

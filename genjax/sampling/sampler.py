@@ -78,6 +78,7 @@ class Sampler:
         self.given = options(model, given)
         self._finish = jax.jit(model.finish)
         self._draw = jax.jit(functools.partial(model.sample, **self.given))
+        self._programs: dict[int, Any] = {}
 
     def finish(self, variables: Variables) -> Variables:
         """Return the variables ready for use: counts sorted, statistics refitted."""
@@ -90,9 +91,15 @@ class Sampler:
         return row_keys(self.root, STREAM, jnp.asarray(index)), prompt
 
     def compiled(self, variables: Variables, batch: int | None = None) -> Any:
-        """Return the compiled program (finished variables, keys, prompt) -> batch of this size."""
-        keys, prompt = self.arguments(np.arange(batch or self.batch))
-        return self._draw.lower(variables, keys, prompt).compile()
+        """Return the compiled program (finished variables, keys, prompt) -> batch of this size.
+
+        It is kept: later calls return it whatever the variables, and `draw` uses that of its own batch size.
+        """
+        batch = batch or self.batch
+        if batch not in self._programs:
+            keys, prompt = self.arguments(np.arange(batch))
+            self._programs[batch] = self._draw.lower(variables, keys, prompt).compile()
+        return self._programs[batch]
 
     def draw(
         self,
@@ -120,11 +127,13 @@ class Sampler:
         """
         parts: list[Columns] = []
         first = start - start % self.batch
+        # Given conditions may have another form than those that a kept program was compiled for.
+        program = self._draw if given is not None else self._programs.get(self.batch, self._draw)
         for at in range(first, start + count, self.batch):
             index = np.arange(at, at + self.batch)
             own = None if given is None else _rows(given, index - start)
             keys, prompt = self.arguments(index, own)
-            out = {**prompt, **self._draw(variables, keys, prompt)}
+            out = {**prompt, **program(variables, keys, prompt)}
             kept = slice(max(start - at, 0), min(start + count - at, self.batch))
             parts.append({name: np.asarray(x)[kept] for name, x in out.items()})
             if progress is not None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.evaluation import frechet, kid
+from genjax.evaluation import frechet
+from genjax.evaluation.metrics import kid
 from genjax.evaluation.prdc import prdc
 
 pytestmark = pytest.mark.peers

@@ -1,6 +1,6 @@
-"""Nearest training neighbours of samples, and what they say of memorisation.
+"""Compare samples with their nearest training rows, as a test of memorisation.
 
-Distances are Euclidean, in the pixels' own units or in a feature space: the caller flattens or embeds.
+Distances are Euclidean, in raw space (pixels in [0, 1], points as they are): a copy shows there first.
 """
 
 from __future__ import annotations
@@ -10,11 +10,59 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from genjax.evaluation import estimates
+from genjax.evaluation.context import Context
 from genjax.evaluation.distances import Progress, nearest
+from genjax.evaluation.requirements import Requirements
+from genjax.evaluation.scores import Definition, Score
+
+SCORES = {
+    "memorisation": Definition(
+        "Memorisation",
+        "none",
+        "diversity",
+        "chance that a sample is nearer to the training data than a fresh real row",
+    ),
+    "authenticity": Definition(
+        "Authenticity",
+        "higher",
+        "diversity",
+        "samples farther from their nearest training row than that row is from its own nearest",
+    ),
+    "nearest_train": Definition(
+        "Distance to training data",
+        "none",
+        "diversity",
+        "mean distance of a sample to its nearest training row",
+    ),
+}
+REQUIRES = Requirements(samples=True, raw=True)
+
+
+def measure(context: Context) -> list[Score]:
+    """Return memorisation, authenticity and distance of each set.
+
+    Held-out real rows have no memorisation: they are themselves the standard that it is measured by.
+    """
+    reference = context.reference
+    definitions = {k: v for k, v in SCORES.items() if not context.real or k != "memorisation"}
+
+    def statistic(x: np.ndarray) -> tuple[float, ...]:
+        m = memorisation(
+            x,
+            reference.raw,
+            train_distances=reference.distances,
+            held_out_distances=reference.held_out_distances,
+        )
+        found = {"memorisation": m.nearer, "authenticity": m.authenticity, "nearest_train": m.distance}
+        return tuple(found[name] for name in definitions)
+
+    settings = {"features": "raw values", "held_out": "eval", "held_out_rows": reference.size}
+    return estimates.of_sets(context, definitions, statistic, context.raws, "neighbours", **settings)
 
 
 class Memorisation(NamedTuple):
-    """How near samples are to the training rows, against how near fresh real rows are.
+    """Compare the distances of samples and of fresh real rows to the training rows.
 
     Attributes:
       nearer: the chance that a random sample is nearer to the training set than a random held-out real row
@@ -45,10 +93,10 @@ def memorisation(
     chunk: int | None = None,
     progress: Progress | None = None,
 ) -> Memorisation:
-    """Memorisation of `train` (N, D) in `samples` (M, D), judged by `held_out` (H, D) real rows.
+    """Measure memorisation of `train` (N, D) in `samples` (M, D) against `held_out` (H, D) real rows.
 
     Args:
-      train_distances: (N,) of each training row to its nearest other, where it is known already.
+      train_distances: (N,) of each training row to its nearest other one, if they are known already.
       held_out_distances: (H,) of each held-out row to its nearest training row, in place of `held_out`.
 
     Raises:
@@ -61,7 +109,8 @@ def memorisation(
         held_out_distances = nearest(held_out, train, 1, chunk=chunk)[0][:, 0]
     if train_distances is None:
         train_distances = nearest(train, train, 1, exclude_self=True, chunk=chunk)[0][:, 0]
-    d, i = to_train[:, 0], index[:, 0]
+    d = to_train[:, 0]
+    i = index[:, 0]
     test = stats.mannwhitneyu(held_out_distances, d, alternative="greater")
     return Memorisation(
         nearer=float(test.statistic / (len(d) * len(held_out_distances))),

@@ -1,0 +1,48 @@
+"""Score a model by its likelihood of the held-out rows (see evaluation/likelihood.py)."""
+
+from __future__ import annotations
+
+import functools
+
+from genjax.evaluation import estimates
+from genjax.evaluation.context import Context
+from genjax.evaluation.likelihood import likelihood
+from genjax.evaluation.requirements import Requirements
+from genjax.evaluation.scores import LIKELIHOOD_KINDS, Definition, Score
+
+MEANINGS = {
+    "exact": "exact negative log-likelihood of held-out rows",
+    "bound": "upper bound of the negative log-likelihood of held-out rows",
+    "density": "negative log-density of held-out rows",
+    "conditional": "negative log-likelihood of a part of each held-out row given the rest",
+    "codes": "negative log-likelihood of the codes of held-out rows",
+}
+SCORES = {"likelihood": Definition("Likelihood", "lower", "realism", MEANINGS["exact"])}
+"""Name, label, unit and criterion come from the kind of the main target; the name ends with "/<kind>"."""
+REQUIRES = Requirements(model=True, likelihood=True)
+
+
+def measure(context: Context) -> list[Score]:
+    """Return the average likelihood in the unit of the main target.
+
+    Raises:
+      ValueError: the model names a kind of likelihood that is unknown.
+    """
+    model = context.model
+    unit = context.unit
+    assert model is not None
+    assert unit is not None
+    kind = model.likelihood_kind
+    if kind not in LIKELIHOOD_KINDS:
+        raise ValueError(f"likelihood_kind {kind!r} is not one of {', '.join(LIKELIHOOD_KINDS)}")
+    config = context.config
+    held_out = context.dataset.eval
+    step = functools.partial(context.progress, "likelihood")
+    totals = likelihood(
+        model, context.variables, held_out, batch=config.batch, seed=config.seed, progress=step
+    )
+    value = totals.bits_per_unit() if unit.base == "bits" else totals.per_unit()
+    protocol = context.protocol(split="eval", rows=len(held_out), kind=kind, seed=config.seed)
+    read = "all before it" if totals.carried else "its row alone"
+    definition = Definition(f"{unit.label} ({kind})", "lower", unit.criterion, MEANINGS[kind], unit.base)
+    return [estimates.of_interval(context, definition, f"{unit.name}/{kind}", value, protocol, context=read)]

@@ -1,0 +1,1 @@
+"""Extension points of evaluation from outside the package, for tests."""
