@@ -247,11 +247,19 @@ def _of_a_peer(error: BaseException | None) -> bool:
     return False
 
 
+def lost() -> bool:
+    """Return True once another process is known to be lost: then nothing may wait for the others."""
+    return _leaving == PeerError.exit_code
+
+
 def _leave(code: int) -> None:
     """End the process with `code` after GRACE seconds at the latest."""
     global _leaving
     if _leaving is None:
         _leaving = code
+        if lost():  # threads that wait for the lost process would print tracebacks of their own
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            threading.excepthook = lambda args: None
         timer = threading.Timer(GRACE, os._exit, (code,))
         timer.daemon = True
         timer.start()
@@ -259,10 +267,10 @@ def _leave(code: int) -> None:
 
 def _leave_at_exit() -> None:
     """Skip the orderly shutdown, which waits for all processes, if one of them is lost."""
-    if _leaving == PeerError.exit_code:
+    if lost():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(_leaving)
+        os._exit(PeerError.exit_code)
 
 
 def _lost(_: Any) -> None:

@@ -239,7 +239,7 @@ class _Run:
         for thing in (self.progress, self.logbook):
             if thing is not None:
                 thing.close()
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and not distributed.lost():
             self.checkpoints.close()
 
     def _restore(self) -> list[str]:
