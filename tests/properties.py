@@ -80,8 +80,8 @@ def assert_same_steps(a: Taken, b: Taken, tolerance: float = 1e-5) -> None:
         )
 
 
-class Killed(Exception):
-    """Raised inside the loop in place of a kill."""
+class Killed(BaseException):
+    """Break the loop in place of a kill: hooks may raise an Exception and the run goes on."""
 
 
 def killer(at: int) -> Hooks:

@@ -28,14 +28,15 @@ class Slow:
 
     memory = False
 
-    def __init__(self, rows):
+    def __init__(self, rows, delay: float = 0.02):
         self.rows = rows
+        self.delay = delay
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __call__(self, indices: np.ndarray):
-        time.sleep(0.02)
+        time.sleep(self.delay)
         return self.rows(indices)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints through Orbax: written in the background, restored on any number of devices.
+"""Write checkpoints with Orbax in the background, and restore them on any number of devices and processes.
 
 A checkpoint is a folder checkpoints/STEP with the leaves of the TrainState by their paths (`state`) and a
 JSON record beside them (`record/metadata`): what model, data and tree they belong to. Orbax renames
@@ -18,21 +18,25 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 import genjax
 from genjax.core import Tree, Variables
 from genjax.errors import CheckpointError
+from genjax.training import distributed
+from genjax.training import sharding as shardings
 from genjax.training.step import TrainState
 from genjax.training.trees import checksums, describe, difference, digest, entry, named, unlike
 
 __all__ = ["FOLDER", "Checkpoints", "Loaded", "Restored", "digest", "load", "saved_steps"]
 FOLDER = "checkpoints"
+READING = 300.0  # seconds that one process may read a checkpoint longer than another
 log = logging.getLogger("genjax")
 
 
 class Restored(NamedTuple):
-    """A run's state, to go on from: the steps taken, the TrainState, and the JSON beside it."""
+    """Hold a run's state, to go on from: the steps taken, the TrainState, and the JSON beside it."""
 
     step: int
     state: TrainState
@@ -40,7 +44,7 @@ class Restored(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A finished model, to sample from: the steps taken, its Variables, and the JSON beside them."""
+    """Hold a finished model, to sample from: the steps taken, its Variables, and the JSON beside them."""
 
     step: int
     variables: Variables
@@ -49,7 +53,7 @@ class Loaded(NamedTuple):
 
 @dataclasses.dataclass
 class _Keep:
-    """Which checkpoints stay: the last ones, and the best. An Orbax preservation policy."""
+    """Keep the last checkpoints and the best. An Orbax preservation policy."""
 
     last: int
     best: int | None = None
@@ -60,10 +64,10 @@ class _Keep:
 
 
 class Checkpoints:
-    """The checkpoints of one run directory, for the one process group that writes them."""
+    """Keep the checkpoints of one run directory, for the processes of the run that writes them."""
 
     def __init__(self, directory: Path | str, keep_last: int = 3):
-        """Raises CheckpointError where the folder cannot be made."""
+        """Open the folder. Raises CheckpointError if it cannot be made."""
         self.folder = (Path(directory) / FOLDER).absolute()
         self._keep = _Keep(keep_last)
         self._unfinished = _unfinished(self.folder)
@@ -78,16 +82,18 @@ class Checkpoints:
         self._keep.best = _best(self.folder)
 
     def save(self, state: TrainState, record: Mapping[str, Any], *, best: bool = False) -> None:
-        """Starts writing a canonical state; returns when it has been copied from the devices.
+        """Start writing a canonical state; return when it has been copied from the devices.
 
         Args:
-          record: plain data kept beside it; `step`, `tree` and the version are added.
+          record: plain data kept beside it; `step`, `tree` and the version are added. The same in
+            all processes, of which each writes its share of the leaves.
           best: keep this one until a better one comes.
 
         Raises:
           CheckpointError: this save, or one that was still being written, failed.
         """
-        step, leaves = int(state.step), named(state)
+        step = int(state.step)
+        leaves = named(state)
         for path, x in leaves.items():
             if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
                 raise CheckpointError(
@@ -118,14 +124,14 @@ class Checkpoints:
             raise CheckpointError(f"the checkpoint of step {step} was not written to {self.folder}")
 
     def check(self) -> None:
-        """Raises CheckpointError where a save in the background has failed."""
+        """Raise CheckpointError if a save in the background has failed."""
         try:
             self._manager.check_for_errors()
         except Exception as error:
             raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
 
     def wait(self) -> None:
-        """Returns when every save is on the disk; raises CheckpointError where one has failed."""
+        """Return when every save is on the disk. Raises CheckpointError if one has failed."""
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
@@ -133,21 +139,21 @@ class Checkpoints:
             raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
 
     def steps(self) -> list[int]:
-        """The steps of the finished checkpoints, in order."""
+        """Return the steps of the finished checkpoints, in order."""
         self._manager.reload()
         return sorted(self._manager.all_steps())
 
     def restore(
         self, form: TrainState, layout: TrainState, identity: Mapping[str, Any] | None = None
     ) -> Restored | None:
-        """The newest checkpoint that can be read, placed by `layout`; None where there is none.
+        """Return the newest checkpoint that can be read, placed by `layout`; None if there is none.
 
-        What is unreadable is named in a warning and set aside, and the one before it is taken.
+        An unreadable one is named in a warning and set aside, and the one before it is taken.
 
         Args:
           form: the canonical state's shapes and dtypes.
           layout: its shardings, on whatever devices there are now.
-          identity: what must be the same in the record; not compared where it is None.
+          identity: what must be the same in the record; not compared if it is None.
 
         Raises:
           CheckpointError: the checkpoint belongs to another model or other data (names the first
@@ -155,23 +161,21 @@ class Checkpoints:
         """
         for step in self._unfinished:
             log.warning("checkpoint %s in %s was not finished and is left out", step, self.folder)
-        steps, broken = self.steps(), []
+        steps = distributed.agree(self.steps())
+        broken: list[int] = []
         for step in reversed(steps):
-            try:
-                record = _record(self.folder, step)
-                _same(self.folder / str(step), record, form, identity)
-                state = _read(self.folder / str(step), record, form, layout)
-            except CheckpointError:
-                raise
-            except Exception as error:
+            found = self._try(step, form, layout, identity)
+            # All processes take the same checkpoint. The wait is bounded: if one cannot read its share, the
+            # others may be waiting for it inside of Orbax.
+            if not all(distributed.gather(found is not None, READING)):
                 broken.append(step)
-                log.warning("checkpoint %d in %s cannot be read: %s", step, self.folder, _cause(error))
                 continue
+            assert found is not None
             for bad in broken:
                 self._set_aside(bad)
             if broken:
                 log.warning("going on from checkpoint %d", step)
-            return Restored(step, state, record)
+            return found
         if broken:
             raise CheckpointError(
                 f"none of the checkpoints {', '.join(map(str, steps))} in {self.folder} can be read",
@@ -180,17 +184,32 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Waits, and stops the threads. Raises CheckpointError where a save has failed."""
+        """Wait, and stop the threads. Raises CheckpointError if a save has failed."""
         try:
             self.wait()
         finally:
             self._manager.close()
 
+    def _try(
+        self, step: int, form: TrainState, layout: TrainState, identity: Mapping[str, Any] | None
+    ) -> Restored | None:
+        """Return one checkpoint, or None, with a warning, if it cannot be read."""
+        try:
+            record = _record(self.folder, step)
+            _same(self.folder / str(step), record, form, identity)
+            return Restored(step, _read(self.folder / str(step), record, form, layout), record)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            log.warning("checkpoint %d in %s cannot be read: %s", step, self.folder, _cause(error))
+            return None
+
     def _set_aside(self, step: int) -> None:
-        if jax.process_index() == 0:
+        if distributed.is_primary():
             target = self.folder / f"unreadable-{step}"
             shutil.rmtree(target, ignore_errors=True)
             (self.folder / str(step)).rename(target)
+        distributed.barrier("set aside")
         self._manager.reload()
 
 
@@ -200,14 +219,14 @@ def load(
     like: Variables | None = None,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Loaded:
-    """A run's Variables, to sample from or to freeze; optimizer state is not read.
+    """Return a run's Variables, to sample from or to freeze; optimizer state is not read.
 
     Args:
       directory: the run directory.
-      step: which checkpoint; the newest that can be read where it is None, or the best.
+      step: which checkpoint; None for the newest that can be read, or "best".
       like: the model's Variables (arrays or shapes) before training: gives the trees their types, and
-        refuses another model's checkpoint. Nested dicts where it is None.
-      sharding: where the arrays are put; the default device where it is None.
+        refuses another model's checkpoint. None for nested dicts.
+      sharding: where the arrays are put; None for the default device.
 
     Raises:
       CheckpointError: there is no such checkpoint, it cannot be read, or it is another model's.
@@ -248,7 +267,7 @@ def load(
 
 
 def saved_steps(directory: Path | str) -> list[int]:
-    """The steps of a run's finished checkpoints, in order; none where there is no folder."""
+    """Return the steps of a run's finished checkpoints, in order; none if there is no folder."""
     folder = Path(directory) / FOLDER
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
 
@@ -264,7 +283,7 @@ def _record(folder: Path, step: int) -> dict[str, Any]:
 
 
 def _read(folder: Path, record: Mapping[str, Any], form: Tree, layout: Tree, prefix: str = "") -> Tree:
-    """The leaves under `prefix`, each placed by its own sharding as it is read."""
+    """Return the leaves under `prefix`, each placed by its own sharding as it is read."""
     forms = {prefix + p: x for p, x in named(form).items()}
     places = dict(zip(forms, jax.tree.leaves(layout), strict=True))
     item = {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in forms.items() if x.size}
@@ -278,12 +297,12 @@ def _read(folder: Path, record: Mapping[str, Any], form: Tree, layout: Tree, pre
             raise ValueError(f"leaf {path} is not what was written (its checksum differs)")
     for path, x in forms.items():
         if not x.size:
-            arrays[path] = jax.device_put(jnp.zeros(x.shape, x.dtype), places[path])
+            arrays[path] = shardings.spread(np.zeros(x.shape, x.dtype), places[path])
     return jax.tree.unflatten(jax.tree.structure(form), [arrays[p] for p in forms])
 
 
 def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
-    """The form of a checkpoint's Variables: typed as `like`, or nested dicts."""
+    """Return the form of a checkpoint's Variables: typed as `like`, or nested dicts."""
     if like is not None:
         form = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like.replace(frozen={}, ema={}))
         ema = {
@@ -306,7 +325,7 @@ def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
 
 
 def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping[str, Any] | None) -> None:
-    """Raises CheckpointError with the first difference of identity and the first of the tree."""
+    """Raise CheckpointError with the first difference of identity and the first of the tree."""
     other = [] if identity is None else unlike(record.get("identity", {}), identity)
     found = [f"{key} is {a!r} there and {b!r} here" for key, a, b in other[:1]]
     leaf = difference(record["tree"], describe(form))
@@ -319,7 +338,7 @@ def _same(folder: Path, record: Mapping[str, Any], form: Tree, identity: Mapping
 
 
 def _best(folder: Path) -> int | None:
-    """The step of the newest checkpoint that was the best when it was written."""
+    """Return the step of the newest checkpoint that was the best when it was written."""
     for step in reversed(saved_steps(folder.parent)):
         try:
             record = _record(folder, step)
@@ -346,5 +365,5 @@ def _cause(error: BaseException) -> str:
 
 def _failed(what: str, error: BaseException, hint: str = "") -> CheckpointError:
     return CheckpointError(
-        f"{what}: {_cause(error)}", hint or "make room or give the right to write, and run again"
+        f"{what}: {_cause(error)}", hint or "free space or give the right to write, and run again"
     )

@@ -1,14 +1,15 @@
-"""What a training is asked to do. Standard library only: a config is read before jax is."""
+"""Configure a training. Standard library only: configs are read before JAX is imported."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """How many ways each axis of the device mesh is divided; -1 takes what is left (at most one may).
+    """Give the size of each axis of the device mesh; -1 takes the remaining devices (at most one may).
 
     Attributes:
       data: copies of the model; each sees its own rows of the batch.
@@ -21,7 +22,7 @@ class Mesh:
     tensor: int = 1
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
-        """(data, fsdp, tensor) for this many devices.
+        """Return (data, fsdp, tensor) for this many devices.
 
         Raises:
           ValueError: they do not multiply to the number of devices.
@@ -40,7 +41,7 @@ class Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Average:
-    """An exponential moving average of parameters, kept beside them.
+    """Configure an exponential moving average of parameters, kept beside them.
 
     Attributes:
       players: whose parameters; all of them where it is None.
@@ -55,7 +56,7 @@ class Average:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """How long and how a model is trained.
+    """Configure how long and how a model is trained.
 
     Attributes:
       steps: steps in all, those of earlier sittings included.
@@ -67,6 +68,11 @@ class Config:
         spec, aligned at the right ("blocks/.*/kernel", (None, "fsdp")). Replicated where none is.
       logical: (logical axis, mesh axis or None) pairs for the axes that layers name in activations.
       averages: {name: Average}.
+      fit_rows: training rows that a model's state is fitted on before step 1 (Model.fit); at most the split.
+      init_from: the run whose variables the fresh state starts from (a run directory).
+      init_match: regex; leaves of the fresh state whose path (params/PLAYER/... or state/...) it is found in
+        are copied from that run. Empty: all of them.
+      freeze: regex; parameters whose path (PLAYER/...) it is found in are never updated. None: all are.
       log_every, eval_every, sample_every, checkpoint_every: in steps; 0 means at the end alone (logs:
         never). The end always evaluates, samples and saves.
       eval_batches: evaluate on so many batches of the split; None for all of it, exactly.
@@ -88,6 +94,10 @@ class Config:
     sharding: tuple[tuple[str, Any], ...] = ()
     logical: tuple[tuple[str, Any], ...] = (("batch", ("data", "fsdp")),)
     averages: dict[str, Average] = dataclasses.field(default_factory=dict)
+    fit_rows: int = 1024
+    init_from: str | None = None
+    init_match: str = ""
+    freeze: str | None = None
     log_every: int = 50
     eval_every: int = 0
     eval_batches: int | None = None
@@ -105,7 +115,7 @@ class Config:
     progress: bool = True
 
     def __post_init__(self):
-        for name in ("accumulate", "steps_per_call", "keep_last"):
+        for name in ("accumulate", "steps_per_call", "keep_last", "fit_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("steps", "log_every", "eval_every", "sample_every", "checkpoint_every"):
@@ -120,6 +130,13 @@ class Config:
             raise ValueError(
                 "engine 'pmap' is data parallel: set mesh.fsdp and mesh.tensor to 1, or engine 'jit'"
             )
+        for name in ("init_match", "freeze"):
+            try:
+                re.compile(getattr(self, name) or "")
+            except re.error as error:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not a regular expression: {error}"
+                ) from error
         for name in ("sharding", "logical"):  # lists where the config came from JSON
             object.__setattr__(self, name, _tuples(getattr(self, name)))
 

@@ -1,4 +1,4 @@
-"""Compiles the pure step and places what it reads: jit over a (data, fsdp, tensor) mesh, or pmap.
+"""Compile the pure step and place its inputs: jit over a (data, fsdp, tensor) mesh, or pmap.
 
 Both run the same function on the same state; under pmap the carry alone has a leading device axis, and
 `canonical` takes it away, so that a checkpoint does not know which engine wrote it.
@@ -20,13 +20,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from genjax.core import AXIS, Batch, Mean, Model, Variables, row_keys
 from genjax.errors import ConfigError
-from genjax.training import sharding, step
+from genjax.training import distributed, initial, sharding, step
 from genjax.training.config import Config
 from genjax.training.step import Average, Phases, TrainState
-from genjax.training.trees import named
+from genjax.training.trees import describe, difference, named
 
 Form = tuple[tuple[str, tuple[int, ...]], ...]
 """The names and shapes of a batch's leaves: rows of several lengths come in batches of several forms."""
+STREAMS = 4
+"""Streams of random keys: parameters, training noise, evaluation noise, fitting."""
 _compiled = 0
 
 
@@ -39,7 +41,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def compilations() -> int:
-    """Programs that this process has compiled so far (or read from the compilation cache)."""
+    """Return the number of programs that this process has compiled (or read from the cache)."""
     return _compiled
 
 
@@ -48,10 +50,11 @@ _AS_IT_IS = Model._field_defaults["finish"]
 
 
 class Engine:
-    """One model's training on the devices of this run.
+    """Run one model's training steps and evaluation on the devices of a run.
 
     Attributes:
       mesh: the device mesh.
+      share: (index, count), the part of a batch's rows that this process reads.
       batch: rows of the global batch.
       form: the TrainState's shapes and dtypes, as a checkpoint has them.
       layout: the TrainState's shardings, as a checkpoint is restored to them.
@@ -69,24 +72,26 @@ class Engine:
         seed: int = 0,
         devices: Sequence[Any] | None = None,
     ):
-        """Args:
-          example: one process's rows of a batch (arrays or shapes), from which the global form is known.
+        """Build the mesh and the layout; nothing is compiled.
+
+        Args:
+          example: this process's rows of a batch (arrays or shapes), from which the global form is known.
           frozen: finished stages, on the host or on devices.
           seed: of everything random; folded with a stream, a step and a row wherever it is used.
           devices: all of them where it is None.
 
         Raises:
-          ConfigError: the mesh does not fit the devices, or the batch cannot be divided as asked.
+          ConfigError: the mesh does not fit the devices, the batch cannot be divided as asked, or
+            `freeze` matches nothing.
         """
-        self.model, self.config = model, config
+        self.model = model
+        self.config = config
         self.devices = list(devices or jax.devices())
         self.pmap = config.engine == "pmap"
-        self.mesh = sharding.make_mesh(config.mesh, self.devices)
-        if self.pmap:  # the mesh that pmap's own outputs have
-            axes = (jax.sharding.AxisType.Auto,)
-            self.mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,), axis_types=axes)
+        self.mesh = _mesh(config, self.devices)
+        self.share = sharding.share(self.mesh)
         self.example = {
-            k: jax.ShapeDtypeStruct((x.shape[0] * jax.process_count(), *x.shape[1:]), x.dtype)
+            k: jax.ShapeDtypeStruct((x.shape[0] * self.share[1], *x.shape[1:]), x.dtype)
             for k, x in example.items()
         }
         self.batch = self.example["mask"].shape[0]
@@ -97,12 +102,13 @@ class Engine:
                 f"and {config.accumulate} micro-batches",
                 f"make data.batch a multiple of {self.ways * config.accumulate}",
             )
-        averages = {
-            name: Average(a.players or tuple(self._players()), a.half_life, a.ramp_up)
+        self._averages = {
+            name: Average(a.players or model.players, a.half_life, a.ramp_up)
             for name, a in config.averages.items()
         }
-        self._optimizers, self._averages = dict(optimizers), averages
-        self._step = step.make_step(model, optimizers, averages=averages, accumulate=config.accumulate)
+        self._optimizers = dict(optimizers)
+        how: dict[str, Any] = {"accumulate": config.accumulate, "freeze": config.freeze}
+        self._step = step.make_step(model, optimizers, averages=self._averages, **how)
         self._whole = NamedSharding(self.mesh, PartitionSpec())
         rows = tuple(a for a in sharding.ROWS if a in self.mesh.shape)
         self._rows = NamedSharding(self.mesh, PartitionSpec(rows))
@@ -110,13 +116,13 @@ class Engine:
         # Emulated CPU devices share one thread pool: two programs with collectives in flight can wait for
         # each other's threads for ever.
         self._one_at_a_time = self.devices[0].platform == "cpu" and len(self.devices) > 1
-        key = jax.random.key(seed)
-        self._keys = jax.device_put([jax.random.fold_in(key, n) for n in range(3)], self._whole)
-        layout = sharding.shardings({"frozen": dict(frozen or {})}, config.sharding, self.mesh)
-        self.frozen = jax.device_put({"frozen": dict(frozen or {})}, layout)["frozen"]
+        self._keys = _keys(seed, self._whole)
         self._check_frozen(frozen)
+        layout = sharding.shardings({"frozen": dict(frozen or {})}, config.sharding, self.mesh)
+        self.frozen = sharding.spread({"frozen": dict(frozen or {})}, layout)["frozen"]
         with self._meshed():
             self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
+        step.check_freeze(self.form.variables.params, config.freeze)
         self.layout: TrainState = sharding.shardings(self.form, config.sharding, self.mesh)
         self._calls: dict[tuple[tuple[Phases, ...], Form], Callable] = {}
         self._metrics: dict[tuple[Phases, ...], dict[str, Any]] = {}
@@ -127,7 +133,7 @@ class Engine:
     # --- state -------------------------------------------------------------------------------------
 
     def create(self) -> TrainState:
-        """The state before the first step, sharded from birth: no leaf is ever whole on one device."""
+        """Create the state before the first step, sharded from birth: no leaf is ever whole on one device."""
         with self._meshed():
             # It runs once: on a CPU, compiling many random draws well takes longer than a hundred steps.
             options = {"xla_backend_optimization_level": 0} if self.devices[0].platform == "cpu" else None
@@ -135,8 +141,27 @@ class Engine:
             state = create(self._keys[0], self.frozen)
         return self.adopt(state)
 
+    def start(self, rows: Batch, given: Variables | None = None) -> TrainState:
+        """Create the state that step 1 starts from: initialised, copied from another run, and fitted.
+
+        Args:
+          rows: this process's rows of a batch of training rows, for `Model.fit`.
+          given: the variables of another run, of which `config.init_match` says what is copied.
+
+        Raises:
+          ConfigError: a leaf that should be copied is missing or has another shape.
+        """
+        state = self.create()
+        copied = initial.chosen(self.form.variables, given, self.config.init_match) if given else {}
+        state = self._copied(state, copied)
+        if self.model.fit is not None:
+            state = self._fitted(state, rows)
+            # What another run has learned is not fitted anew.
+            state = self._copied(state, {p: x for p, x in copied.items() if p.startswith("state/")})
+        return state
+
     def canonical(self, state: TrainState) -> TrainState:
-        """As a checkpoint has it: the carry is batch-first under both engines."""
+        """Return the state as a checkpoint has it: the carry is batch-first under both engines."""
         if not self.pmap or not jax.tree.leaves(state.carry):
             return state
         join = jax.jit(
@@ -145,7 +170,7 @@ class Engine:
         return state.replace(carry=join(state.carry))
 
     def adopt(self, state: TrainState) -> TrainState:
-        """As this engine steps it: the inverse of `canonical`."""
+        """Return the state as this engine steps it: the inverse of `canonical`."""
         if not self.pmap or not jax.tree.leaves(state.carry):
             return state
         split = jax.jit(
@@ -155,7 +180,7 @@ class Engine:
         return state.replace(carry=split(state.carry))
 
     def nonfinite(self, state: TrainState) -> str | None:
-        """The path of the first NaN or infinite leaf among parameters, averages and optimizer state."""
+        """Return the path of the first NaN or infinite leaf of parameters, averages and optimizer state."""
         trees = {"params": state.variables.params, "ema": state.variables.ema, "opt": state.opt}
         leaves = {k: x for k, x in named(trees).items() if jnp.issubdtype(x.dtype, jnp.inexact)}
         if not leaves:
@@ -175,13 +200,13 @@ class Engine:
         return len(self._calls)
 
     def put(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-        """This process's rows of one batch, or of the batches of one call, on the devices."""
+        """Place this process's rows of one batch, or of the batches of one call, on the devices."""
         if len(batches) == 1:
             rows = dict(batches[0])
             if self.pmap:
                 rows = jax.tree.map(lambda x: x.reshape(self._local, -1, *x.shape[1:]), rows)
             elif len(self.devices) == 1 and self.devices[0].platform == "cpu":
-                return rows  # it lies where it is read: placing it would only cost the host's time
+                return rows  # already in the device's memory: placing it would only cost the host's time
             return sharding.place(rows, self._rows)
         rows = jax.tree.map(lambda *x: np.stack(x), *(dict(b) for b in batches))
         if self.pmap:
@@ -193,10 +218,10 @@ class Engine:
     def step(
         self, state: TrainState, batch: Batch, phases: tuple[Phases, ...]
     ) -> tuple[TrainState, jax.Array]:
-        """len(phases) steps in one call, which donates `state`. Returns at once, before they are made.
+        """Make len(phases) steps in one call, which donates `state`. Returns before they are finished.
 
         Returns:
-          (the next state, their metrics as one array to give to `read`: one transfer, not one a metric).
+          (the next state, the metrics as one array for `read`: one transfer, not one per metric).
         """
         key = phases, tuple((k, x.shape) for k, x in batch.items())
         if key not in self._calls:
@@ -208,12 +233,13 @@ class Engine:
         return state, packed
 
     def read(self, packed: np.ndarray, phases: tuple[Phases, ...]) -> list[dict[str, Mean]]:
-        """The metrics of each of the steps of a call, on the host in float64."""
+        """Return the metrics of each step of a call, on the host in float64."""
         form = self._metrics[phases]
         treedef = jax.tree.structure(form)
         steps = []
         for row in np.asarray(packed, np.float64):
-            leaves, at = [], 0
+            leaves = []
+            at = 0
             for x in jax.tree.leaves(form):
                 leaves.append(row[at : at + x.size].reshape(x.shape))
                 at += x.size
@@ -223,8 +249,24 @@ class Engine:
     # --- evaluation --------------------------------------------------------------------------------
 
     def variables(self, state: TrainState, average: str | None = None) -> Variables:
-        """What is evaluated or sampled from: at an average of the parameters, frozen stages included."""
+        """Return the variables to evaluate or sample from: at an average, with the frozen stages."""
         return state.variables.replace(frozen=self.frozen).at(average)
+
+    def gathered(self, variables: Variables) -> Variables:
+        """Return variables that may be sharded over processes as arrays that this process holds whole."""
+        return sharding.gathered(variables)
+
+    def metric_names(self) -> list[str]:
+        """Return the names of the metrics of an evaluation; traces it and compiles nothing."""
+        with self._meshed():
+            means = jax.eval_shape(
+                self._objectives(),
+                self.form.variables.replace(ema={}, frozen=self.frozen),
+                self.example,
+                self._keys[2],
+                jax.ShapeDtypeStruct((), jnp.int32),
+            )
+        return list(means)
 
     def evaluate(self, variables: Variables, batches: Any, offset: int = 0) -> dict[str, Mean]:
         """Compute the loss and metrics of every phase over these host batches, named phase/metric.
@@ -244,7 +286,7 @@ class Engine:
         total = None
         for rows in batches:
             batch = sharding.place(dict(rows), self._rows)
-            first = jax.device_put(np.int32(offset), self._whole)
+            first = sharding.spread(np.int32(offset), self._whole)
             with self._meshed():
                 means = self._evaluate(variables, batch, self._keys[2], first)
             offset += batch["mask"].shape[0]
@@ -257,10 +299,41 @@ class Engine:
 
     @property
     def _local(self) -> int:
-        return sum(d.process_index == jax.process_index() for d in self.devices)
+        return sum(d.process_index == distributed.index() for d in self.devices)
 
-    def _players(self) -> list[str]:
-        return sorted({phase.player for phase in self.model.phases.values()})
+    def _copied(self, state: TrainState, leaves: Mapping[str, Any]) -> TrainState:
+        """Return the state with these leaves of its variables; the averages start from its parameters."""
+        if not leaves:
+            return state
+        places = {p: s for p, s in named(self.layout.variables).items() if p in leaves}
+        variables = initial.replaced(state.variables, sharding.spread(dict(leaves), places))
+        start = jax.jit(
+            lambda params: step.start_averages(params, self._averages),
+            out_shardings=self.layout.variables.ema,
+        )
+        return state.replace(variables=variables.replace(ema=start(variables.params)))
+
+    def _fitted(self, state: TrainState, rows: Batch) -> TrainState:
+        """Return the state with what `Model.fit` makes of these training rows."""
+        assert self.model.fit is not None
+        fit = self.model.fit
+
+        def call(variables: Variables, frozen: Any, batch: Batch, root: jax.Array) -> Variables:
+            batch = {**batch, "carry": self.model.carry(batch)}
+            keys = row_keys(root, 0, jnp.arange(batch["mask"].shape[0]))
+            with self._named_axes():
+                fitted = fit(variables.replace(frozen=frozen), batch, keys)
+            fitted = fitted.replace(ema=variables.ema, frozen={})
+            if found := difference(describe(fitted), describe(variables)):
+                raise TypeError(f"Model.fit returned other variables: {found}")
+            return fitted
+
+        batch = sharding.place(dict(rows), self._rows)
+        with self._meshed():
+            fitted = jax.jit(call, out_shardings=self.layout.variables)(
+                state.variables, self.frozen, batch, self._keys[3]
+            )
+        return state.replace(variables=fitted)
 
     def _create(self, key: jax.Array, frozen: dict[str, Variables]) -> TrainState:
         example = {k: jnp.zeros(x.shape, x.dtype) for k, x in self.example.items()}
@@ -269,13 +342,14 @@ class Engine:
             return step.create(self.model, self._optimizers, key, example, frozen, self._averages)
 
     def _compile(self, phases: tuple[Phases, ...]) -> Callable:
-        inner, first = (self._step if len(phases) == 1 else step.many(self._step)), next(iter(phases))
+        one = len(phases) == 1
+        inner = self._step if one else step.many(self._step)
+        static: Any = phases[0] if one else phases
+        skip = 0 if one else 1  # the axis of steps
 
         def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array):
             with self._named_axes():
-                state, metrics = inner(state, frozen, batch, root, phases if len(phases) > 1 else first)
-            one = len(phases) == 1
-            skip = 0 if one else 1
+                state, metrics = inner(state, frozen, batch, root, static)
             self._metrics[phases] = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(list(x.shape)[skip:], x.dtype), metrics
             )
@@ -295,9 +369,15 @@ class Engine:
         return jax.jit(call, donate_argnums=0, out_shardings=(self.layout, self._whole))
 
     def _compile_evaluation(self) -> Callable:
+        return jax.jit(self._objectives(), out_shardings=self._whole)
+
+    def _objectives(self) -> Callable:
+        """Return (variables, batch, root key, first row) -> every phase's loss and metrics, unfinished."""
+
         def call(variables: Variables, batch: Batch, root: jax.Array, first: jax.Array) -> dict[str, Mean]:
             rows = first + jnp.arange(batch["mask"].shape[0])
-            keys, out = row_keys(root, 0, rows), {}
+            keys = row_keys(root, 0, rows)
+            out: dict[str, Mean] = {}
             batch = {**batch, "carry": self.model.carry(batch)}
             with self._named_axes():
                 for name, phase in self.model.phases.items():
@@ -306,15 +386,15 @@ class Engine:
                     out |= {f"{name}/{k}": m for k, m in means.items()}
             return out
 
-        return jax.jit(call, out_shardings=self._whole)
+        return call
 
     def _named_axes(self) -> contextlib.AbstractContextManager:
-        """While a program is traced, the layers' logical axes mean mesh axes (nothing under pmap)."""
+        """Give the layers' logical axes their mesh axes while a program is traced (none under pmap)."""
         alone = self.pmap or len(self.devices) == 1
         return contextlib.nullcontext() if alone else nn.logical_axis_rules(self.config.logical)
 
     def _meshed(self) -> contextlib.AbstractContextManager:
-        """Around every call of a program with named axes: jax.set_mesh has no meaning inside of it."""
+        """Set the mesh around a call of a program with named axes: it cannot be set inside the program."""
         alone = self.pmap or len(self.devices) == 1
         return contextlib.nullcontext() if alone else jax.set_mesh(self.mesh)
 
@@ -323,3 +403,28 @@ class Engine:
         for stage, variables in (frozen or {}).items():
             if not isinstance(variables, Variables):
                 raise TypeError(f"frozen[{stage!r}] is {type(variables).__name__}, not Variables")
+
+
+def _mesh(config: Config, devices: Sequence[Any]) -> jax.sharding.Mesh:
+    """Return the device mesh of an engine.
+
+    Raises:
+      ConfigError: the mesh does not fit the devices, or pmap is asked for in a run of several processes.
+    """
+    mesh = sharding.make_mesh(config.mesh, devices)
+    if config.engine != "pmap":
+        return mesh
+    if distributed.count() > 1:
+        raise ConfigError("train.engine='pmap' trains in one process", "set train.engine='jit'")
+    # The mesh that the outputs of pmap have.
+    return jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def _keys(seed: int, whole: NamedSharding) -> list[jax.Array]:
+    """Return the root key of each stream on all devices. jit places it: device_put compares processes."""
+
+    def make() -> list[jax.Array]:
+        key = jax.random.key(seed)
+        return [jax.random.fold_in(key, n) for n in range(STREAMS)]
+
+    return jax.jit(make, out_shardings=whole)()

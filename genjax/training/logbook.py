@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard events without TensorFlow, and its progress."""
+"""Write a run's metrics.jsonl and TensorBoard events (without TensorFlow), and show its progress."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import files
 from genjax.core import Mean
 from genjax.errors import ConfigError
 
@@ -21,30 +22,47 @@ WALL_CLOCK = ("seconds", "examples_per_second")
 
 
 class Logbook:
-    """metrics.jsonl and the event files of one run directory.
+    """Write metrics.jsonl and the event files of one run directory.
 
     A line is {"step", "split": "train" | "eval", "seconds", metric: value}: a number, a list (a mean for
     each class), or null where it is not finite.
     """
 
-    def __init__(self, directory: Path, *, tensorboard: bool = True, wandb: str | None = None, step: int = 0):
-        """Opens the logs of a run that goes on from `step`: what is written of later steps is cut off.
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        tensorboard: bool = True,
+        wandb: str | None = None,
+        step: int = 0,
+        again: bool = False,
+    ):
+        """Open the logs of a run that goes on from `step`: lines of later steps are cut off.
+
+        Args:
+          again: the evaluation of `step` is cut off as well, because it will be written again.
 
         Raises:
           ConfigError: Weights & Biases is asked for and not installed.
         """
-        self.path, self._directory, self._tensorboard = directory / "metrics.jsonl", directory, tensorboard
-        self._file, self._events = None, None
+        self.path = directory / "metrics.jsonl"
+        self._directory = directory
+        self._tensorboard = tensorboard
+        self._file = None
+        self._events = None
         self._wandb = _wandb(wandb, directory) if wandb else None
-        self.cut(step)
+        self.cut(step, again)
 
-    def cut(self, step: int) -> None:
-        """Forgets all that was written of steps after `step`."""
+    def cut(self, step: int, again: bool = False) -> None:
+        """Remove the lines of steps after `step`, and with `again` the evaluation of `step`."""
         self.close(wandb=False)
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        part = self.path.with_name(".metrics.jsonl.part")
-        part.write_text("".join(f"{line}\n" for line in lines if _step(line) <= step))
-        os.replace(part, self.path)
+        kept = (line for line in lines if _step(line) <= step)
+        if again:
+            kept = (
+                line for line in kept if not (_step(line) == step and json.loads(line)["split"] == "eval")
+            )
+        files.write_text(self.path, "".join(f"{line}\n" for line in kept))
         self._file = self.path.open("a")
         if self._tensorboard:
             from tensorboardX import SummaryWriter
@@ -52,7 +70,7 @@ class Logbook:
             self._events = SummaryWriter(str(self._directory / "tb"), purge_step=step + 1, flush_secs=30)
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        """Appends one line, flushed."""
+        """Append one line and flush it."""
         assert self._file is not None
         plain = {k: _plain(v) for k, v in values.items()}
         self._file.write(json.dumps({"step": step, "split": split, **plain}) + "\n")
@@ -65,23 +83,25 @@ class Logbook:
             self._wandb.log(scalars, step=step)
 
     def sync(self) -> None:
-        """Returns when every line is on the disk."""
+        """Return when every line is on the disk."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def close(self, wandb: bool = True) -> None:
+        """Close the files; with `wandb` also the Weights & Biases run."""
         if self._file is not None:
             self._file.close()
         if self._events is not None:
             self._events.close()
-        self._file = self._events = None
+        self._file = None
+        self._events = None
         if wandb and self._wandb is not None:
             self._wandb.finish()
 
 
 def _step(line: str) -> float:
-    """The step of a line; infinite where the line was cut short."""
+    """Return the step of a line; infinity if the line was cut short."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -108,28 +128,30 @@ def _wandb(project: str, directory: Path) -> Any:
 
 
 class Window:
-    """Means summed since the last line. It is in the checkpoint, so that a resumed run's line is the same."""
+    """Sum means since the last line. A checkpoint holds it, so that a resumed run writes the same line."""
 
     def __init__(self, saved: Mapping[str, Any] | None = None):
         host: Any = np.asarray
         self.sums = {k: Mean(host(total), host(count)) for k, (total, count) in (saved or {}).items()}
 
     def add(self, means: Mapping[str, Mean]) -> None:
+        """Add one step's means."""
         for k, m in means.items():
             self.sums[k] = self.sums[k] + m if k in self.sums else m
 
     def saved(self) -> dict[str, Any]:
-        """Plain data, exact: what `Window` is made from again."""
+        """Return plain data, exact, from which `Window` can be made again."""
         return {k: [np.asarray(m.total).tolist(), np.asarray(m.count).tolist()] for k, m in self.sums.items()}
 
     def take(self) -> dict[str, Any]:
-        """The means, of what was counted at all; the window is empty afterwards."""
-        sums, self.sums = self.sums, {}
+        """Return the means of everything counted, and empty the window."""
+        sums = self.sums
+        self.sums = {}
         return values(sums)
 
 
 def values(means: Mapping[str, Mean]) -> dict[str, Any]:
-    """total / count of those that counted anything."""
+    """Return total / count of each mean that counted anything."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         return {
             k: np.asarray(m.total) / np.where(np.asarray(m.count) == 0, 1, m.count)
@@ -139,11 +161,16 @@ def values(means: Mapping[str, Mean]) -> dict[str, Any]:
 
 
 class Progress:
-    """A bar with speed and time left on a terminal, a plain line now and then elsewhere, or nothing."""
+    """Show a bar with speed and time left on a terminal, a plain line now and then elsewhere, or nothing."""
 
     def __init__(self, title: str, total: int, start: int, batch: int, show: bool = True):
-        self._total, self._batch, self._title, self._bar = total, batch, title, None
-        self._show, self._next, self._last = show, 0.0, (time.monotonic(), start)
+        self._total = total
+        self._batch = batch
+        self._title = title
+        self._bar = None
+        self._show = show
+        self._next = 0.0
+        self._last = (time.monotonic(), start)
         if show and sys.stderr.isatty():
             from rich import progress
             from rich.console import Console
@@ -162,7 +189,7 @@ class Progress:
             self._bar.start()
 
     def __call__(self, step: int, text: str = "") -> None:
-        """Shows that `step` steps are done; cheap, so it may be called at every one."""
+        """Show that `step` steps are done; cheap enough to call at every step."""
         now = time.monotonic()
         if not self._show or (now < self._next and step < self._total):
             return
@@ -184,5 +211,6 @@ class Progress:
             )
 
     def close(self) -> None:
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()

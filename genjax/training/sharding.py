@@ -1,4 +1,4 @@
-"""Where each leaf lives: (regex, partition spec) rules over the paths of the state, on a device mesh."""
+"""Assign each leaf to devices: (regex, partition spec) rules over the paths of the state, on a mesh."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from genjax.core import AXIS, Tree
 from genjax.errors import ConfigError
+from genjax.training import distributed
 from genjax.training.config import Mesh
 from genjax.training.trees import name
 
@@ -21,7 +22,7 @@ ROWS = (AXIS, "fsdp")
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
-    """The device mesh (data, fsdp, tensor), whose axes XLA partitions automatically.
+    """Return the device mesh (data, fsdp, tensor), whose axes XLA partitions automatically.
 
     Raises:
       ConfigError: the sizes do not multiply to the number of devices.
@@ -37,7 +38,7 @@ def make_mesh(mesh: Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
 
 
 def spec(path: str, shape: Sequence[int], rules: Sequence[tuple[str, Any]], mesh: Any) -> PartitionSpec:
-    """The partition spec of one leaf: that of the first rule found in its path, aligned at the right.
+    """Return the partition spec of one leaf: that of the first rule found in its path, aligned at the right.
 
     Axes of size 1 stay whole (factored statistics), and so does optimizer state of fewer axes than the rule.
 
@@ -76,7 +77,10 @@ def _ways(axis: str, mesh: Any, rule: str) -> int:
 
 
 def shardings(form: Tree, rules: Sequence[tuple[str, Any]], mesh: Any) -> Tree:
-    """A NamedSharding for each leaf of a TrainState or Variables (or their shapes); carries go by rows."""
+    """Return a NamedSharding for each leaf of a TrainState or Variables (or their shapes).
+
+    Carries are divided by rows.
+    """
 
     def one(path: Any, x: Any) -> NamedSharding:
         text = name(path)
@@ -87,8 +91,59 @@ def shardings(form: Tree, rules: Sequence[tuple[str, Any]], mesh: Any) -> Tree:
     return jax.tree_util.tree_map_with_path(one, form)
 
 
+def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
+    """Return (index, count): which of `count` equal parts of a batch's rows this process reads.
+
+    Processes whose devices hold the same rows (a tensor axis that spans processes) read the same part.
+
+    Raises:
+      ConfigError: the rows of this process are not one such part.
+    """
+    if distributed.count() == 1:
+        return 0, 1
+    ways = math.prod(mesh.shape[a] for a in ROWS if a in mesh.shape)
+    rows = NamedSharding(mesh, PartitionSpec(tuple(a for a in ROWS if a in mesh.shape)))
+    slots = sorted({at[0].indices(ways)[0] for at in rows.addressable_devices_indices_map((ways,)).values()})
+    size = len(slots)
+    if slots != [*range(slots[0], slots[0] + size)] or ways % size or slots[0] % size:
+        raise ConfigError(
+            f"train.mesh: process {distributed.index()} holds the parts {slots} of {ways} of a batch",
+            "choose mesh sizes that give each process one contiguous part",
+        )
+    return slots[0] // size, ways // size
+
+
 def place(tree: Tree, sharding: Any) -> Tree:
-    """Host arrays, each process's own rows, as global arrays of this sharding."""
-    if jax.process_count() == 1:
+    """Return host arrays, each process's own rows, as global arrays of this sharding."""
+    if distributed.count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
+
+
+def spread(tree: Tree, layout: Tree) -> Tree:
+    """Return arrays that every process has whole as global arrays of these shardings."""
+    if distributed.count() == 1:
+        return jax.device_put(tree, layout)
+
+    def one(x: Any, sharding: Any) -> jax.Array:
+        value = np.asarray(x)
+        return jax.make_array_from_callback(value.shape, sharding, lambda at: value[at])
+
+    return jax.tree.map(one, tree, layout)
+
+
+def gathered(tree: Tree) -> Tree:
+    """Return global arrays as arrays that this process holds whole, on its first device.
+
+    For programs that each process runs by itself, such as samplers. In a run of one process the tree is
+    returned as it is. A collective: every process must call it.
+    """
+    if distributed.count() == 1:
+        return tree
+    leaves, treedef = jax.tree.flatten(tree)
+    meshes = [x.sharding.mesh for x in leaves if isinstance(x.sharding, NamedSharding)]
+    if not meshes:
+        return tree
+    whole = NamedSharding(meshes[0], PartitionSpec())
+    copies = jax.jit(lambda xs: xs, out_shardings=whole)(leaves)
+    return jax.tree.unflatten(treedef, [x.addressable_data(0) for x in copies])

@@ -1,4 +1,4 @@
-"""The one training step: any number of players, any family, any engine.
+"""Define the training step: any number of players, any family, any engine.
 
 `make_step` returns a pure function that training/engine.py compiles with jit over a mesh or with pmap.
 Nothing here knows a model by name; what differs between families is in their `phases`.
@@ -7,6 +7,7 @@ Nothing here knows a model by name; what differs between families is in their `p
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ import optax
 from flax import struct
 
 from genjax.core import Batch, Keys, Mean, Model, Phase, Tree, Variables, across, row_keys
+from genjax.errors import ConfigError
+from genjax.training.trees import name as path_name
 
 Metrics = dict[str, Mean]
 Phases = tuple[str, ...]
@@ -23,7 +26,7 @@ Phases = tuple[str, ...]
 
 @struct.dataclass
 class TrainState:
-    """Exactly what a checkpoint holds.
+    """Hold exactly what a checkpoint holds.
 
     Attributes:
       step: int32, steps taken.
@@ -42,7 +45,7 @@ class TrainState:
 
 
 class Average(NamedTuple):
-    """An exponential moving average of some players' parameters.
+    """Describe an exponential moving average of some players' parameters.
 
     Attributes:
       players: whose parameters.
@@ -56,7 +59,7 @@ class Average(NamedTuple):
     ramp_up: float | None = 0.05
 
     def decay(self, step: jax.Array, batch: int) -> jax.Array:
-        """The weight of the old average at this step (int32) of `batch` examples."""
+        """Return the weight of the old average at this step (int32) of `batch` examples."""
         half_life = jnp.asarray(self.half_life, jnp.float32)
         if self.ramp_up is not None:
             half_life = jnp.minimum(half_life, self.ramp_up * (step.astype(jnp.float32) + 1) * batch)
@@ -71,37 +74,78 @@ def create(
     frozen: Mapping[str, Variables] | None = None,
     averages: Mapping[str, Average] | None = None,
 ) -> TrainState:
-    """The state before the first step. Runs under jax.eval_shape and under jit with out_shardings."""
+    """Create the state before the first step. Runs under jax.eval_shape and under jit with out_shardings."""
     variables = model.init(key, batch, dict(frozen or {}))
-    # A copy: an average that shared its buffer with the parameters would be donated twice.
-    ema = {
-        name: {p: jax.tree.map(jnp.copy, variables.params[p]) for p in average.players}
-        for name, average in (averages or {}).items()
-    }
-    variables = variables.replace(frozen={}, ema=ema)
+    variables = variables.replace(frozen={}, ema=start_averages(variables.params, averages or {}))
     opt = {p: optimizers[p].init(params) for p, params in variables.params.items()}
     return TrainState(jnp.zeros((), jnp.int32), variables, opt, model.carry(batch))
 
 
+def start_averages(params: Mapping[str, Tree], averages: Mapping[str, Average]) -> dict[str, dict[str, Tree]]:
+    """Return the averages before the first step: copies of the parameters."""
+    # A copy: an average that shared its buffer with the parameters would be donated twice.
+    return {
+        name: {p: jax.tree.map(jnp.copy, params[p]) for p in average.players}
+        for name, average in averages.items()
+    }
+
+
+def held(params: Tree, player: str, freeze: str | None) -> Tree:
+    """Return a tree like a player's params: True at each leaf that `freeze` keeps as it is."""
+
+    def one(path: Any, _: Any) -> bool:
+        return freeze is not None and re.search(freeze, f"{player}/{path_name(path)}") is not None
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def check_freeze(params: Mapping[str, Tree], freeze: str | None) -> None:
+    """Raise ConfigError if `freeze` is found in the path of no parameter."""
+    if freeze is None:
+        return
+    if not any(any(jax.tree.leaves(held(tree, player, freeze))) for player, tree in params.items()):
+        first = next(
+            (
+                f"{p}/{path_name(path)}"
+                for p, t in params.items()
+                for path, _ in jax.tree_util.tree_leaves_with_path(t)
+            ),
+            "none",
+        )
+        raise ConfigError(
+            f"train.freeze={freeze!r} matches no parameter", f"parameter paths look like this: {first}"
+        )
+
+
 def due(model: Model, step: int) -> Phases:
-    """The phases that are made at this step, found on the host: one program per distinct answer."""
+    """Return the phases made at this step, found on the host: one program per distinct answer."""
     return tuple(name for name, phase in model.phases.items() if step % phase.interval == 0)
 
 
 def gradient(
-    phase: Phase, variables: Variables, batch: Batch, keys: Keys, step: jax.Array, accumulate: int = 1
+    phase: Phase,
+    variables: Variables,
+    batch: Batch,
+    keys: Keys,
+    step: jax.Array,
+    accumulate: int = 1,
+    freeze: str | None = None,
 ) -> tuple[Tree, Tree, Metrics, Tree]:
-    """One phase's gradient of its mean loss over the global batch.
+    """Compute one phase's gradient of its mean loss over the global batch.
 
     Args:
       accumulate: micro-batches the rows are divided into; strided, so that rows stay on their device.
+      freeze: regex of the parameters whose gradient is zero, and is not computed.
 
     Returns:
       (gradient like params[player], next state, metrics with "loss", carry).
     """
     params = variables.params[phase.player]
+    frozen = held(params, phase.player, freeze)
 
     def total(p: Tree, state: Tree, rows: Batch, keys: Keys):
+        # Inside the differentiated function, so that XLA drops the backward pass that only these need.
+        p = jax.tree.map(lambda x, keep: jax.lax.stop_gradient(x) if keep else x, p, frozen)
         w = variables.replace(params={**variables.params, phase.player: p}, state=state)
         loss, aux = phase.objective(w, rows, keys, step=step)
         return loss.total.astype(jnp.float32), (aux.state, {"loss": loss, **aux.metrics}, aux.carry)
@@ -144,61 +188,93 @@ def make_step(
     *,
     averages: Mapping[str, Average] | None = None,
     accumulate: int = 1,
+    freeze: str | None = None,
 ) -> StepFn:
-    """The pure step: (state, frozen, batch, root key, phases) -> (state, metrics).
+    """Build the pure step: (state, frozen, batch, root key, phases) -> (state, metrics).
 
     For each phase that is due, in order: the gradient with respect to its player's parameters alone,
     that player's optax update, the next state threaded on; then the averages. `phases` is static.
-    Metrics are named phase/metric.
+    Metrics are named phase/metric. Parameters that `freeze` matches, and their averages, keep every bit.
     """
     averages = dict(averages or {})
 
     def step(
         s: TrainState, frozen: dict[str, Variables], batch: Batch, root: jax.Array, phases: Phases
     ) -> tuple[TrainState, Metrics]:
-        v, opt, carry, metrics = s.variables.replace(frozen=frozen), dict(s.opt), s.carry, {}
+        v = s.variables.replace(frozen=frozen)
+        opt = dict(s.opt)
+        carry = s.carry
+        metrics: Metrics = {}
         rows = jnp.arange(batch["mask"].shape[0])
+        # Under pmap each device has its own block of rows; elsewhere the second term is zero.
         rows = rows + across(0 * rows[:1], lambda _, axis: jax.lax.axis_index(axis)) * len(rows)
         keys = row_keys(root, s.step, rows)
         for name in phases:
             phase = model.phases[name]
             params = v.params[phase.player]
-            g, state, means, new = gradient(phase, v, {**batch, "carry": s.carry}, keys, s.step, accumulate)
+            rows_and_carry = {**batch, "carry": s.carry}
+            g, state, means, new = gradient(phase, v, rows_and_carry, keys, s.step, accumulate, freeze)
             update, opt[phase.player] = optimizers[phase.player].update(g, opt[phase.player], params)
-            params = optax.apply_updates(params, update)
+            params = _keep(optax.apply_updates(params, update), params, phase.player, freeze)
             v = v.replace(params={**v.params, phase.player: params}, state=state)
             carry = new or carry
             metrics |= {f"{name}/{k}": m for k, m in means.items()}
             metrics[f"{name}/grad_norm"] = Mean(optax.tree.norm(g), jnp.ones(()))
         examples = len(rows) * across(jnp.ones((), jnp.int32))
-        ema = {n: _average(a, v, v.ema[n], s.step, examples) for n, a in averages.items()}
+        ema = {n: _average(a, v, v.ema[n], s.step, examples, freeze) for n, a in averages.items()}
         return TrainState(s.step + 1, v.replace(ema=ema, frozen={}), opt, carry), metrics
 
     return step
 
 
-def _average(average: Average, v: Variables, old: Tree, step: jax.Array, examples: jax.Array) -> Tree:
+def _keep(new: Tree, old: Tree, player: str, freeze: str | None) -> Tree:
+    """Return `new`, with the leaves of `old` that `freeze` matches: adding a zero could change a bit (-0)."""
+    return jax.tree.map(lambda n, o, keep: o if keep else n, new, old, held(old, player, freeze))
+
+
+def _average(
+    average: Average, v: Variables, old: Tree, step: jax.Array, examples: jax.Array, freeze: str | None
+) -> Tree:
     d = average.decay(step, examples)  # type: ignore[arg-type]
     new = {p: v.params[p] for p in average.players}
-    return jax.tree.map(lambda e, p: (d * e + (1 - d) * p).astype(e.dtype), old, new)
+    mixed = jax.tree.map(lambda e, p: (d * e + (1 - d) * p).astype(e.dtype), old, new)
+    return {p: _keep(mixed[p], old[p], p, freeze) for p in average.players}
 
 
 def many(step: StepFn) -> StepFn:
-    """k steps in one call: batch leaves gain a leading axis k, `phases` is a tuple of k tuples.
+    """Make k steps in one call: batch leaves gain a leading axis k, `phases` is a tuple of k tuples.
 
-    A scan where every step makes the same phases, unrolled where they differ. Metrics are stacked.
+    The shortest cycle of phases that repeats is unrolled, and its repetitions are a scan: the program grows
+    with the cycle, not with k. Metrics are stacked.
     """
 
-    def steps(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
-        if len(set(phases)) == 1:
-            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, phases[0]), s, batch)
+    def unrolled(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
         rows = []
-        for i, names in enumerate(phases):
-            s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, names)
+        for i, due_now in enumerate(phases):
+            s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, due_now)
             rows.append(metrics)
         # A metric of a phase that is not due at one of the steps counts as nothing there.
         names = {n: m for metrics in rows for n, m in metrics.items()}
         zero = {n: jax.tree.map(jnp.zeros_like, m) for n, m in names.items()}
         return s, jax.tree.map(lambda *x: jnp.stack(x), *({**zero, **metrics} for metrics in rows))
 
+    def steps(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
+        length = _cycle(phases)
+        if length == len(phases) > 1:
+            return unrolled(s, frozen, batch, root, phases)
+        if length == 1:
+            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, phases[0]), s, batch)
+        # (k, ...) -> (repetitions, steps of a cycle, ...), and back for the metrics.
+        cycles = jax.tree.map(lambda x: x.reshape(-1, length, *x.shape[1:]), batch)
+        body = lambda s, b: unrolled(s, frozen, b, root, phases[:length])
+        s, metrics = jax.lax.scan(body, s, cycles)
+        return s, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), metrics)
+
     return steps
+
+
+def _cycle(phases: Sequence[Phases]) -> int:
+    """Return the length of the shortest cycle that, repeated, gives `phases`."""
+    total = len(phases)
+    lengths = (n for n in range(1, total + 1) if total % n == 0)
+    return next(n for n in lengths if all(p == phases[i % n] for i, p in enumerate(phases)))

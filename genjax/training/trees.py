@@ -1,36 +1,38 @@
-"""Trees by the paths of their leaves: what they are, how two differ, and checksums of what they hold."""
+"""Describe trees by the paths of their leaves, compare two of them, and compute checksums of their values."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from genjax.core import Tree
 
 
 def name(path: Any) -> str:
-    """A leaf's path as text: variables/params/decoder/dense_0/kernel."""
+    """Return a leaf's path as text: variables/params/decoder/dense_0/kernel."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def named(tree: Tree) -> dict[str, Any]:
-    """The leaves by their paths, in the tree's order."""
+    """Return the leaves by their paths, in the tree's order."""
     return {name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def describe(tree: Tree) -> dict[str, list[Any]]:
-    """{path: [shape, dtype]} of a tree of arrays or shapes."""
+    """Return {path: [shape, dtype]} of a tree of arrays or shapes."""
     return {path: entry(x) for path, x in named(tree).items()}
 
 
 def entry(x: Any) -> list[Any]:
-    """[shape, dtype] as plain data."""
+    """Return [shape, dtype] as plain data."""
     return [list(x.shape), str(x.dtype)]
 
 
@@ -39,7 +41,7 @@ def _show(entry: Any) -> str:
 
 
 def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """The first leaf by which two described trees differ, in words; None where they are equal."""
+    """Return the first leaf by which two described trees differ, in words; None if they are equal."""
     for path, entry in wanted.items():
         if path not in saved:
             return f"it has no leaf {path} {_show(entry)}"
@@ -50,7 +52,7 @@ def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
 
 
 def unlike(saved: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted key, value there, value here) of each difference between nested plain data."""
+    """Return (dotted key, value there, value here) of each difference between nested plain data."""
     if isinstance(saved, Mapping) and isinstance(here, Mapping):
         keys = [*here, *(k for k in saved if k not in here)]
         return [d for k in keys for d in unlike(saved.get(k), here.get(k), f"{path}.{k}" if path else str(k))]
@@ -58,7 +60,7 @@ def unlike(saved: Any, here: Any, path: str = "") -> list[tuple[str, Any, Any]]:
 
 
 def digest(variables: Tree) -> str:
-    """sha256 over paths, shapes, dtypes and values: names a frozen stage."""
+    """Return the sha256 over paths, shapes, dtypes and values: it identifies a frozen stage."""
     h = hashlib.sha256()
     for path, x in named(variables).items():
         value = np.asarray(jax.device_get(x))
@@ -68,20 +70,27 @@ def digest(variables: Tree) -> str:
 
 
 def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """A checksum of each leaf, made where the leaf lies: the formats below see no flipped bit in an array."""
+    """Compute a checksum of each leaf on its own devices.
+
+    The file formats below detect no flipped bit in an array.
+    """
     if not arrays:
         return {}
-    sums = np.asarray(_sum_all(list(arrays.values())))
+    meshes = [x.sharding.mesh for x in arrays.values() if isinstance(x.sharding, NamedSharding)]
+    # Replicated, so that every process can read sums of leaves that are sharded over processes.
+    whole = NamedSharding(meshes[0], PartitionSpec()) if meshes else None
+    sums = np.asarray(_sum_all(whole)(list(arrays.values())))
     return dict(zip(arrays, sums.tolist(), strict=True))
 
 
-@jax.jit
-def _sum_all(arrays: list[jax.Array]) -> jax.Array:
-    return jnp.stack([_sum(x) for x in arrays])
+@functools.cache
+def _sum_all(sharding: NamedSharding | None) -> Callable[[list[jax.Array]], jax.Array]:
+    """Return the compiled function arrays -> their checksums."""
+    return jax.jit(lambda arrays: jnp.stack([_sum(x) for x in arrays]), out_shardings=sharding)
 
 
 def _sum(x: jax.Array) -> jax.Array:
-    """The bits times odd weights by position, mod 2^32: the same however the array is divided."""
+    """Sum the bits times odd weights by position, mod 2^32: equal however the array is divided."""
     if jnp.iscomplexobj(x):
         x = jnp.stack([x.real, x.imag])
     if x.dtype == bool:

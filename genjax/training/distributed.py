@@ -1,0 +1,283 @@
+"""Join the processes of one run: start-up, agreement between them, and the failure of one of them.
+
+One process needs none of this, and every function here then returns at once. All communication goes through
+the coordination service of `jax.distributed`, never through device collectives, so that it can be used while
+a training step is in flight. Every process must make the same calls in the same order.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import itertools
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from genjax.errors import ConfigError, GenjaxError, HookError, Interrupted, NonFiniteError, PeerError
+
+HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
+FOREVER = 7 * 24 * 3600  # seconds; a dead process ends a wait long before
+GRACE = 15.0  # seconds that a failed process has to leave by itself
+log = logging.getLogger("genjax")
+
+LOST = PeerError(
+    "another process of this run stopped responding",
+    "see its own log, then start all processes again: they resume from the last checkpoint",
+)
+_SIGNS = ("gloo", "nccl", "connection closed", "connection reset", "heartbeat", "barrier", "coordination")
+"""Lower-case words in the runtime's errors when a collective or a barrier lost a participant."""
+_calls = itertools.count()
+_leaving: int | None = None
+_keep: list[Any] = []
+
+
+# --- start -------------------------------------------------------------------------------------------
+
+
+def initialise(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    *,
+    heartbeat: int = HEARTBEAT,
+) -> None:
+    """Connect this process to the others of its run. Call it before the first JAX operation.
+
+    Reads the arguments if they are given; else JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
+    (or JOB_COMPLETION_INDEX, which Kubernetes gives to the pods of an indexed Job or JobSet); else asks
+    JAX's own detection of SLURM and Kubernetes. Does nothing for one process.
+
+    Args:
+      coordinator: host:port of process 0, which must be free there.
+      processes: number of processes.
+      process: index of this one, from 0.
+      heartbeat: seconds without a sign of life after which a process counts as dead.
+
+    Raises:
+      ConfigError: the arguments are incomplete or contradict each other, or the others did not come.
+    """
+    given = (coordinator, processes, process)
+    if given == (None, None, None):
+        given = _environment()
+    if given is None:
+        return
+    how: dict[str, Any] = {}
+    if given != (None, None, None):
+        how = _explicit(*given)
+        if how["num_processes"] == 1:
+            return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX's preemption service takes SIGTERM for itself; training/signals.py handles it.
+    jax.config.update("jax_enable_preemption_service", False)
+    with _watched():
+        try:
+            jax.distributed.initialize(
+                **how, heartbeat_timeout_seconds=heartbeat, shutdown_timeout_seconds=FOREVER
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"the processes of this run cannot be joined: {str(error).splitlines()[0]}",
+                "give all of them the same --coordinator and --processes, before any JAX operation",
+            ) from error
+    atexit.register(_leave_at_exit)  # runs before JAX's own, which would wait for a dead process
+
+
+def _explicit(coordinator: Any, processes: Any, process: Any) -> dict[str, Any]:
+    """Return the arguments of jax.distributed.initialize, checked."""
+    if coordinator is None or processes is None or process is None:
+        raise ConfigError(
+            f"coordinator={coordinator}, processes={processes} and process={process} belong together",
+            "give --coordinator=HOST:PORT, --processes=N and --process=I",
+        )
+    if processes < 1 or not 0 <= process < processes:
+        raise ConfigError(
+            f"there is no process {process} of {processes}", "count from 0 to one less than --processes"
+        )
+    if not coordinator.rpartition(":")[2].isdigit():
+        raise ConfigError(f"the coordinator {coordinator!r} has no port", "write HOST:PORT")
+    return {
+        "coordinator_address": coordinator,
+        "num_processes": processes,
+        "process_id": process,
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _environment() -> tuple[str | None, int | None, int | None] | None:
+    """Return what the environment says of this process: None if it is alone, Nones if JAX detects it."""
+    e = os.environ
+    index = e.get("JAX_PROCESS_ID") or e.get("JOB_COMPLETION_INDEX")
+    if e.get("JAX_COORDINATOR_ADDRESS") and e.get("JAX_NUM_PROCESSES") and index:
+        return e["JAX_COORDINATOR_ADDRESS"], int(e["JAX_NUM_PROCESSES"]), int(index)
+    # A batch script that is not a step of srun has no SLURM_STEP_NODELIST, and is alone.
+    slurm = "SLURM_STEP_NODELIST" in e and int(e.get("SLURM_NTASKS", "1")) > 1
+    kubernetes = "KUBERNETES_SERVICE_HOST" in e and index is not None and _installed("kubernetes")
+    return (None, None, None) if slurm or kubernetes else None
+
+
+def _installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    """Let this process end with PeerError's exit code, not an abort, if the runtime loses another one.
+
+    The runtime calls `missed_heartbeat_callback` from a thread of its own. jaxlib 0.10 cannot convert the
+    callback's argument and aborts instead, so SIGABRT is caught as well, by a handler that C can call:
+    Python's own handlers run only after abort() has returned, which it never does.
+    """
+    from jax._src import distributed as runtime
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_lost)
+    _keep.append(handler)
+    ctypes.CDLL(None).signal(ctypes.c_int(signal.SIGABRT), handler)
+    make = runtime._jax.get_distributed_runtime_client
+    runtime._jax.get_distributed_runtime_client = functools.partial(make, missed_heartbeat_callback=_lost)
+    try:
+        yield
+    finally:
+        runtime._jax.get_distributed_runtime_client = make
+
+
+# --- processes ---------------------------------------------------------------------------------------
+
+
+def count() -> int:
+    """Return the number of processes of this run."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def index() -> int:
+    """Return the index of this process, from 0."""
+    return jax.process_index() if jax.distributed.is_initialized() else 0
+
+
+def is_primary() -> bool:
+    """Return True in the one process that holds locks and writes files."""
+    return index() == 0
+
+
+def barrier(name: str) -> None:
+    """Return when every process has come here; `name` appears in errors."""
+    if count() > 1:
+        _client().wait_at_barrier(f"genjax/{name}/{next(_calls)}", FOREVER * 1000)
+
+
+def gather(value: Any, timeout: float = FOREVER) -> list[Any]:
+    """Return the plain (JSON) values of all processes, in their order, in every process."""
+    if count() == 1:
+        return [value]
+    client = _client()
+    call = next(_calls)
+    client.key_value_set(f"genjax/gather/{call}/{index():06d}", json.dumps(value))
+    client.wait_at_barrier(f"genjax/gather/{call}", int(timeout * 1000))
+    found = sorted(client.key_value_dir_get(f"genjax/gather/{call}/"))
+    return [json.loads(text) for _, text in found]
+
+
+def agree(value: Any) -> Any:
+    """Return the primary's plain (JSON) value in every process."""
+    return gather(value)[0]
+
+
+def any_of(flag: bool) -> bool:
+    """Return True in every process if `flag` is set in one of them."""
+    return any(gather(bool(flag)))
+
+
+def _client() -> Any:
+    from jax._src import distributed as runtime
+
+    return runtime.global_state.client
+
+
+# --- failure -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Report the loss of another process as PeerError, and leave soon if this one fails. May be nested.
+
+    A process that fails alone must not wait for the others, which may be waiting for it: it has GRACE
+    seconds to leave by itself. Errors that all processes raise together leave them all the time they need.
+
+    Raises:
+      PeerError: a collective or a barrier lost a participant.
+    """
+    if count() == 1:
+        yield
+        return
+    try:
+        yield
+    except (Interrupted, NonFiniteError, HookError):
+        raise
+    except PeerError:
+        _leave(PeerError.exit_code)
+        raise
+    except BaseException as error:
+        if _of_a_peer(error):
+            _leave(PeerError.exit_code)
+            raise LOST from None
+        _leave(error.exit_code if isinstance(error, GenjaxError) else 1)
+        raise
+
+
+def _of_a_peer(error: BaseException | None) -> bool:
+    """Return True if the runtime raised this error, or its cause, because it lost another process."""
+    while error is not None:
+        text = str(error).lower()
+        runtime = isinstance(error, (jax.errors.JaxRuntimeError, RuntimeError, ValueError))
+        if runtime and any(sign in text for sign in _SIGNS):
+            return True
+        error = error.__cause__
+    return False
+
+
+def lost() -> bool:
+    """Return True once another process is known to be lost: then nothing may wait for the others."""
+    return _leaving == PeerError.exit_code
+
+
+def _leave(code: int) -> None:
+    """End the process with `code` after GRACE seconds at the latest."""
+    global _leaving
+    if _leaving is None:
+        _leaving = code
+        if lost():  # threads that wait for the lost process would print tracebacks of their own
+            logging.getLogger("absl").setLevel(logging.CRITICAL)
+            threading.excepthook = lambda args: None
+        timer = threading.Timer(GRACE, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
+
+
+def _leave_at_exit() -> None:
+    """Skip the orderly shutdown, which waits for all processes, if one of them is lost."""
+    if lost():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(PeerError.exit_code)
+
+
+def _lost(_: Any) -> None:
+    """End this process because the runtime lost another one. Called from a thread of the runtime."""
+    if _leaving is None:
+        os.write(2, f"genjax: {LOST}\n".encode())
+        os._exit(PeerError.exit_code)
+    # The main thread has noticed, and prints its own message.
+    time.sleep(GRACE / 3)
+    os._exit(_leaving)

@@ -1,0 +1,55 @@
+"""Feed a training: batches on the devices ahead of the step, with the phases that are due."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from genjax.core import Model
+from genjax.training import step
+
+PREFETCH = 2  # calls whose batches are on the devices ahead of the step
+
+Batches = list[dict[str, np.ndarray]]
+
+
+def feed(
+    stream: Any, put: Callable[[Batches], Any], model: Model, start: int, stop: int, per_call: int
+) -> Iterator[tuple[Any, tuple[step.Phases, ...]]]:
+    """Yield (batch on the devices, due phases) of each call from step `start` on.
+
+    Args:
+      stream: yields the batches from `start` on.
+      put: batches of one call -> arrays on the devices.
+      stop: the last step; data that ends earlier ends the feed.
+      per_call: steps of one call.
+    """
+    rows = iter(stream)
+    queue: deque[tuple[Any, tuple[step.Phases, ...]]] = deque()
+    n = start
+    while True:
+        while len(queue) <= PREFETCH and n < stop:
+            batches = list(itertools.islice(rows, min(per_call - n % per_call, stop - n)))
+            if not batches:
+                stop = n
+                break
+            for part in _alike(batches):
+                phases = tuple(step.due(model, n + i) for i in range(len(part)))
+                queue.append((put(part), phases))
+                n += len(part)
+        if not queue:
+            return
+        yield queue.popleft()
+
+
+def _alike(batches: Batches) -> list[Batches]:
+    """Return the batches of one call, or each in a call of its own if their forms differ (rows in buckets).
+
+    Cutting at each change of form would make programs for every number of steps; this makes two per form.
+    """
+    forms = {tuple(x.shape for x in b.values()) for b in batches}
+    return [batches] if len(forms) == 1 else [[b] for b in batches]

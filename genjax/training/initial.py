@@ -1,0 +1,73 @@
+"""Start a run from the variables of another one: choose the leaves, and put them in place."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from genjax.core import Variables
+from genjax.errors import ConfigError
+from genjax.training.trees import entry, named
+
+log = logging.getLogger("genjax")
+
+
+def chosen(fresh: Variables, given: Variables, match: str) -> dict[str, np.ndarray]:
+    """Return the leaves of `given` that a fresh state starts from, by path, on the host.
+
+    A parameter (params/PLAYER/...) is copied if its path matches; state (state/...) if moreover `given` has
+    a leaf of that path.
+
+    Args:
+      fresh: the variables of the new run (arrays or shapes).
+      match: regex, searched in the paths; empty for all.
+
+    Raises:
+      ConfigError: a parameter that matches has no counterpart, a counterpart has another shape or dtype,
+        or nothing matches.
+    """
+    wanted = {**_under("params", fresh.params), **_under("state", fresh.state)}
+    there = {**_under("params", given.params), **_under("state", given.state)}
+    hint = "choose the leaves to copy with train.init_match"
+    out = {}
+    for path, leaf in wanted.items():
+        if not re.search(match, path):
+            continue
+        if path not in there:
+            if path.startswith("state/"):
+                continue
+            raise ConfigError(f"train.init_from: the other run has no leaf {path}", hint)
+        if entry(there[path]) != entry(leaf):
+            raise ConfigError(
+                f"train.init_from: leaf {path} is {_form(there[path])} there and {_form(leaf)} here", hint
+            )
+        out[path] = np.asarray(there[path])
+    if not out:
+        raise ConfigError(
+            f"train.init_match={match!r} matches no leaf", f"for example: {next(iter(wanted), '')}"
+        )
+    log.info("%d of %d leaves start from another run", len(out), len(wanted))
+    return out
+
+
+def replaced(variables: Variables, leaves: Mapping[str, Any]) -> Variables:
+    """Return the variables with these leaves (by path: params/... and state/...) in place of their own."""
+
+    def swap(top: str, tree: Any) -> Any:
+        values = [leaves.get(path, leaf) for path, leaf in _under(top, tree).items()]
+        return jax.tree.unflatten(jax.tree.structure(tree), values)
+
+    return variables.replace(params=swap("params", variables.params), state=swap("state", variables.state))
+
+
+def _under(top: str, tree: Any) -> dict[str, Any]:
+    return {f"{top}/{path}": leaf for path, leaf in named(tree).items()}
+
+
+def _form(x: Any) -> str:
+    return f"{x.dtype}{tuple(x.shape)}"

@@ -1,0 +1,201 @@
+"""Several processes of one run on one machine: the numbers of one process, and an end in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import distributed_worker
+import numpy as np
+import pytest
+from properties import assert_equal_runs, last_step, leaves, lines
+
+from genjax.errors import ConfigError
+from genjax.training import distributed
+from genjax.training.checkpoint import saved_steps
+
+WORKER = Path(distributed_worker.__file__)
+SHORT = {"steps": 12, "checkpoint_every": 4, "eval_every": 6, "sample_every": 6}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Group:
+    """The processes of one run."""
+
+    def __init__(self, directory: Path, case: str, processes: int = 2, devices: int = 1, **changes: Any):
+        address = f"127.0.0.1:{free_port()}"
+        flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+        env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(WORKER.parents[1])}
+        settings = [f"{k}={json.dumps(v)}" for k, v in {**SHORT, **changes}.items()]
+        self.directory = directory
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, str(WORKER), str(directory), case, address, str(processes), str(i), *settings],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(processes)
+        ]
+
+    def reaches(self, step: int, timeout: float = 120) -> None:
+        end = time.monotonic() + timeout
+        while last_step(self.directory) < step and time.monotonic() < end:
+            assert all(p.poll() is None for p in self.processes), self.end()
+            time.sleep(0.02)
+        assert last_step(self.directory) >= step
+
+    def end(self, timeout: float = 120) -> list[tuple[int, str, str]]:
+        """Wait for all; return (exit code, stdout, stderr) of each."""
+        out = []
+        try:
+            for p in self.processes:
+                stdout, stderr = p.communicate(timeout=timeout)
+                out.append((p.returncode, stdout, stderr))
+        finally:
+            for p in self.processes:
+                p.kill()
+        return out
+
+
+def run(directory: Path, case: str, **how: Any) -> list[tuple[int, str, str]]:
+    out = Group(directory, case, **how).end()
+    assert [code for code, _, _ in out] == [0] * len(out), out
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """The run of one process with one device."""
+    directory = tmp_path_factory.mktemp("alone") / "run"
+    run(directory, "data", processes=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Path:
+    """An uninterrupted run of two processes, long enough to be interrupted elsewhere."""
+    directory = tmp_path_factory.mktemp("pair") / "run"
+    run(directory, "fsdp", steps=40, checkpoint_every=10)
+    return directory
+
+
+def assert_close_lines(a: Path, b: Path) -> None:
+    x, y = lines(a), lines(b)
+    assert [(r["step"], r["split"]) for r in x] == [(r["step"], r["split"]) for r in y]
+    assert len(x) > 12
+    for left, right in zip(x, y, strict=True):
+        assert set(left) == set(right)
+        for name in left:
+            if name != "split":
+                np.testing.assert_allclose(left[name], right[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("case", "devices"), [("data", 1), ("data", 2), ("fsdp", 1), ("fsdp", 2)])
+def test_two_processes_have_the_losses_of_one(tmp_path, alone, case, devices):
+    out = run(tmp_path / "run", case, devices=devices)
+    assert_close_lines(alone, tmp_path / "run")
+    assert all(f"sampled {i} 12" in stdout for i, (_, stdout, _) in enumerate(out))
+    for i in range(2):
+        divided = json.loads((tmp_path / f"shards-{i}.json").read_text())
+        kernels = [p for p in divided if p.endswith("kernel")]
+        assert [divided[p] for p in kernels] == [case == "fsdp"] * 2
+    x, y = leaves(alone), leaves(tmp_path / "run")
+    for path in x:
+        np.testing.assert_allclose(x[path], y[path], rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_checkpoints_move_between_one_and_two_processes(tmp_path, alone, first, second):
+    run(tmp_path / "run", "fsdp", processes=first, steps=6)
+    run(tmp_path / "run", "fsdp", processes=second)
+    assert_close_lines(alone, tmp_path / "run")
+
+
+def test_a_signal_to_one_saves_and_ends_both_with_75(tmp_path, pair):
+    how = {"steps": 40, "checkpoint_every": 10, "eval_every": 6, "sample_every": 6}
+    group = Group(tmp_path / "run", "fsdp", delay=0.05, **how)
+    group.reaches(3)
+    group.processes[1].send_signal(signal.SIGTERM)
+    out = group.end()
+    assert [code for code, _, _ in out] == [75, 75], out
+    step = saved_steps(tmp_path / "run")[-1]
+    assert 3 <= step < 40
+    assert all(f"stopped by SIGTERM after step {step}" in stderr for _, _, stderr in out)
+    run(tmp_path / "run", "fsdp", **how)
+    assert_equal_runs(pair, tmp_path / "run")
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_one_ends_the_other_and_both_resume(tmp_path, pair, victim):
+    how = {"steps": 40, "checkpoint_every": 10, "eval_every": 6, "sample_every": 6}
+    group = Group(tmp_path / "run", "fsdp", delay=0.05, **how)
+    group.reaches(13)
+    group.processes[victim].kill()
+    began = time.monotonic()
+    code, _, stderr = group.end(timeout=60)[1 - victim]
+    assert time.monotonic() - began < 60
+    assert code == 9, stderr
+    assert stderr.count("another process of this run stopped responding") == 1
+    assert "Traceback" not in stderr
+    assert 10 <= last_step(tmp_path / "run") < 40
+    run(tmp_path / "run", "fsdp", **how)
+    assert_equal_runs(pair, tmp_path / "run")
+
+
+def test_a_hook_that_fails_in_one_process_ends_both_with_8(tmp_path):
+    out = Group(tmp_path / "run", "hooks").end()
+    assert [code for code, _, _ in out] == [8, 8], out
+    assert all("the disk of pictures is full" in stderr for _, _, stderr in out)
+    assert saved_steps(tmp_path / "run")[-1] == SHORT["steps"]
+
+
+def test_a_directory_in_use_is_refused_in_every_process(tmp_path):
+    from genjax.training import run_lock
+
+    (tmp_path / "run").mkdir()
+    with run_lock.exclusive(tmp_path / "run"):
+        out = Group(tmp_path / "run", "data").end()
+    assert [code for code, _, _ in out] == [7, 7], out
+    assert all(f"written by process {os.getpid()}" in stderr for _, _, stderr in out)
+
+
+def test_addresses_that_do_not_fit_are_errors():
+    with pytest.raises(ConfigError, match="belong together"):
+        distributed.initialise("127.0.0.1:1234", 2)
+    with pytest.raises(ConfigError, match="no process 2 of 2"):
+        distributed.initialise("127.0.0.1:1234", 2, 2)
+    with pytest.raises(ConfigError, match="no port"):
+        distributed.initialise("somewhere", 2, 1)
+    distributed.initialise("127.0.0.1:1234", 1, 0)  # one process needs no coordinator
+    assert distributed.count() == 1
+    assert distributed.is_primary()
+
+
+def test_the_environment_is_read(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    assert distributed._environment() is None
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "run-0.pods:1234")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")  # an indexed Job or JobSet
+    assert distributed._environment() == ("run-0.pods:1234", 4, 3)
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS")
+    assert distributed._environment() is None
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert distributed._environment() is None  # the batch script, not a step
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
+    assert distributed._environment() == (None, None, None)
