@@ -23,7 +23,13 @@ from genjax.nn.dropout import dropout
 from genjax.nn.unet import UNet
 from genjax.training import step as training
 
-SPEC = Spec({"image": Element((8, 8, 1), "uint8", 17), "label": Element((), "int32", 10)}, 100)
+SPEC = Spec(
+    {
+        "image": Element((8, 8, 1), "uint8", 17, "image", "target"),
+        "label": Element((), "int32", 10, "label", "condition"),
+    },
+    100,
+)
 TINY = diffusion.Config(width=8, multipliers=(1, 2), blocks=1, timesteps=20, groups=4)
 
 
@@ -164,7 +170,7 @@ def test_the_objective_is_the_weighted_error_of_the_prediction(monkeypatch):
 
 def gaussian_toy(std=0.2, timesteps=100, levels=17, **fields):
     """A model of one grey pixel whose denoiser is exact for x_0 ~ N(0.1, std^2)."""
-    spec = Spec({"image": Element((1, 1, 1), "uint8", levels)}, 1)
+    spec = Spec({"image": Element((1, 1, 1), "uint8", levels, "image", "target")}, 1)
     config = diffusion.Config(width=4, multipliers=(1,), blocks=1, groups=1, timesteps=timesteps, **fields)
     path = schedules.chain("linear", timesteps)
 
@@ -254,7 +260,11 @@ def test_training_learns_and_compiles_once():
 
 
 def test_other_data_and_unknown_keys_are_refused():
-    with pytest.raises(ConfigError, match="point"):
-        diffusion.build(TINY, Spec({"point": Element((2,), "float32")}), {})
+    for element in (
+        Element((2,), "int32", 5, "tokens", "target"),
+        Element((2,), "float32", role="condition"),
+    ):
+        with pytest.raises(ConfigError, match="thing"):
+            diffusion.build(TINY, Spec({"thing": element}), {})
     with pytest.raises(ConfigError, match="multipliers"):
         build_config(diffusion.Config, {"multiplier": (1,)}, "model")

@@ -26,8 +26,8 @@ PLAYERS = ("discriminator", "generator")
 
 
 def spec(side: int = 8) -> Spec:
-    image = Element((side, side, 1), "uint8", LEVELS)
-    return Spec({"image": image, "label": Element((), "int32", CLASSES)}, rows=100)
+    image = Element((side, side, 1), "uint8", LEVELS, "image", "target")
+    return Spec({"image": image, "label": Element((), "int32", CLASSES, "label", "condition")}, rows=100)
 
 
 def arrays(n: int, side: int = 8, seed: int = 0) -> dict[str, np.ndarray]:

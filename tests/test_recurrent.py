@@ -19,7 +19,12 @@ from genjax.sampling.autoregressive import generate
 V, T, B = 7, 6, 4
 TEXT = Spec({"tokens": Element((T + 1,), "int32", V)})
 DOCUMENTS = Spec({**TEXT.elements, "segment": Element((T + 1,), "int32")})
-IMAGES = Spec({"image": Element((2, 3, 1), "uint8", 3), "label": Element((), "int32", 2)})
+IMAGES = Spec(
+    {
+        "image": Element((2, 3, 1), "uint8", 3, "image", "target"),
+        "label": Element((), "int32", 2, "label", "condition"),
+    }
+)
 ROLLS = Spec({"roll": Element((T + 1, 5), "uint8", 2), "token_mask": Element((T,), "float32")})
 FORMS = {
     "elman": {"cell": "elman"},

@@ -20,7 +20,13 @@ from genjax.models import gpt, ngram
 from genjax.training.step import create, make_step
 from genjax.views.sequences import Sequence
 
-IMAGES = Spec({"image": Element((2, 2, 1), "uint8", 3), "label": Element((), "int32", 2)}, 24)
+IMAGES = Spec(
+    {
+        "image": Element((2, 2, 1), "uint8", 3, "image", "target"),
+        "label": Element((), "int32", 2, "label", "condition"),
+    },
+    24,
+)
 TEXT = Spec({"tokens": Element((5,), "int32", 4)}, 24)
 FORMS = {
     "gpt2": {},

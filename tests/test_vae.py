@@ -20,8 +20,8 @@ LEVELS, CLASSES = 17, 10
 
 
 def spec(side: int = 8, levels: int = LEVELS) -> Spec:
-    image = Element((side, side, 1), "uint8", levels)
-    return Spec({"image": image, "label": Element((), "int32", CLASSES)}, rows=100)
+    image = Element((side, side, 1), "uint8", levels, "image", "target")
+    return Spec({"image": image, "label": Element((), "int32", CLASSES, "label", "condition")}, rows=100)
 
 
 def rows(n: int, side: int = 8, levels: int = LEVELS, seed: int = 0) -> dict[str, jax.Array]:

@@ -31,8 +31,11 @@ def test_two_hundred_steps_on_real_digits_read_unseen_ones():
 
 
 def test_evaluation_is_cross_entropy_without_augmentation():
-    image = Element((8, 8, 1), "uint8", 17)
-    model = build(Config(width=8, smoothing=0.1), Spec({"image": image, "label": Element((), "int32", 3)}))
+    image = Element((8, 8, 1), "uint8", 17, "image", "target")
+    model = build(
+        Config(width=8, smoothing=0.1),
+        Spec({"image": image, "label": Element((), "int32", 3, "label", "condition")}),
+    )
     rng = np.random.default_rng(0)
     batch = {
         "image": jnp.asarray(rng.integers(0, 17, (5, 8, 8, 1)), jnp.uint8),
@@ -52,4 +55,4 @@ def test_evaluation_is_cross_entropy_without_augmentation():
 
 def test_data_without_labels_is_refused():
     with pytest.raises(ConfigError, match="labels"):
-        build(Config(), Spec({"image": Element((8, 8, 1), "uint8", 17)}))
+        build(Config(), Spec({"image": Element((8, 8, 1), "uint8", 17, "image", "target")}))

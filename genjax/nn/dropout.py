@@ -7,11 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.core import Keys
-
-
-def fold(keys: Keys | None, site: int) -> Keys | None:
-    """Every row's key for one more place in a network; None (no noise) stays None."""
-    return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, site)
+from genjax.functional.noise import fold as fold
 
 
 def dropout(x: Float[Array, "B *shape"], rate: float, keys: Keys | None) -> Float[Array, "B *shape"]:

@@ -98,7 +98,7 @@ def test_discretised(rng, name):
 
 def test_the_bernoulli_vae_is_torchs(rng):
     """One model, its own weights: loss and every gradient, from the same noise."""
-    spec = Spec({"image": Element((8, 8, 1), "uint8", LEVELS)})
+    spec = Spec({"image": Element((8, 8, 1), "uint8", LEVELS, "image", "target")})
     model = vae.build(vae.Config(latent=3, network="mlp", hidden=(16,), likelihood="bernoulli"), spec)
     image = jnp.asarray(rng.integers(0, LEVELS, (5, 8, 8, 1)), jnp.uint8)
     batch = {"image": image, "mask": jnp.ones(5)}
