@@ -1,4 +1,4 @@
-"""Runs every benchmark of this folder, each in a process of its own, and writes RESULTS.md.
+"""Run the benchmarks of this folder, each in a process of its own, and write their tables to one file.
 
 python -m experiments.benchmarks                    # all (make bench)
 python -m experiments.benchmarks gpt unet           # some
@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LATER = ("metrics",)  # long ones come last
+LATER = ("metrics",)
+"""Long benchmarks, which run last."""
 
 
 def names() -> list[str]:
-    """Every module of this folder that has a `main`."""
+    """List the modules of this folder that have a `main`, in the order in which they run."""
     files = [
         p.stem for p in sorted(HERE.glob("*.py")) if "def main(" in p.read_text() and p.stem != "__main__"
     ]
@@ -25,11 +26,11 @@ def names() -> list[str]:
 
 
 def main() -> int:
-    """Runs the chosen benchmarks one after the other; exits non-zero where one failed."""
+    """Run the chosen benchmarks one after another; return non-zero if one failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(names())}; all by default")
+    parser.add_argument("names", nargs="*", help=f"any of {', '.join(names())}; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs") / "benchmarks.md")
     args = parser.parse_args()
     if unknown := [n for n in args.names if n not in names()]:

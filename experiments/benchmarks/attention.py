@@ -1,10 +1,11 @@
-"""Forms of attention beside PyTorch's scaled_dot_product_attention: causal, float32, forward and both ways.
+"""Time implementations of causal attention against PyTorch's scaled_dot_product_attention, in float32.
 
     python -m experiments.benchmarks.attention [--lengths 64 512 4096] [--rounds 5]
 
-"dense" and "chunked" are nn.attention's own; "positions first" is the same mathematics with the usual
-"bthd,bshd->bhts" products; "jax" is jax.nn.dot_product_attention's XLA form. torch has no windows: it gets
-the mask that says so. Values or gradients of all are compared before anything is timed.
+The forward pass, and the forward and backward pass, are timed separately. "dense" and "chunked" are
+nn.attention's implementations; "positions first" is the same computation with the usual "bthd,bshd->bhts"
+products; "jax" is the XLA implementation of jax.nn.dot_product_attention. torch has no windows: it is given
+the mask instead. All outputs or gradients are compared before anything is timed.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from experiments.benchmarks import harness
 from genjax.nn.attention import Rule, attend
 
 CASES = {64: (12, 4, 32), 512: (4, 4, 32), 4096: (1, 4, 32)}
-"""length: (batch, heads, features of a head)."""
+"""Length -> (batch, heads, features of a head)."""
 
 
 def positions_first(q: jax.Array, k: jax.Array, v: jax.Array, window: int) -> jax.Array:
-    """The usual layout: batch, positions, heads, features."""
+    """Compute causal attention in the usual layout: batch, positions, heads, features."""
     away = jnp.arange(q.shape[1])[:, None] - jnp.arange(k.shape[1])[None, :]
     seen = (away >= 0) & ((away < window) if window else True)
     scores = jnp.einsum("bthd,bshd->bhts", q * q.shape[-1] ** -0.5, k)
@@ -33,23 +34,46 @@ def positions_first(q: jax.Array, k: jax.Array, v: jax.Array, window: int) -> ja
 
 
 def ours(window: int, implementation: Any) -> Callable:
-    """nn.attention.attend in one of its forms."""
+    """Return nn.attention.attend with one of its implementations."""
     rule = Rule(causal=True, window=window)
     return lambda q, k, v: attend(q, k, v, rule, implementation=implementation)
 
 
 def builtin(window: int) -> Callable:
-    """jax.nn.dot_product_attention, as XLA compiles it."""
+    """Return jax.nn.dot_product_attention in its XLA implementation."""
     local = (window - 1, 0) if window else None
     return lambda q, k, v: jax.nn.dot_product_attention(
         q, k, v, is_causal=True, local_window_size=local, implementation="xla"
     )
 
 
-def thunks(length: int, window: int, backward: bool) -> dict[str, Callable]:
-    """Every form's call on the same inputs; raises SystemExit where they differ."""
+def torch_call(arrays: list[np.ndarray], gradient: np.ndarray, window: int, backward: bool) -> Callable:
+    """Return PyTorch's call on the same arrays, B T H D: the output, or its three gradients."""
     import torch
 
+    length = gradient.shape[1]
+    tensors = [torch.tensor(x.transpose(0, 2, 1, 3).copy(), requires_grad=backward) for x in arrays]
+    mask = None
+    if window:
+        away = torch.arange(length)[:, None] - torch.arange(length)[None, :]
+        mask = (away >= 0) & (away < window)
+    g = torch.tensor(gradient.transpose(0, 2, 1, 3).copy())
+
+    def call() -> Any:
+        out = torch.nn.functional.scaled_dot_product_attention(
+            *tensors, attn_mask=mask, is_causal=mask is None
+        )
+        return torch.autograd.grad(out, tensors, g) if backward else out
+
+    return call
+
+
+def thunks(length: int, window: int, backward: bool) -> dict[str, Callable]:
+    """Return each implementation's call on the same inputs.
+
+    Raises:
+      SystemExit: if two of them compute different values.
+    """
     batch, heads, features = CASES[length]
     r = np.random.default_rng(0)
     q, k, v, g = (r.normal(size=(batch, length, heads, features)).astype(np.float32) for _ in range(4))
@@ -68,19 +92,7 @@ def thunks(length: int, window: int, backward: bool) -> dict[str, Callable]:
         run = jax.jit(lambda q, k, v, g: jax.vjp(form, q, k, v)[1](g))
         return lambda: run(*arrays, g)
 
-    tensors = [torch.tensor(x.transpose(0, 2, 1, 3).copy(), requires_grad=backward) for x in (q, k, v)]
-    mask = None
-    if window:
-        away = torch.arange(length)[:, None] - torch.arange(length)[None, :]
-        mask = (away >= 0) & (away < window)
-    gradient = torch.tensor(g.transpose(0, 2, 1, 3).copy())
-
-    def peer() -> Any:
-        out = torch.nn.functional.scaled_dot_product_attention(
-            *tensors, attn_mask=mask, is_causal=mask is None
-        )
-        return torch.autograd.grad(out, tensors, gradient) if backward else out
-
+    peer = torch_call([q, k, v], g, window, backward)
     found = {name: call(form) for name, form in forms.items()} | {"torch": peer}
     theirs = peer()
     theirs = [x.detach().numpy().transpose(0, 2, 1, 3) for x in (theirs if backward else [theirs])]
@@ -92,21 +104,23 @@ def thunks(length: int, window: int, backward: bool) -> dict[str, Callable]:
 
 
 def main() -> None:
-    """Checks that all compute the same, times them, and prints the tables."""
+    """Check that all implementations agree, time them and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--lengths", type=int, nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--window", type=int, default=256, help="of the longest length's second table")
+    parser.add_argument(
+        "--window", type=int, default=256, help="window of the second table of the longest length"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     harness.torch_threads()
     for length in args.lengths:
         for window in (0, args.window) if length >= 4096 else (0,):
             for backward in (False, True):
-                both = thunks(length, window, backward)
+                calls = thunks(length, window, backward)
                 rows = harness.compare(
-                    both, rounds=args.rounds, burst=1 if length >= 4096 else 5, warmup=1, reference="torch"
+                    calls, rounds=args.rounds, burst=1 if length >= 4096 else 5, warmup=1, reference="torch"
                 )
                 what = "forward and backward" if backward else "forward"
                 batch, heads, features = CASES[length]

@@ -1,9 +1,9 @@
-"""Convolutions of our models: genjax's form, lax's and PyTorch's, values and both gradients.
+"""Time the convolutions of genjax's models against lax's and PyTorch's: values and both gradients.
 
     python -m experiments.benchmarks.conv [--rounds 5] [--batch 64]
 
-One call is the forward pass and the gradients of input and kernel, float32, in the layout that each side
-likes best (torch: channels_last). Where genjax's form is lax's own, the first two rows differ by noise.
+One call is the forward pass and the gradients of input and kernel, in float32 and in each library's fastest
+layout (torch: channels_last). Where genjax uses lax's own form, the first two rows differ only by noise.
 Outputs are compared before anything is timed.
 """
 
@@ -24,7 +24,7 @@ from genjax.training import memory
 
 
 class Case(NamedTuple):
-    """A square convolution; `transpose` for a fractionally strided one."""
+    """Describe a square convolution; `transpose` marks a fractionally strided one."""
 
     what: str
     side: int
@@ -47,7 +47,7 @@ CASES = (
 
 
 def ours(case: Case) -> Callable:
-    """genjax's form: (x, kernel) -> y."""
+    """Return genjax's convolution: (x, kernel) -> y."""
     strides = (case.stride, case.stride)
     if case.transpose:
         return lambda x, k: conv_transpose(x, k, strides)
@@ -55,7 +55,7 @@ def ours(case: Case) -> Callable:
 
 
 def laxs(case: Case) -> Callable:
-    """lax's form of the same."""
+    """Return lax's form of the same convolution."""
     strides = (case.stride, case.stride)
     if case.transpose:
         return partial(lax.conv_transpose, strides=strides, padding="SAME", dimension_numbers=LAYOUT)
@@ -65,7 +65,7 @@ def laxs(case: Case) -> Callable:
 
 
 def torchs(case: Case) -> Callable:
-    """torch's, B C H W in channels_last, with its own kernel layout."""
+    """Return torch's form: B C H W in channels_last, with its own kernel layout."""
     from torch.nn import functional as F
 
     pad = _padding(case)[0][0]
@@ -75,23 +75,22 @@ def torchs(case: Case) -> Callable:
 
 
 def _padding(case: Case) -> tuple[tuple[int, int], tuple[int, int]]:
-    # The same on both sides and in both libraries; an even kernel that halves has 1 and 1.
+    # The same on both sides and in both libraries; an even kernel with stride 2 has 1 and 1.
     n = (case.kernel - 1) // 2
     return ((n, n), (n, n))
 
 
 def thunks(case: Case, batch: int) -> dict[str, Callable]:
-    """One timed call of each side.
+    """Return the call to time of each library.
 
     Raises:
-      SystemExit: they compute different things.
+      SystemExit: if their outputs differ.
     """
-    import torch
-
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batch, case.side, case.side, case.channels)).astype(np.float32)
     k = rng.normal(size=(case.kernel, case.kernel, case.channels, case.features)).astype(np.float32) / 10
-    calls, outputs = {}, {}
+    calls = {}
+    outputs = {}
     for name, f in (("genjax", ours(case)), ("lax", laxs(case))):
         y = f(x, k)
         g = jax.device_put(np.ones(y.shape, np.float32))
@@ -100,9 +99,20 @@ def thunks(case: Case, batch: int) -> dict[str, Callable]:
             y, back = jax.vjp(f, x, k)
             return y, back(g)
 
-        compiled, args = jax.jit(both), (jax.device_put(x), jax.device_put(k), g)
-        calls[name] = partial(compiled, *args)
+        calls[name] = partial(jax.jit(both), jax.device_put(x), jax.device_put(k), g)
         outputs[name] = np.asarray(y)
+    calls["torch"], outputs["torch"] = torch_call(case, x, k)
+    for name in ("lax", "torch"):
+        if not np.allclose(outputs["genjax"], outputs[name], rtol=1e-4, atol=1e-4):
+            raise SystemExit(f"{case.what}: the outputs of genjax and {name} differ")
+    return calls
+
+
+def torch_call(case: Case, x: np.ndarray, k: np.ndarray) -> tuple[Callable, np.ndarray]:
+    """Return PyTorch's call on the same arrays, and its output as B H W C."""
+    import torch
+
+    # Kernels are h w C D here; D C h w in torch, or C D h w and mirrored if transposed.
     order = (2, 3, 0, 1) if case.transpose else (3, 2, 0, 1)
     mirrored = k[::-1, ::-1].copy() if case.transpose else k
     form = torch.channels_last
@@ -111,20 +121,15 @@ def thunks(case: Case, batch: int) -> dict[str, Callable]:
     f = torchs(case)
     gt = torch.ones_like(f(xt, kt))
 
-    def torch_call():
+    def call():
         y = f(xt, kt)
         return y, torch.autograd.grad(y, (xt, kt), gt)
 
-    calls["torch"] = torch_call
-    outputs["torch"] = f(xt, kt).detach().numpy().transpose(0, 2, 3, 1)
-    for name in ("lax", "torch"):
-        if not np.allclose(outputs["genjax"], outputs[name], rtol=1e-4, atol=1e-4):
-            raise SystemExit(f"{case.what}: genjax and {name} compute different things")
-    return calls
+    return call, f(xt, kt).detach().numpy().transpose(0, 2, 3, 1)
 
 
 def main() -> None:
-    """Prints a table for every case."""
+    """Print a table for every case."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,12 @@
-"""Decoding beside transformers' generate: the same GPT-2 weights, greedy, float32, in one process.
+"""Time greedy decoding against transformers' generate: the same GPT-2 weights, float32, one process.
 
     python -m experiments.benchmarks.decoding [--shape nano small] [--batch 1 16] [--new 128] [--rounds 5]
 
-The genjax side is `sampling.autoregressive.generate` (prefill and one compiled scan), the other
-GPT2LMHeadModel.generate(use_cache=True, do_sample=False) with torch's threads at two. Both continue the same
-prompts, and their tokens are compared before anything is timed. "nano" is 4 layers, 4 heads, width 128 and 65
-tokens; "small" is GPT-2's 124M shape (12 layers, 12 heads, width 768, 50,257 tokens), its weights drawn anew.
+The genjax side is `sampling.autoregressive.generate` (prefill and one compiled scan), the other side
+GPT2LMHeadModel.generate(use_cache=True, do_sample=False) with two torch threads. Both continue the same
+prompts; their tokens are compared before anything is timed. "nano" has 4 layers, 4 heads, width 128 and a
+vocabulary of 65; "small" has the shape of GPT-2 124M (12 layers, 12 heads, width 768, vocabulary of 50,257)
+with random weights.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from genjax.nn.transformer import Transformer
 from genjax.sampling.autoregressive import generate
 
 SHAPES = {"nano": (4, 4, 128, 65, 256), "small": (12, 12, 768, 50257, 1024)}
-"""layers, heads, width, vocabulary, positions."""
+"""Shape -> (layers, heads, width, vocabulary, positions)."""
 
 
 def peer(shape: str):
-    """GPT2LMHeadModel of this shape, its weights large enough that its choices differ."""
-    sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]  # a version that does not fit breaks the import
+    """Return a GPT2LMHeadModel of this shape, with weights so large that its greedy choices vary."""
+    # An incompatible torchvision would break the import of transformers, which works without it.
+    sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
     import torch
     import transformers
 
@@ -51,7 +53,7 @@ def peer(shape: str):
 
 
 def ours(shape: str, theirs) -> tuple:
-    """(decoder, variables) with the same weights, and the stack."""
+    """Return (decoder, variables, stack) of a genjax GPT with the same weights."""
     layers, heads, width, vocabulary, positions = SHAPES[shape]
     config = gpt.Config(layers=layers, heads=heads, width=width, bias=True, tied=True, condition_dropout=0.0)
     spec = Spec({"tokens": Element((positions + 1,), "int32", vocabulary)})
@@ -82,7 +84,7 @@ def ours(shape: str, theirs) -> tuple:
 
     stack = {f"block_{n}": block(f"h.{n}") for n in range(layers)} | {"norm": norm("ln_f")}
     params = {
-        # One more row: the start token, which is read only.
+        # One more row, for the start token, which is never predicted.
         "token_embedding": jnp.pad(w["wte.weight"], ((0, 1), (0, 0))),
         "position_embedding": w["wpe.weight"],
         "stack": stack,
@@ -91,13 +93,18 @@ def ours(shape: str, theirs) -> tuple:
 
 
 def thunks(shape: str, batch: int, new: int, prompt: int) -> dict[str, Callable]:
-    """Both sides' generation; raises SystemExit where their tokens differ."""
+    """Return the call of each side.
+
+    Raises:
+      SystemExit: if their tokens differ.
+    """
     import torch
 
     theirs = peer(shape)
     decoder, variables, stack = ours(shape, theirs)
     tokens = np.random.default_rng(0).integers(0, SHAPES[shape][3], (batch, prompt), np.int32)
-    rows, keys = torch.tensor(tokens, dtype=torch.long), jax.random.split(jax.random.key(0), batch)
+    rows = torch.tensor(tokens, dtype=torch.long)
+    keys = jax.random.split(jax.random.key(0), batch)
     begun = jnp.asarray(tokens)
 
     def jax_side():
@@ -105,7 +112,7 @@ def thunks(shape: str, batch: int, new: int, prompt: int) -> dict[str, Callable]
 
     def torch_side():
         with torch.no_grad():
-            writer: Any = theirs  # its class hides `generate` behind a protocol
+            writer: Any = theirs  # the type checker does not see the class's `generate`
             return writer.generate(
                 rows,
                 attention_mask=torch.ones_like(rows),
@@ -117,14 +124,14 @@ def thunks(shape: str, batch: int, new: int, prompt: int) -> dict[str, Callable]
 
     same = (np.asarray(jax_side()) == torch_side().numpy()).mean()
     if same < 1:
-        raise SystemExit(f"only {same:.1%} of the tokens are the same")
+        raise SystemExit(f"only {same:.1%} of the tokens agree")
     size = Transformer.cache_bytes(stack, batch, prompt + new) / 2**20
     print(f"{shape}, batch {batch}: the same {batch * new} tokens; cache {size:.1f} MiB", file=sys.stderr)
     return {"genjax": jax_side, "transformers": torch_side}
 
 
 def main() -> None:
-    """Checks that both sides write the same tokens, times them, and prints the tables."""
+    """Check that both sides generate the same tokens, time them and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,12 @@
-"""The GPT training step beside PyTorch's: same architecture, batch, optimiser and float32, in one process.
+"""Time the GPT training step against PyTorch's: same architecture, batch and optimiser, in one process.
 
     python -m experiments.benchmarks.gpt [--rounds 20] [--layers 4] [--heads 4] [--width 128] [--batch 12]
 
-The genjax side is the real step (training.step.make_step: gradient, global norm, AdamW, state donated) under
-jit. The torch side is the usual GPT-2 module with scaled_dot_product_attention, no biases, cross entropy and
-torch.optim.AdamW(fused), eager and under torch.compile. Both learn the same batch; the first loss of both
-from the same weights is compared before anything is timed, so that what is timed is the same function.
+Both sides compute in float32. The genjax side is the real step (training.step.make_step: gradient, global
+norm, AdamW, state donated) under jit. The torch side is the usual GPT-2 module with
+scaled_dot_product_attention, no biases, cross entropy and torch.optim.AdamW(fused), eager and under
+torch.compile. Both train on the same batch from the same weights; their first losses are compared before
+anything is timed, so that both compute the same function.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ VOCABULARY = 65  # characters of tiny_shakespeare
 
 
 def genjax_step(shape: argparse.Namespace, tokens: np.ndarray, **fields) -> tuple[Callable, dict]:
-    """(one step that returns its metrics, the parameters at the start as numpy)."""
+    """Return (a step that returns its metrics, the initial parameters as NumPy arrays)."""
     spec = Spec({"tokens": Element((shape.length + 1,), "int32", VOCABULARY)})
     config = gpt.Config(
         layers=shape.layers, heads=shape.heads, width=shape.width, condition_dropout=0.0, **fields
@@ -50,7 +51,7 @@ def genjax_step(shape: argparse.Namespace, tokens: np.ndarray, **fields) -> tupl
 
 
 def torch_step(shape: argparse.Namespace, tokens: np.ndarray, params: dict, compiled: bool) -> Callable:
-    """One step of the same model in PyTorch, begun from the same parameters; returns the loss."""
+    """Return a step of the same model in PyTorch, from the same parameters; it returns the loss."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -59,9 +60,12 @@ def torch_step(shape: argparse.Namespace, tokens: np.ndarray, params: dict, comp
         def __init__(self):
             super().__init__()
             w = shape.width
-            self.attention_norm, self.mlp_norm = nn.LayerNorm(w, bias=False), nn.LayerNorm(w, bias=False)
-            self.qkv, self.out = nn.Linear(w, 3 * w, bias=False), nn.Linear(w, w, bias=False)
-            self.up, self.down = nn.Linear(w, 4 * w, bias=False), nn.Linear(4 * w, w, bias=False)
+            self.attention_norm = nn.LayerNorm(w, bias=False)
+            self.mlp_norm = nn.LayerNorm(w, bias=False)
+            self.qkv = nn.Linear(w, 3 * w, bias=False)
+            self.out = nn.Linear(w, w, bias=False)
+            self.up = nn.Linear(w, 4 * w, bias=False)
+            self.down = nn.Linear(4 * w, w, bias=False)
 
         def forward(self, x):
             b, t, w = x.shape
@@ -78,7 +82,8 @@ def torch_step(shape: argparse.Namespace, tokens: np.ndarray, params: dict, comp
             self.tokens = nn.Embedding(VOCABULARY + 1, w)
             self.positions = nn.Parameter(torch.zeros(shape.length, w))
             self.blocks = nn.ModuleList(Block() for _ in range(shape.layers))
-            self.norm, self.head = nn.LayerNorm(w, bias=False), nn.Linear(w, VOCABULARY, bias=False)
+            self.norm = nn.LayerNorm(w, bias=False)
+            self.head = nn.Linear(w, VOCABULARY, bias=False)
 
         def forward(self, tokens, targets):
             x = self.tokens(tokens) + self.positions
@@ -93,7 +98,8 @@ def torch_step(shape: argparse.Namespace, tokens: np.ndarray, params: dict, comp
         model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True
     )
     rows = torch.tensor(tokens, dtype=torch.long)
-    x, y = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+    x = rows[:, :-1].contiguous()
+    y = rows[:, 1:].contiguous()
     forward = torch.compile(model) if compiled else model
 
     def step():
@@ -107,7 +113,7 @@ def torch_step(shape: argparse.Namespace, tokens: np.ndarray, params: dict, comp
 
 
 def load(model, params: dict) -> None:
-    """Copies a genjax GPT's parameters into the torch module."""
+    """Copy a genjax GPT's parameters into the torch module."""
     import torch
 
     def put(to, value):
@@ -130,7 +136,7 @@ def load(model, params: dict) -> None:
 
 
 def main() -> None:
-    """Checks that both sides compute the same loss, times them, and prints the table."""
+    """Check that both sides compute the same loss, time them and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,9 +149,10 @@ def main() -> None:
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (args.batch, args.length + 1), np.int32)
     ours, params = genjax_step(args, tokens)
     eager = torch_step(args, tokens, params, compiled=False)
-    first = float(ours()["nll/loss"].value), float(eager())
-    if not math.isclose(*first, rel_tol=1e-5):
-        raise SystemExit(f"the two sides compute different losses: {first}")
+    first = float(ours()["nll/loss"].value)
+    other = float(eager())
+    if not math.isclose(first, other, rel_tol=1e-5):
+        raise SystemExit(f"the first losses differ: genjax {first}, torch {other}")
     thunks = {"genjax": ours, "torch eager": eager}
     if not args.no_compile:
         thunks["torch.compile"] = torch_step(args, tokens, params, compiled=True)

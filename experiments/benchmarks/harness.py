@@ -1,9 +1,9 @@
-"""Times alternatives side by side in one process, so that what the machine does meanwhile hits all alike.
+"""Time alternatives in turn in one process, so that other load on the machine affects all of them alike.
 
-`compare({"jax": thunk, "torch": thunk})` runs short bursts of each in turn, many rounds, and reports the
-median and the fastest burst of each, the processor time it took (both cores together, which other processes
-on the machine hardly change), and the median over rounds of its ratio to a reference: the two members of a
-ratio were measured within the same second.
+`compare({"jax": thunk, "torch": thunk})` runs short bursts of each in turn for many rounds. It reports the
+median and the fastest burst of each, its processor time (summed over cores, which other processes on the
+machine hardly change), and the median over rounds of its ratio to a reference: both times of a ratio were
+measured within the same second.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 THREADS = 2
-# OpenMP threads (torch) otherwise spin for a while after their work and take the other library's cores.
+# Without PASSIVE, OpenMP threads (torch) spin for a while after their work and occupy the cores that the
+# other library needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 
 
 class Row(NamedTuple):
-    """One alternative's timing, in milliseconds a call, and over the reference's.
+    """Hold the timing of one alternative, in milliseconds per call and relative to the reference.
 
     Attributes:
-      cpu_ms: the median of the process's processor time, all threads summed.
-      ratio: the median over rounds of its wall-clock time over the reference's.
-      best_ratio, cpu_ratio: of best_ms and of cpu_ms.
+      median_ms, best_ms: median and minimum over rounds of the wall-clock time.
+      cpu_ms: median over rounds of the process's processor time, summed over threads.
+      ratio: median over rounds of the wall-clock time divided by the reference's.
+      best_ratio, cpu_ratio: ratios of best_ms and of cpu_ms to the reference's.
     """
 
     name: str
@@ -39,14 +41,14 @@ class Row(NamedTuple):
 
 
 def torch_threads(threads: int = THREADS) -> None:
-    """Gives torch as many threads as XLA has cores here: call it before the first torch operation."""
+    """Give torch as many threads as XLA has cores; call it before the first torch operation."""
     import torch
 
     torch.set_num_threads(threads)
 
 
 def wait(x: Any) -> Any:
-    """`x`, once every jax array in it has been computed; anything else is taken as ready (torch on CPU)."""
+    """Return `x` once every jax array in it is computed; other values count as ready (torch on a CPU)."""
     import jax
 
     return jax.block_until_ready(x)
@@ -60,19 +62,20 @@ def compare(
     warmup: int = 3,
     reference: str | None = None,
 ) -> list[Row]:
-    """The interleaved timing of `thunks`.
+    """Time the thunks in turn and return one row for each.
 
     Args:
-      thunks: each does one step and returns something to wait for (a jax tree, or anything that is
+      thunks: each runs one step and returns something to wait for (a jax tree, or anything that is
         finished when it returns). They must not share donated buffers.
-      rounds: how many times the whole circle is run; its order is reversed every other round.
-      burst: timed calls of one alternative in a row; one untimed call precedes them, to warm the caches
-        that the others have emptied. Calls of a burst are dispatched together, as a training loop does.
+      rounds: number of rounds; a round times every alternative, in reverse order every other time.
+      burst: timed calls of one alternative in a row. One untimed call precedes them and warms the caches
+        that the other alternatives have evicted. The calls of a burst are dispatched together, as in a
+        training loop.
       warmup: untimed calls before the first round (compilation).
-      reference: whose time the ratios are over; the last-named where None.
+      reference: the alternative whose time is the ratios' denominator; the last one if None.
 
     Raises:
-      KeyError: where `reference` is not among the thunks.
+      KeyError: if `reference` is not among the thunks.
     """
     names = list(thunks)
     reference = names[-1] if reference is None else reference
@@ -104,19 +107,21 @@ def compare(
 
 
 def _burst(thunk: Callable[[], Any], calls: int) -> tuple[float, float]:
-    """Milliseconds a call, by the wall and by the processor, over `calls` calls after an untimed one."""
+    """Return wall-clock and processor milliseconds per call, over `calls` calls after an untimed one."""
     wait(thunk())
-    start, cpu = time.perf_counter(), time.process_time()
+    start = time.perf_counter()
+    cpu_start = time.process_time()
     out = None
     for _ in range(calls):
         out = thunk()
     wait(out)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    wall = time.perf_counter() - start
+    cpu = time.process_time() - cpu_start
     return wall / calls * 1e3, cpu / calls * 1e3
 
 
 def markdown(rows: list[Row], title: str = "") -> str:
-    """The rows as a markdown table; the reference is the row whose ratios are all 1."""
+    """Format the rows as a markdown table; the reference is the row whose ratios are all 1."""
     lines = [f"### {title}\n"] if title else []
     lines += [
         "| | median ms | best ms | cpu ms | ratio (median of rounds) | ratio (best) | ratio (cpu) |",

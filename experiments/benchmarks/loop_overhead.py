@@ -1,10 +1,12 @@
-"""What the loop costs beside its bare compiled step: `python -m experiments.benchmarks.loop_overhead`.
+"""Measure the overhead of the training loop over its bare compiled step, on one device.
 
-`--model vae`: an MLP (784-400-20, batch 128, adam) on random pixels; `--model gpt`: nanoGPT's CPU size (4
-layers, 4 heads, width 128, context 64, batch 12) on random tokens. One device. Bare: the same compiled
-step on batches that already lie on the device, with no metrics read. Loop: `train` with everything on
-(data pipeline, metrics lines, TensorBoard, progress). The two take turns, so that a busy machine slows
-both alike, and processor time stands beside the wall's, for a machine that others use.
+    python -m experiments.benchmarks.loop_overhead [--model vae|gpt] [--steps 1000] [--turns 5]
+
+`--model vae`: an MLP (784-400-20, batch 128, Adam) on random pixels. `--model gpt`: nanoGPT's CPU size (4
+layers, 4 heads, width 128, context 64, batch 12) on random tokens. Bare: the same compiled step on batches
+that are already on the device, without reading metrics. Loop: `train` with everything on (data pipeline,
+metrics lines, TensorBoard, progress). The two alternate, so that a busy machine slows both alike, and
+processor time is reported beside wall-clock time, for a shared machine.
 """
 
 from __future__ import annotations
@@ -29,12 +31,14 @@ from genjax.training import Config, optimizers, step
 from genjax.training.engine import Engine
 from genjax.training.loop import Hooks, train
 
-PIXELS, HIDDEN, LATENT = 784, 400, 20
+PIXELS = 784
+HIDDEN = 400
+LATENT = 20
 ADAM = optimizers.Config(name="adam", learning_rate=1e-3)
 
 
 def vae() -> Model:
-    """Kingma & Welling 2014's MLP with a Bernoulli decoder."""
+    """Define the MLP VAE of Kingma & Welling 2014 (arXiv:1312.6114, app. C) with a Bernoulli decoder."""
 
     def dense(key, m, n):
         return {"kernel": jax.random.normal(key, (m, n)) * m**-0.5, "bias": jnp.zeros(n)}
@@ -53,11 +57,14 @@ def vae() -> Model:
         return Variables({"vae": {n: dense(k, *s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}})
 
     def loss(variables, batch, keys, *, step):
-        p, x = variables.params["vae"], batch["image"].reshape(-1, PIXELS).astype(jnp.float32) / 255
+        p = variables.params["vae"]
+        x = batch["image"].reshape(-1, PIXELS).astype(jnp.float32) / 255
         mean, log_var = jnp.split(apply(p["code"], jax.nn.relu(apply(p["in"], x))), 2, axis=1)
         noise = jax.vmap(lambda k: jax.random.normal(k, (LATENT,)))(keys)
         logits = apply(p["out"], jax.nn.relu(apply(p["mid"], mean + jnp.exp(0.5 * log_var) * noise)))
+        # -log Bernoulli(x | logits) = softplus(logits) - logits x, in the form that cannot overflow.
         nats = (jnp.maximum(logits, 0) - logits * x + jnp.log1p(jnp.exp(-jnp.abs(logits)))).sum(1)
+        # KL(N(mean, var) || N(0, I)) in closed form.
         kl = 0.5 * (jnp.exp(log_var) + mean**2 - 1 - log_var).sum(1)
         return Mean.of(nats + kl, batch["mask"]), Aux(variables.state, {"kl": Mean.of(kl, batch["mask"])})
 
@@ -65,7 +72,7 @@ def vae() -> Model:
 
 
 class Case(NamedTuple):
-    """A model, its player, its data and its batch."""
+    """Hold a model, its player, its data and its batch size."""
 
     model: Model
     player: str
@@ -74,7 +81,7 @@ class Case(NamedTuple):
 
 
 def case(name: str) -> Case:
-    """The model of this name with random data."""
+    """Return the model of this name with random data."""
     if name == "vae":
         return Case(vae(), "vae", pixels(), 128)
     data = tokens()
@@ -82,7 +89,7 @@ def case(name: str) -> Case:
 
 
 def tokens() -> Dataset:
-    """Random text: 65 characters, context 64."""
+    """Return random text: 65 characters, context 64."""
     text = np.random.default_rng(0).integers(0, 65, 1_000_000)
     rows = Windows(text, 64)
     spec = Spec({"tokens": Element((65,), "int32", 65)}, len(rows))
@@ -90,7 +97,7 @@ def tokens() -> Dataset:
 
 
 def pixels() -> Dataset:
-    """Random images of 28x28 pixels."""
+    """Return random images of 28x28 pixels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5000, 28, 28, 1), np.uint8)
     spec = Spec({"image": Element((28, 28, 1), "uint8", 256)}, len(images))
@@ -104,12 +111,12 @@ def pixels() -> Dataset:
 
 
 def clocks() -> np.ndarray:
-    """(seconds on the wall, seconds of this process's processors)."""
+    """Return (wall-clock seconds, processor seconds of this process)."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def bare(case: Case, steps: int) -> np.ndarray:
-    """Seconds a step (wall, processors) of the compiled step alone."""
+    """Measure seconds per step (wall clock, processor) of the compiled step alone."""
     stream = case.data.train.stream(batch=case.batch)
     engine = Engine(
         case.model,
@@ -118,10 +125,14 @@ def bare(case: Case, steps: int) -> np.ndarray:
         stream[0],
         devices=jax.devices()[:1],
     )
-    state, batches = engine.create(), [engine.put([stream[n]]) for n in range(8)]
-    phases, packed, start = (step.due(case.model, 0),), None, clocks()
+    state = engine.create()
+    batches = [engine.put([stream[n]]) for n in range(8)]
+    phases = (step.due(case.model, 0),)
+    packed = None
+    start = clocks()
     for n in range(steps + 20):
-        if n == 20:  # compiled and warm
+        if n == 20:
+            # Compiled and warm: timing starts here.
             jax.block_until_ready(state)
             start = clocks()
         state, packed = engine.step(state, batches[n % 8], phases)
@@ -132,7 +143,7 @@ def bare(case: Case, steps: int) -> np.ndarray:
 
 
 def whole(case: Case, steps: int, log_every: int, per_call: int) -> np.ndarray:
-    """Seconds a step (wall, processors) of the loop, over the middle third of a run."""
+    """Measure seconds per step (wall clock, processor) of the loop, over the middle third of a run."""
     config = Config(
         steps=3 * steps,
         steps_per_call=per_call,
@@ -149,16 +160,21 @@ def whole(case: Case, steps: int, log_every: int, per_call: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Time the bare step and the loop in turn and print their ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--steps-per-call", type=int, default=1, help="train.steps_per_call of the loop")
     parser.add_argument("--model", choices=("vae", "gpt"), default="vae")
     args = parser.parse_args()
-    chosen, ratios = case(args.model), []
+    chosen = case(args.model)
+    ratios = []
     for _ in range(args.turns):
-        a, b = bare(chosen, args.steps), whole(chosen, args.steps, args.log_every, args.steps_per_call)
+        a = bare(chosen, args.steps)
+        b = whole(chosen, args.steps, args.log_every, args.steps_per_call)
         ratios.append(a / b)
         print(
             f"bare {a[0] * 1e3:.3f} ms, loop {b[0] * 1e3:.3f} ms a step: {100 * a[0] / b[0]:.1f}% "

@@ -1,10 +1,10 @@
-"""A recurrent stack's values and gradients beside torch.nn's, and beside the scan's derived gradient.
+"""Time a recurrent stack's values and gradients against torch.nn's and against JAX's own derivative.
 
     python -m experiments.benchmarks.recurrent [--cell lstm] [--layers 2] [--width 256] [--batch 32]
 
-All sides compute sum(outputs * fixed weights) and its gradients with respect to every parameter, from the
-same weights, float32, in one process; loss and recurrent gradients are compared before anything is timed.
-"derived" is the same layer whose scan is differentiated by JAX: it adds every step's outer product to the
+All sides compute sum(outputs * fixed weights) and its gradient with respect to every parameter, from the same
+parameters, in float32 and one process; losses and recurrent gradients are compared before anything is timed.
+"derived" is the same layer with the scan differentiated by JAX, which adds every step's outer product to the
 recurrent kernel's gradient.
 """
 
@@ -23,7 +23,7 @@ from genjax.nn.linear import linear
 
 
 def stack(cell: recurrent.Cell, run: Callable, x: jax.Array, params: list[dict]) -> jax.Array:
-    """T x B x H outputs of layers one after another, by `unroll` or what stands in for it."""
+    """Compute the T x B x H outputs of a stack of layers; `run` is `unroll` or `derived`."""
     for p in params:
         z = linear(x, p["input"]) + p["bias"][None, None]
         zero = tuple(jnp.zeros((x.shape[1], p["recurrent"].shape[0])) for _ in range(cell.states))
@@ -32,7 +32,7 @@ def stack(cell: recurrent.Cell, run: Callable, x: jax.Array, params: list[dict])
 
 
 def derived(cell: recurrent.Cell, kernel, small, inputs, state):
-    """`unroll` as a scan whose derivative is JAX's own."""
+    """Run the cell as a scan with JAX's own derivative; arguments as in `unroll`."""
 
     def body(state, z):
         r = state[0] @ kernel
@@ -43,8 +43,9 @@ def derived(cell: recurrent.Cell, kernel, small, inputs, state):
 
 
 def weights(shape: argparse.Namespace, cell: recurrent.Cell) -> list[dict]:
-    """The parameters of each layer, as a fresh layer would have them (uniform, as torch's)."""
-    r, H = np.random.default_rng(0), shape.width
+    """Draw the parameters of each layer, uniform in +-H**-0.5 as torch's initial ones."""
+    r = np.random.default_rng(0)
+    H = shape.width
     uniform = lambda *size: jnp.asarray(r.uniform(-(H**-0.5), H**-0.5, size), jnp.float32)
     small = {"candidate_bias": uniform(H)} if shape.cell == "gru" else {}
     G = H * cell.gates
@@ -55,7 +56,7 @@ def weights(shape: argparse.Namespace, cell: recurrent.Cell) -> list[dict]:
 
 
 def torch_side(shape: argparse.Namespace, x, weight, params: list[dict]) -> tuple[Callable, Callable]:
-    """(one pass that returns the loss, the recurrent gradient of the first layer) of torch's own module."""
+    """Return torch's (pass that returns the loss, function that returns layer 0's recurrent gradient)."""
     import torch
 
     kinds = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
@@ -69,7 +70,8 @@ def torch_side(shape: argparse.Namespace, x, weight, params: list[dict]) -> tupl
             getattr(module, f"bias_hh_l{n}").zero_()
             if p["small"]:
                 getattr(module, f"bias_hh_l{n}")[2 * shape.width :] = to(p["small"]["candidate_bias"])
-    inputs, outputs = to(x), to(weight)
+    inputs = to(x)
+    outputs = to(weight)
 
     def run():
         module.zero_grad(set_to_none=True)
@@ -81,7 +83,7 @@ def torch_side(shape: argparse.Namespace, x, weight, params: list[dict]) -> tupl
 
 
 def main() -> None:
-    """Checks that all sides compute the same, times them, and prints the table."""
+    """Check that all sides agree, time them and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -91,7 +93,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     harness.torch_threads(args.threads)
-    cell, r = recurrent.CELLS[args.cell], np.random.default_rng(1)
+    cell = recurrent.CELLS[args.cell]
+    r = np.random.default_rng(1)
     size = (args.length, args.batch, args.width)
     x, weight = (jnp.asarray(r.normal(size=size), jnp.float32) for _ in range(2))
     params = weights(args, cell)
@@ -108,7 +111,7 @@ def main() -> None:
         far = np.abs(g - gradient()).max() / np.abs(gradient()).max()
         if abs(float(value) - expected) > 1e-3 * abs(expected) or far > 1e-4:
             raise SystemExit(
-                f"{name} computes something else: {float(value)}, {expected}; gradients {far:.1e}"
+                f"{name} and torch differ: losses {float(value)} and {expected}; gradients by {far:.1e}"
             )
     thunks = {**sides, "torch": theirs}
     rows = harness.compare(thunks, rounds=args.rounds, burst=args.burst, reference="torch")

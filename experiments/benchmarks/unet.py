@@ -1,15 +1,17 @@
-"""The U-Net training step beside PyTorch's: same architecture, batch, optimiser and float32, in one process.
+"""Time the U-Net training step against PyTorch's: same architecture, batch and optimiser, in one process.
 
     python -m experiments.benchmarks.unet [--rounds 5] [--burst 2] [--batch 64] [--width 32] [--size 28]
 
-The genjax side is the real step (training.step.make_step with models/diffusion.py: times, noise, label
-dropout, gradient, global norm, Adam, state donated) under jit. The torch side draws the same and is the usual
-module code with torch.optim.Adam(fused): eager, in channels_last, and under torch.compile. Before anything is
-timed both networks compute the same output from the same weights.
+Both sides compute in float32. The genjax side is the real step (training.step.make_step with
+models/diffusion.py: times, noise, label dropout, gradient, global norm, Adam, state donated) under jit. The
+torch side draws the same random variables and is the usual module code with torch.optim.Adam(fused): eager,
+in channels_last, and under torch.compile. Before anything is timed, the outputs of both networks from the
+same weights are compared.
 
-XLA allocates a step's temporaries (here 620 MB) anew each time, and glibc maps and faults in such blocks
-afresh: a fifth of the processor time. MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1 MALLOC_ARENA_MAX=1 in the
-environment keeps them (mallopt within the process did not reach XLA's threads). Both sides then have it.
+XLA allocates a step's temporaries (here 620 MB) at every step, and glibc maps such blocks and faults them in
+each time, which takes a fifth of the processor time. MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=-1
+MALLOC_ARENA_MAX=1 in the environment keeps them (mallopt within the process did not reach XLA's threads). The
+setting applies to both sides.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ from genjax.functional import schedules
 from genjax.models import diffusion
 from genjax.training import step as training
 
-CLASSES, LEVELS = 10, 256
+CLASSES = 10
+LEVELS = 256
 
 
 def data(args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Draw a batch of random images and labels."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, LEVELS, (args.batch, args.size, args.size, 1)).astype(np.uint8),
@@ -41,7 +45,7 @@ def data(args: argparse.Namespace) -> dict[str, np.ndarray]:
 
 
 def genjax_step(config: diffusion.Config, args: argparse.Namespace, batch: Batch) -> tuple[Callable, dict]:
-    """(one step that returns its metrics, random parameters of its form as numpy)."""
+    """Return (a step that returns its metrics, random parameters of its shapes as NumPy arrays)."""
     image = Element((args.size, args.size, 1), "uint8", LEVELS)
     model = diffusion.build(config, Spec({"image": image, "label": Element((), "int32", CLASSES)}), {})
     optimizers = {"denoiser": optax.adam(1e-3)}
@@ -51,7 +55,8 @@ def genjax_step(config: diffusion.Config, args: argparse.Namespace, batch: Batch
     draw = lambda x: (0.1 * rng.normal(size=x.shape)).astype(np.float32)
     params = jax.tree.map(draw, state.variables.params["denoiser"])
     compiled = jax.jit(training.make_step(model, optimizers), static_argnums=4, donate_argnums=0)
-    root, box = jax.random.key(1), [state]
+    root = jax.random.key(1)
+    box = [state]
 
     def step():
         box[0], metrics = compiled(box[0], {}, batch, root, ("denoise",))
@@ -60,13 +65,12 @@ def genjax_step(config: diffusion.Config, args: argparse.Namespace, batch: Batch
     return step, params
 
 
-def torch_network(config: diffusion.Config):
-    """models/diffusion.py's network in PyTorch, its children named alike."""
-    import torch
+def torch_residual(config: diffusion.Config):
+    """Return the class of nn.unet.Residual in PyTorch: (channels, features) -> module."""
     from torch import nn
     from torch.nn import functional
 
-    width, embedding = config.width, 4 * config.width
+    embedding = 4 * config.width
 
     class Residual(nn.Module):
         def __init__(self, channels, features):
@@ -84,11 +88,20 @@ def torch_network(config: diffusion.Config):
             h = functional.silu(self.norm_out(h) * (1 + scale) + shift)
             return self.skip(x) + self.conv_out(h)
 
+    return Residual
+
+
+def torch_attention(config: diffusion.Config):
+    """Return the class of nn.unet.Attention in PyTorch: channels -> module."""
+    from torch import nn
+    from torch.nn import functional
+
     class Attention(nn.Module):
         def __init__(self, channels):
             super().__init__()
             self.norm = nn.GroupNorm(config.groups, channels, eps=1e-6)
-            self.qkv, self.out = nn.Linear(channels, 3 * channels, bias=False), nn.Linear(channels, channels)
+            self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+            self.out = nn.Linear(channels, channels)
             self.heads = max(channels // config.head, 1)
 
         def forward(self, x):
@@ -98,32 +111,57 @@ def torch_network(config: diffusion.Config):
             h = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, height * w, c)
             return x + self.out(h).transpose(1, 2).reshape(x.shape)
 
+    return Attention
+
+
+def torch_parts(config: diffusion.Config):
+    """Return nn.unet.UNet's layers in PyTorch by the names of their parameters."""
+    from torch import nn
+
+    Residual = torch_residual(config)
+    width = config.width
+    parts = nn.ModuleDict({"in": nn.Conv2d(1, width, 3, padding=1)})
+    add = parts.__setitem__
+    skips = [width]
+    now = width
+    for level, multiplier in enumerate(config.multipliers):
+        for i in range(config.blocks):
+            add(f"down{level}_{i}", Residual(now, multiplier * width))
+            now = multiplier * width
+            skips.append(now)
+        if level < len(config.multipliers) - 1:
+            add(f"down{level}", nn.Conv2d(now, now, 3, stride=2, padding=1))
+            skips.append(now)
+    add("middle_0", Residual(now, now))
+    add("middle_attention", torch_attention(config)(now))
+    add("middle_1", Residual(now, now))
+    for level, multiplier in reversed(list(enumerate(config.multipliers))):
+        for i in range(config.blocks + 1):
+            add(f"up{level}_{i}", Residual(now + skips.pop(), multiplier * width))
+            now = multiplier * width
+        if level:
+            add(f"up{level}", nn.Conv2d(now, now, 3, padding=1))
+    add("norm", nn.GroupNorm(config.groups, now, eps=1e-6))
+    add("out", nn.Conv2d(now, 1, 3, padding=1))
+    return parts
+
+
+def torch_network(config: diffusion.Config):
+    """Return the network of models/diffusion.py in PyTorch, with the same names of its children."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    width = config.width
+    embedding = 4 * width
+
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
             self.label = nn.Embedding(CLASSES + 1, embedding)
-            self.inner, self.outer = nn.Linear(width, embedding), nn.Linear(embedding, embedding)
-            self.parts = nn.ModuleDict({"in": nn.Conv2d(1, width, 3, padding=1)})
-            skips, now, add = [width], width, self.parts.__setitem__
-            for level, multiplier in enumerate(config.multipliers):
-                for i in range(config.blocks):
-                    add(f"down{level}_{i}", Residual(now, multiplier * width))
-                    now = multiplier * width
-                    skips.append(now)
-                if level < len(config.multipliers) - 1:
-                    add(f"down{level}", nn.Conv2d(now, now, 3, stride=2, padding=1))
-                    skips.append(now)
-            add("middle_0", Residual(now, now))
-            add("middle_attention", Attention(now))
-            add("middle_1", Residual(now, now))
-            for level, multiplier in reversed(list(enumerate(config.multipliers))):
-                for i in range(config.blocks + 1):
-                    add(f"up{level}_{i}", Residual(now + skips.pop(), multiplier * width))
-                    now = multiplier * width
-                if level:
-                    add(f"up{level}", nn.Conv2d(now, now, 3, padding=1))
-            add("norm", nn.GroupNorm(config.groups, now, eps=1e-6))
-            add("out", nn.Conv2d(now, 1, 3, padding=1))
+            self.inner = nn.Linear(width, embedding)
+            self.outer = nn.Linear(embedding, embedding)
+            self.parts = torch_parts(config)
             rate = torch.arange(width // 2) * (-np.log(10_000.0) / (width // 2))
             self.register_buffer("frequency", torch.exp(rate).float())
 
@@ -131,8 +169,10 @@ def torch_network(config: diffusion.Config):
             angle = 1000.0 * t[:, None] * self.frequency
             e = self.inner(torch.cat([torch.sin(angle), torch.cos(angle)], dim=1))
             e = functional.silu(self.outer(functional.silu(e)) + self.label(label))
-            p, skips = self.parts, [self.parts["in"](x)]
-            h, last = skips[0], len(config.multipliers) - 1
+            p = self.parts
+            h = p["in"](x)
+            skips = [h]
+            last = len(config.multipliers) - 1
             for level in range(last + 1):
                 for i in range(config.blocks):
                     h = p[f"down{level}_{i}"](h, e)
@@ -153,7 +193,7 @@ def torch_network(config: diffusion.Config):
 
 
 def load(network, params: dict) -> None:
-    """Copies a genjax network's parameters into the torch module."""
+    """Copy a genjax network's parameters into the torch module."""
     import torch
 
     def put(to, value):
@@ -180,7 +220,7 @@ def load(network, params: dict) -> None:
 
 
 def torch_step(network, args: argparse.Namespace, batch: Batch, *, compiled=False, last=False) -> Callable:
-    """One step of the same objective in PyTorch; returns the loss."""
+    """Return a step of the same objective in PyTorch; it returns the loss."""
     import torch
 
     network = network.to(memory_format=torch.channels_last) if last else network
@@ -196,7 +236,8 @@ def torch_step(network, args: argparse.Namespace, batch: Batch, *, compiled=Fals
     def step():
         x_0 = images.float() * (2.0 / (LEVELS - 1)) - 1.0
         i = torch.randint(1, 1001, (args.batch,))
-        noise, hide = torch.randn_like(x_0), torch.rand(args.batch) < 0.1
+        noise = torch.randn_like(x_0)
+        hide = torch.rand(args.batch) < 0.1
         x = alphas[i].view(-1, 1, 1, 1) * x_0 + sigmas[i].view(-1, 1, 1, 1) * noise
         optimizer.zero_grad(set_to_none=True)
         loss = (forward(x, i / 1000.0, torch.where(hide, CLASSES, labels)) - noise).square().mean()
@@ -208,11 +249,12 @@ def torch_step(network, args: argparse.Namespace, batch: Batch, *, compiled=Fals
 
 
 def check(config: diffusion.Config, args: argparse.Namespace, params: dict) -> float:
-    """The largest difference between both networks' outputs from the same weights, over their size."""
+    """Return the largest difference of the networks' outputs from the same weights, over their maximum."""
     import torch
 
     rng = np.random.default_rng(2)
-    x, t = rng.normal(size=(4, args.size, args.size, 1)).astype(np.float32), np.array([0.01, 0.2, 0.5, 1.0])
+    x = rng.normal(size=(4, args.size, args.size, 1)).astype(np.float32)
+    t = np.array([0.01, 0.2, 0.5, 1.0])
     label = np.array([0, 3, 9, CLASSES])
     ours = diffusion.Network(config, 1, CLASSES)
     ours = jax.jit(ours.apply)({"params": params}, x, jnp.asarray(t, jnp.float32), jnp.asarray(label))
@@ -220,12 +262,13 @@ def check(config: diffusion.Config, args: argparse.Namespace, params: dict) -> f
     load(theirs, params)
     with torch.no_grad():
         y = theirs(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(t).float(), torch.tensor(label))
-    ours, y = np.asarray(ours), y.permute(0, 2, 3, 1).numpy()
+    ours = np.asarray(ours)
+    y = y.permute(0, 2, 3, 1).numpy()
     return float(np.abs(ours - y).max() / np.abs(y).max())
 
 
 def main() -> None:
-    """Checks that both sides compute the same function, times them, and prints the table."""
+    """Check that both sides compute the same function, time them and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -234,7 +277,8 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
     harness.torch_threads()
-    config, batch = diffusion.Config(width=args.width), data(args)
+    config = diffusion.Config(width=args.width)
+    batch = data(args)
     ours, params = genjax_step(config, args, batch)
     difference = check(config, args, params)
     if difference > 1e-4:

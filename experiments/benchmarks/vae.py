@@ -1,12 +1,12 @@
-"""The VAE training step beside PyTorch's: same MLP, batch, Adam and float32, in one process.
+"""Time the VAE training step against PyTorch's: the same MLP, batch and Adam, in float32 and one process.
 
     python -m experiments.benchmarks.vae [--rounds 20] [--hidden 400] [--latent 20] [--batch 128]
 
 The genjax side is the real step (training.step.make_step: noise, gradient, Adam, state donated) under jit,
 from the data's bytes. The torch side is the usual module (784-400-20, binary cross-entropy with logits, the
 KL term in closed form, torch.optim.Adam(fused)) on images already in float32, eager and under torch.compile.
-Both begin at the same weights; the losses of the first two steps, from the same
-noise, are compared before anything is timed, so that what is timed is the same function and update.
+Both start from the same weights. The losses of the first two steps, with the same noise, are compared before
+anything is timed, so that both compute the same function and the same update.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from genjax.core import Element, Spec, row_keys
 from genjax.models import vae
 from genjax.training import step as training
 
-SIDE, LEVELS, RATE = 28, 256, 1e-3
+SIDE = 28
+LEVELS = 256
+RATE = 1e-3
 
 
 def genjax_step(size: argparse.Namespace, image: np.ndarray) -> tuple[Callable, dict, Callable]:
-    """(one step that returns its metrics, the parameters at the start as numpy, step -> its noise)."""
+    """Return (a step that returns its metrics, the initial parameters as NumPy arrays, step -> noise)."""
     spec = Spec({"image": Element((SIDE, SIDE, 1), "uint8", LEVELS)})
     config = vae.Config(latent=size.latent, network="mlp", hidden=(size.hidden,), likelihood="bernoulli")
     model = vae.build(config, spec)
@@ -38,7 +40,8 @@ def genjax_step(size: argparse.Namespace, image: np.ndarray) -> tuple[Callable, 
     state = jax.jit(lambda key: training.create(model, optimizers, key, batch))(jax.random.key(0))
     params = jax.tree.map(np.array, state.variables.params["vae"])
     compiled = jax.jit(training.make_step(model, optimizers), static_argnums=4, donate_argnums=0)
-    root, box = jax.random.key(1), [state]
+    root = jax.random.key(1)
+    box = [state]
 
     def step():
         box[0], metrics = compiled(box[0], {}, batch, root, ("vae",))
@@ -52,7 +55,7 @@ def genjax_step(size: argparse.Namespace, image: np.ndarray) -> tuple[Callable, 
 
 
 def torch_step(size: argparse.Namespace, image: np.ndarray, params: dict, compiled: bool) -> Callable:
-    """One step of the same model in PyTorch, begun from the same parameters; returns the loss."""
+    """Return a step of the same model in PyTorch, from the same parameters; it returns the loss."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -63,7 +66,8 @@ def torch_step(size: argparse.Namespace, image: np.ndarray, params: dict, compil
             pixels = SIDE * SIDE
             self.encode = nn.Linear(pixels, size.hidden)
             self.posterior = nn.Linear(size.hidden, 2 * size.latent)
-            self.decode, self.out = nn.Linear(size.latent, size.hidden), nn.Linear(size.hidden, pixels)
+            self.decode = nn.Linear(size.latent, size.hidden)
+            self.out = nn.Linear(size.hidden, pixels)
 
         def forward(self, x, target, noise):
             mean, log_std = self.posterior(functional.silu(self.encode(x))).chunk(2, -1)
@@ -73,12 +77,11 @@ def torch_step(size: argparse.Namespace, image: np.ndarray, params: dict, compil
             return (distortion + kl) / len(x)
 
     model = VAE()
-    halves = params["encoder"], params["decoder"]
     layers = {
-        model.encode: halves[0]["body"]["dense_0"],
-        model.posterior: halves[0]["posterior"],
-        model.decode: halves[1]["body"]["dense_0"],
-        model.out: halves[1]["out"],
+        model.encode: params["encoder"]["body"]["dense_0"],
+        model.posterior: params["encoder"]["posterior"],
+        model.decode: params["decoder"]["body"]["dense_0"],
+        model.out: params["decoder"]["out"],
     }
     with torch.no_grad():
         for layer, p in layers.items():
@@ -101,7 +104,7 @@ def torch_step(size: argparse.Namespace, image: np.ndarray, params: dict, compil
 
 
 def main() -> None:
-    """Checks that both sides compute the same losses, times them, and prints the table."""
+    """Check that both sides compute the same losses, time them and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

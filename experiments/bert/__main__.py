@@ -1,8 +1,8 @@
-"""Masked-language training on the prose of Python's documentation: the loss curve, and gaps that it fills.
+"""Train a masked language model on the prose of Python's documentation; report its loss and fill gaps.
 
     python -m experiments.bert [--dir=runs/pydoc-bert] [--config.train.steps=3000 ...]
 
-Trains configs/pydoc/bert.py, or goes on with a run that is there; writes both to fills.md in its directory.
+Trains configs/pydoc/bert.py, or resumes an existing run, and writes fills.md into the run's directory.
 """
 
 from __future__ import annotations
@@ -26,26 +26,28 @@ SENTENCES = (
     "Strings are immutable sequences of Unicode code [].",
     "Dictionaries are indexed by [].",
 )
-"""With [] where a token is missing."""
+"""Sentences to complete; [] marks the missing token."""
 
 
 def curve(directory: Path) -> list[tuple[int, float, float]]:
-    """(step, loss in nats a masked token, accuracy) on the held-out part."""
+    """Read (step, loss in nats per masked token, accuracy) on the held-out split from the metrics."""
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text("utf-8").splitlines()]
     held = [line for line in lines if line["split"] == "eval"]
     return [(line["step"], line["mlm/loss"], line["mlm/accuracy"]) for line in held]
 
 
 def fills(trained: run.Trained, k: int = 5) -> list[str]:
-    """Each sentence with the k likeliest tokens of its gap."""
-    tokenizer, model = trained.experiment.dataset.tokenizer, trained.experiment.model
+    """Return each sentence with the k most probable tokens of its gap and their probabilities."""
+    tokenizer = trained.experiment.dataset.tokenizer
+    model = trained.experiment.model
     assert tokenizer is not None
     assert model.predict is not None
     mask = trained.experiment.dataset.spec.special["mask"]
-    predict, out = jax.jit(model.predict), []
+    predict = jax.jit(model.predict)
+    out = []
     width = trained.experiment.dataset.spec["tokens"].shape[0]
     for sentence in SENTENCES:
-        # The space before a gap belongs to the token that is missing.
+        # The space before a gap belongs to the missing token.
         before, after = (tokenizer.encode(part) for part in sentence.replace(" []", "[]").split("[]"))
         row = np.zeros((1, width), np.int32)
         tokens = np.concatenate([before, [mask], after])
@@ -62,6 +64,7 @@ def fills(trained: run.Trained, k: int = 5) -> list[str]:
 
 
 def main() -> None:
+    """Train or resume the run, then write and print its loss curve and the filled gaps."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,7 +76,7 @@ def main() -> None:
     lines = [
         f"After {trained.step} steps.",
         "",
-        "| step | nats a masked token | accuracy |",
+        "| step | nats per masked token | accuracy |",
         "|---|---|---|",
         *(f"| {step} | {loss:.3f} | {accuracy:.3f} |" for step, loss, accuracy in curve(where)),
         "",

@@ -1,10 +1,10 @@
-"""Bach's chorales under one budget: a config of `genjax compare`.
+"""Configure a comparison of sequence models on Bach's chorales, for `genjax compare`.
 
 GENJAX_ORIGINALS=... genjax compare --config=experiments/jsb/compare.py:rolls     (or keys, voices, smoke)
 
-The sizes: `rolls`, 88-key frames, a quarter note each; `keys`, the same, every training piece in eleven keys;
-`voices`, four voices at sixteenths, token by token, in eleven keys too. Scores are of the test pieces;
-settings were chosen on the validation pieces.
+Sizes: `rolls`, frames of 88 keys, one per quarter note; `keys`, the same with every training piece in eleven
+keys; `voices`, four voices in sixteenth notes, one token each, also in eleven keys; `smoke`, a few steps.
+Models are scored on the test pieces; settings were chosen on the validation pieces.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ ROLLS = {
 }
 KEYS = ("data.transpose=5",)
 ONE_KEY = ("data.transpose=0", "model.layers=2", "optimizer.learning_rate=2e-3", "optimizer.weight_decay=2.0")
-"""GPT's best form without transposition. It overfits beyond 35 passes."""
+"""Best settings found for the GPT without transposition. It overfits after 35 passes."""
 WINDOW = ("data.name=chorales:voices", "data.length=512", "data.eval_batch=64")
 VOICES = {
     "ngram": ("pydoc/ngram", "8-gram", ("data.batch=16", "model.order=8")),
@@ -34,7 +34,9 @@ TITLES = {
 
 
 def get_config(size: str = "rolls") -> ConfigDict:
-    config, smoke = ConfigDict(), size == "smoke"
+    """Return the comparison of this size."""
+    config = ConfigDict()
+    smoke = size == "smoke"
     config.name = f"chorales-{size}"
     config.seed = 0
     config.title = TITLES.get(size, "Bach's chorales as piano rolls")
@@ -50,7 +52,7 @@ def get_config(size: str = "rolls") -> ConfigDict:
             "overrides": (*fixed, *test, *changes, *(ONE_KEY if alone else ())),
             "passes": 1 if family.endswith("gram") else 35 if alone else None,
         }
-    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
+    config.entries = ConfigDict(entries, sort_keys=False)  # keeps the order of the report
     if smoke:
         config.evaluate = {"batch": 8}
     return config

@@ -1,9 +1,9 @@
-"""Our Kneser-Ney beside KenLM's: perplexity on the same tokens, and how long training and scoring take.
+"""Compare genjax's Kneser-Ney n-grams with KenLM's: perplexity on the same tokens, and time.
 
     python -m experiments.kenlm --kenlm=PATH            # a folder with lmplz, build_binary and query
-    python -m experiments.kenlm --kenlm=PATH --build    # makes them there first (needs cmake and Boost)
+    python -m experiments.kenlm --kenlm=PATH --build    # builds them there first (needs cmake and Boost)
 
-Writes RESULTS.md beside this file. tiny_shakespeare needs its original (GENJAX_ORIGINALS).
+Writes RESULTS.md beside this file. tiny_shakespeare needs its original file (GENJAX_ORIGINALS).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORDERS = (3, 5)
 
 
 class Text(NamedTuple):
-    """Tokens of a training and a held-out text, every line with its end token."""
+    """Hold the tokens of a training and a held-out text; every line ends with its end token."""
 
     train: np.ndarray
     held: np.ndarray
@@ -40,7 +40,7 @@ class Text(NamedTuple):
 
 
 def load(fields: dict[str, Any]) -> Text:
-    """A dataset's two texts; the last line of each ends where the text was cut."""
+    """Load a dataset's two texts; an end token closes the last line of each, where the text was cut."""
     d = data.load(data.Config(**fields, length=64))
     assert d.tokenizer is not None
     end = int(d.tokenizer.encode("\n")[0])
@@ -54,13 +54,13 @@ def load(fields: dict[str, Any]) -> Text:
 
 
 def compare(name: str, text: Text, order: int, kenlm: Path) -> dict[str, str]:
-    """One row of the table."""
+    """Measure both implementations on one text and order; return one row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         k = theirs.measure(kenlm, Path(folder), text, order)
     g = ours.measure(text, order)
-    assert (g.tokens, g.unseen) == (k.tokens, k.unseen), f"not the same text: {g} {k}"
+    assert (g.tokens, g.unseen) == (k.tokens, k.unseen), f"the texts differ: {g} {k}"
     difference = 100 * (g.perplexity / k.perplexity - 1)
-    print(f"{name}, order {order}: {g.perplexity:.4f} and KenLM's {k.perplexity:.4f}", flush=True)
+    print(f"{name}, order {order}: genjax {g.perplexity:.4f}, KenLM {k.perplexity:.4f}", flush=True)
     return {
         "text": name,
         "order": str(order),
@@ -79,15 +79,15 @@ def compare(name: str, text: Text, order: int, kenlm: Path) -> dict[str, str]:
 
 
 def page(rows: list[dict[str, str]], command: str) -> str:
-    """RESULTS.md."""
+    """Format RESULTS.md."""
     names = list(rows[0])
     table = [names, ["---"] * len(names), *(list(row.values()) for row in rows)]
     lines = [
-        "# n-grams beside KenLM",
+        "# n-grams: genjax and KenLM",
         "",
         f"`{command}`, {platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__} on "
-        f"{jax.devices()[0].platform}. Perplexity is exp of the mean nats of a token, line ends and unseen "
-        "words included. What the columns mean, and which conventions hold: [README.md](README.md).",
+        f"{jax.devices()[0].platform}. Perplexity is exp of the mean nats per token, line ends and unseen "
+        "words included. [README.md](README.md) explains the columns and the conventions.",
         "",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
@@ -96,7 +96,7 @@ def page(rows: list[dict[str, str]], command: str) -> str:
 
 
 def main() -> None:
-    """Runs all, and writes the page."""
+    """Run all comparisons and write RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kenlm", type=Path, required=True, help="folder of lmplz, build_binary and query")
     parser.add_argument("--build", action="store_true", help="download KenLM's source and build it there")

@@ -1,4 +1,4 @@
-"""The same through genjax: rows of text, the real training step, `finish`, the exact likelihood."""
+"""Measure genjax's n-gram model: rows of text, the real training step, `finish`, the exact likelihood."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from genjax.core import Element, Spec
 from genjax.models import ngram
 from genjax.training.step import create, make_step
 
-LENGTH, BATCH = 1024, 32
+LENGTH = 1024
+BATCH = 32
 
 
 class Measured(NamedTuple):
-    """As theirs; seconds of reading the text, of sorting and smoothing it, of scoring, of compiling."""
+    """Hold perplexity, the numbers of scored and of unseen tokens, and seconds.
+
+    Attributes:
+      read: seconds of reading the training text.
+      finish: seconds of sorting and smoothing the counts.
+      score: seconds of scoring the held-out text.
+      compile: seconds of compilation.
+    """
 
     perplexity: float
     tokens: int
@@ -30,7 +38,7 @@ class Measured(NamedTuple):
 
 
 def rows(tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """Windows that share one token, the last one padded (`token_mask`), in whole batches (`mask`)."""
+    """Cut a text into windows that share one token; pad the last (`token_mask`) and the batch (`mask`)."""
     number = -(-(len(tokens) - 1) // LENGTH)
     whole = -(-number // BATCH) * BATCH
     padded = np.zeros(whole * LENGTH + 1, np.int32)
@@ -42,8 +50,9 @@ def rows(tokens: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measure(text: Any, order: int) -> Measured:
-    """Trains on text.train and scores text.held, which begins behind a line end as every line does."""
-    train, held = rows(text.train), rows(np.insert(text.held, 0, text.end))
+    """Train on text.train and score text.held, after an end token, since every line begins after one."""
+    train = rows(text.train)
+    held = rows(np.insert(text.held, 0, text.end))
     elements = {
         "tokens": Element((LENGTH + 1,), "int32", text.levels),
         "token_mask": Element((LENGTH,), "float32"),
@@ -68,11 +77,14 @@ def measure(text: Any, order: int) -> Measured:
     marks.append(time.perf_counter())
     variables = jax.block_until_ready(finish(state.variables))
     marks.append(time.perf_counter())
-    nats, count, carry = 0.0, 0, model.carry(one)
+    nats = 0.0
+    count = 0
+    carry = model.carry(one)
     for i in range(int(held["mask"].sum())):
         row = {k: v[i : i + 1] for k, v in held.items()}
         mean, carry = likelihood(variables, {**row, "carry": carry}, None)
-        nats, count = nats + float(mean.total[0]), count + int(mean.count[0])
+        nats += float(mean.total[0])
+        count += int(mean.count[0])
     marks.append(time.perf_counter())
     compiling, read, sort, score = np.diff(marks).tolist()
     unseen = int((~np.isin(text.held, text.train)).sum())

@@ -1,4 +1,4 @@
-"""KenLM: built from its source distribution, run as its users run it."""
+"""Measure KenLM: build it from its source distribution and run its command-line programs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 
 PROGRAMS = ("lmplz", "build_binary", "query")
 OPTIONS = ("--discount_fallback", "-S", "20%")
-"""Beside the order, lmplz has no options but these: no pruning, interpolated unigrams."""
+"""Options of lmplz beside the order; its defaults are no pruning and interpolated unigrams."""
 
 
 class Measured(NamedTuple):
-    """Perplexity with unseen words, tokens scored and how many of those were unseen; seconds."""
+    """Hold perplexity (unseen words included), the numbers of scored and of unseen tokens, and seconds."""
 
     perplexity: float
     tokens: int
@@ -28,7 +28,7 @@ class Measured(NamedTuple):
 
 
 def build(where: Path) -> None:
-    """Downloads the source distribution with pip and builds the programs into a folder.
+    """Download the source distribution with pip and build the programs into a folder.
 
     Needs cmake, a C++ compiler and Boost (Debian: libboost-program-options-dev, libboost-system-dev,
     libboost-thread-dev, libboost-test-dev).
@@ -47,16 +47,16 @@ def build(where: Path) -> None:
 
 
 def write(path: Path, tokens: np.ndarray, end: int, unknown: int | None) -> None:
-    """Tokens as KenLM reads them: one word a token ("t12"), one line a sentence, its end token left out.
+    """Write tokens as KenLM reads them: a word per token ("t12"), a line per sentence without its end token.
 
-    An unknown token becomes a word that no training text has.
+    The unknown token becomes a word that no training text contains.
     """
     word = lambda t: "\n" if t == end else "t" + str(t) if t != unknown else "never-seen"
     path.write_text(" ".join(word(t) for t in tokens.tolist()).replace(" \n ", "\n").replace("\n ", "\n"))
 
 
 def measure(kenlm: Path, folder: Path, text: Any, order: int) -> Measured:
-    """Trains on text.train and scores text.held, each as a command of its own."""
+    """Train on text.train and score text.held, each with its own command."""
     train, held, arpa, binary = (folder / name for name in ("train", "held", "arpa", "binary"))
     write(train, text.train, text.end, None)
     write(held, text.held, text.end, text.unknown)
@@ -70,7 +70,11 @@ def measure(kenlm: Path, folder: Path, text: Any, order: int) -> Measured:
 
 
 def timed(*command: str, stdin: Path | None = None) -> tuple[float, str]:
-    """(seconds, what it printed)."""
+    """Run a command and return (seconds, standard output).
+
+    Raises:
+      SystemExit: if the command fails.
+    """
     start = time.perf_counter()
     with open(stdin or "/dev/null") as source:
         done = subprocess.run(command, stdin=source, capture_output=True, text=True, check=False)

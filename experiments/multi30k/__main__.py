@@ -1,8 +1,8 @@
-"""Multi30k English-German: train (or go on), translate test2016 with beam search, score with sacrebleu.
+"""Train (or resume) a Multi30k English-German model, translate test2016 and score with sacrebleu.
 
     python -m experiments.multi30k [--dir runs/multi30k-t5] [--config.train.steps=...]
 
-Needs the originals (GENJAX_ORIGINALS) and the optional group `peers` (sacrebleu, sacremoses).
+Needs the original files (GENJAX_ORIGINALS) and the optional group `peers` (sacrebleu, sacremoses).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ BEAMS = 5
 
 
 def translations(
-    trained: run.Trained, split: Any, knobs: dict[str, Any], batch: int = 100
+    trained: run.Trained, split: Any, options: dict[str, Any], batch: int = 100
 ) -> tuple[list[str], list[str], list[str]]:
-    """(sources, what the model writes for them, the references) of every row of a split, as text."""
+    """Return (sources, translations, references) of every row of a split, as text."""
     tokenizer = trained.experiment.dataset.tokenizer
     assert tokenizer is not None
     rows = split.rows(np.arange(len(split)))
     prompt = {k: rows[k] for k in ("source", "source_length")}
-    draw = run.sampler(trained.experiment, {**trained.experiment.settings.sample, **knobs})
+    draw = run.sampler(trained.experiment, {**trained.experiment.settings.sample, **options})
     variables = trained.variables.at("eval")
     drawn = draw(variables, len(split), prompt, 0, batch)
 
@@ -44,19 +44,20 @@ def translations(
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "de") -> dict[str, Any]:
-    """BLEU twice: cased and detokenised (sacrebleu's own tokens, with its signature), and lower-cased and
-    tokenised, which is how the literature's Multi30k figures are computed.
+    """Compute BLEU in two ways: cased and detokenised, and lower-cased on Moses tokens.
 
-    Wu et al. 2021 (arXiv:2105.14462) take fairseq's corpus BLEU of their data's tokens (beam 5, the average
-    of the last 10 checkpoints). Here the model writes cased text: its output and the references are
-    normalised, tokenised and lower-cased after.
+    The first is sacrebleu's default, with its signature; published Multi30k figures are of the second kind.
+    Wu et al. 2021 (arXiv:2105.14462) report fairseq's corpus BLEU of the tokens of their data (beam 5,
+    average of the last 10 checkpoints). Here the model writes cased text: its output and the references are
+    normalised, tokenised and lower-cased afterwards.
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
     cased = BLEU()
     first = cased.corpus_score(list(hypotheses), [list(references)])
-    normalize, tokenize = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
+    normalize = MosesPunctNormalizer(lang=language)
+    tokenize = MosesTokenizer(lang=language)
 
     def plain(lines: Sequence[str]) -> list[str]:
         return [
@@ -76,9 +77,10 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "
 
 
 def main() -> None:
+    """Train or resume the run, translate the split, and write and print BLEU and the translations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dir", default="runs/multi30k-t5")
-    parser.add_argument("--split", default="test", help="validation or test")
+    parser.add_argument("--split", default="test", help="split to translate: validation or test")
     parser.add_argument("--beams", type=int, default=BEAMS)
     parser.add_argument("--length-penalty", type=float, default=1.0)
     parser.add_argument("--only-score", action="store_true")
@@ -89,9 +91,9 @@ def main() -> None:
         run.train(settings.complete(settings.load(CONFIG, overrides)), directory)
     trained = run.restore(directory)
     held = data.load(dataclasses.replace(trained.experiment.settings.data, eval_split=args.split)).eval
-    knobs = {"beams": args.beams, "length_penalty": args.length_penalty}
-    sources, hypotheses, references = translations(trained, held, knobs)
-    found = {"split": args.split, "rows": len(held), **knobs, "step": trained.step}
+    options = {"beams": args.beams, "length_penalty": args.length_penalty}
+    sources, hypotheses, references = translations(trained, held, options)
+    found = {"split": args.split, "rows": len(held), **options, "step": trained.step}
     found |= bleu(hypotheses, references)
     run.write_json(directory / f"bleu_{args.split}.json", found)
     lines = [f"{s}\n  {h}\n  ({r})\n" for s, h, r in zip(sources, hypotheses, references, strict=True)]

@@ -1,9 +1,9 @@
-"""muP beside the standard parametrisation: activations, and the best learning rate, against width.
+"""Compare muP with the standard parametrisation: activation sizes and the best learning rate by width.
 
     python -m experiments.mup                 # both (minutes on one core): coordinates.png, sweep.png, tables
     python -m experiments.mup --only sweep --steps 200
 
-Each (parametrisation, width) is compiled once: all learning rates are trained together, a vmap over copies.
+Each (parametrisation, width) is compiled once: all learning rates are trained together, with vmap.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from genjax.training import optimizers
 FORMS = {"standard": False, "muP": True}
 
 NONE: Any = None
-"""No noise: an evaluation without dropout draws nothing."""
+"""Keys of an objective without dropout, which draws no noise."""
 
 
 def network(width: int, mup: bool, base: int, spec: Spec) -> tuple[gpt.Config, Model]:
-    """Two layers and four heads of this width; with muP, of which `base` is the ordinary model."""
+    """Return a GPT of two layers and four heads of this width; with muP, `base` is the base width."""
     config = gpt.Config(layers=2, heads=4, width=width, mup_base=base if mup else None, condition_dropout=0.0)
     return config, gpt.build(config, spec, {})
 
 
 def train(model: Model, rows: Batch, rates: np.ndarray, seed: int) -> np.ndarray:
-    """The loss at every step (rates x steps) of Adam at each of the learning rates, from the same weights.
+    """Train with Adam at each of the learning rates, from the same weights; return rates x steps losses.
 
-    Args: rows: batches stacked along a first axis, one a step.
+    Args:
+      rows: batches, stacked along a first axis, one per step.
+      rates: learning rates.
     """
     unit = optimizers.Config(name="adam", learning_rate=1.0, b2=0.99)
     adam = optimizers.make(unit, len(rows["mask"]), optimizers.factors(model, "model"))
@@ -56,7 +58,7 @@ def train(model: Model, rows: Batch, rates: np.ndarray, seed: int) -> np.ndarray
                     return model.phases["nll"].objective(Variables(params=p), batch, NONE, step=None)[0].value
 
                 value, g = jax.value_and_grad(loss)(params)
-                # Adam's step is proportional to its learning rate, so that one program has them all.
+                # Adam's update is proportional to its learning rate: scale the update at rate 1.
                 updates, opt = adam.update(g["model"], opt, params["model"])
                 updates = jax.tree.map(lambda u: rate * u, updates)
                 return ({"model": optax.apply_updates(params["model"], updates)}, opt), value
@@ -69,18 +71,19 @@ def train(model: Model, rows: Batch, rates: np.ndarray, seed: int) -> np.ndarray
 
 
 def coordinates(
-    config: gpt.Config, model: Model, rows: Batch, rate: float, seed: int
+    config: gpt.Config, model: Model, spec: Spec, rows: Batch, rate: float, seed: int
 ) -> dict[str, np.ndarray]:
-    """{what: mean |coordinate| before the first and after each step}, of Adam at one learning rate."""
+    """Return {activation: mean |coordinate| before the first and after each step} of Adam at one rate."""
     adam = optimizers.make(
         optimizers.Config(name="adam", learning_rate=rate, b2=0.99),
         len(rows["mask"]),
         optimizers.factors(model, "model"),
     )
-    module = gpt.GPT(config, gpt.view(SPECS["now"]))
+    view = gpt.view(spec)
+    module = gpt.GPT(config, view)
 
     def probe(params: Any, batch: Batch) -> dict[str, jax.Array]:
-        inputs = gpt.view(SPECS["now"]).encode(batch)[0]
+        inputs = view.encode(batch)[0]
         places = jnp.broadcast_to(jnp.arange(inputs.shape[1])[None], inputs.shape)
         _, seen = module.apply(
             {"params": params}, inputs, places, capture_intermediates=True, mutable=["intermediates"]
@@ -115,26 +118,23 @@ def coordinates(
     return {k: np.asarray(v) for k, v in run(rows).items()}
 
 
-SPECS: dict[str, Spec] = {}
-
-
-def batches(name: str, steps: int, batch: int, length: int, seed: int) -> Batch:
-    """`steps` batches of a dataset's training split, stacked; its spec is kept."""
+def batches(name: str, steps: int, batch: int, length: int, seed: int) -> tuple[Batch, Spec]:
+    """Return `steps` batches of a dataset's training split, stacked, and the dataset's spec."""
     dataset = data.load(data.Config(name=name, batch=batch, length=length))
-    SPECS["now"] = dataset.spec
     stream = dataset.train.stream("shuffled", batch, seed)
     rows = [stream[i] for i in range(steps)]
-    return {k: jnp.stack([jnp.asarray(r[k]) for r in rows]) for k in rows[0]}
+    return {k: jnp.stack([jnp.asarray(r[k]) for r in rows]) for k in rows[0]}, dataset.spec
 
 
 def sweep(args: argparse.Namespace) -> dict[str, dict[int, np.ndarray]]:
-    """{form: {width: the mean loss of the last tenth of the steps, per learning rate}}."""
-    rows = batches(args.data, args.steps, args.batch, args.length, args.seed)
-    last, found = max(1, args.steps // 10), {}
+    """Return {form: {width: mean loss over the last tenth of the steps, per learning rate}}."""
+    rows, spec = batches(args.data, args.steps, args.batch, args.length, args.seed)
+    last = max(1, args.steps // 10)
+    found = {}
     for form, mup in FORMS.items():
         found[form] = {}
         for width in args.widths:
-            model = network(width, mup, args.base, SPECS["now"])[1]
+            model = network(width, mup, args.base, spec)[1]
             losses = train(model, rows, np.array(args.rates), args.seed)[:, -last:].mean(1)
             found[form][width] = np.where(np.isfinite(losses), losses, np.inf)
             print(f"{form} {width}: " + " ".join(f"{x:.3f}" for x in losses), flush=True)
@@ -142,13 +142,11 @@ def sweep(args: argparse.Namespace) -> dict[str, dict[int, np.ndarray]]:
 
 
 def check(args: argparse.Namespace) -> dict[str, dict[int, dict[str, np.ndarray]]]:
-    """{form: {width: coordinates}}."""
-    rows = batches(args.data, args.probe_steps, args.batch, args.length, args.seed)
+    """Return {form: {width: coordinates}}."""
+    rows, spec = batches(args.data, args.probe_steps, args.batch, args.length, args.seed)
     return {
         form: {
-            width: coordinates(
-                *network(width, mup, args.base, SPECS["now"]), rows, args.probe_rate, args.seed
-            )
+            width: coordinates(*network(width, mup, args.base, spec), spec, rows, args.probe_rate, args.seed)
             for width in args.widths
         }
         for form, mup in FORMS.items()
@@ -156,7 +154,7 @@ def check(args: argparse.Namespace) -> dict[str, dict[int, dict[str, np.ndarray]
 
 
 def draw_check(found: Mapping, path: Path) -> None:
-    """A panel per form and activation: its size against width, one line a step."""
+    """Plot activation sizes against width: a panel per form and activation, a line per step."""
     from matplotlib.figure import Figure
 
     names = ["attention", "residual", "logits"]
@@ -177,7 +175,7 @@ def draw_check(found: Mapping, path: Path) -> None:
 
 
 def draw_sweep(found: Mapping, rates: list[float], path: Path) -> None:
-    """A panel per form: loss against learning rate, one line a width, the best marked."""
+    """Plot loss against learning rate: a panel per form, a line per width, the best rate marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -187,14 +185,14 @@ def draw_sweep(found: Mapping, rates: list[float], path: Path) -> None:
             colour = str(0.75 - 0.75 * n / max(1, len(widths) - 1))
             axis.plot(rates, losses, ".-", color=colour, label=f"width {width}")
             axis.plot(rates[int(losses.argmin())], losses.min(), "o", color=colour)
-        axis.set(xscale="log", title=form, xlabel="learning rate", ylabel="training loss, nats a byte")
+        axis.set(xscale="log", title=form, xlabel="learning rate", ylabel="training loss, nats per byte")
         axis.set_ylim(low - 0.05, low + 1.0)
         axis.legend(fontsize=7)
     figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    """Runs what is asked for, draws it and prints its table."""
+    """Run the coordinate check and the sweep, or one of them; save the plots and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,9 @@
-"""All families of sequence model on one text, at equal tokens and at equal seconds: two reports, one table.
+"""Compare all families of sequence models on one text, at equal tokens and at equal training time.
 
     python -m experiments.text_families [--text shakespeare|pydoc] [--dir runs]
 
-Goes on where it was; writes runs/compare-text-.../report.html twice, and RESULTS.md and loss.png here.
+Resumes interrupted runs. Writes runs/compare-text-.../report.html for each budget, and RESULTS.md and
+loss.png beside this file.
 """
 
 from __future__ import annotations
@@ -19,9 +20,7 @@ from genjax.report.charts import numbers_kept
 HERE = Path(__file__).parent
 BUDGETS = {"examples": "equal tokens", "seconds": "equal seconds"}
 SHOWN = 400
-"""Characters of each family's first sample that RESULTS.md shows."""
-
-
+"""Number of characters of each family's samples that RESULTS.md shows."""
 NOTES = """\
 Read with care: one seed each. The infinity-gram's mixture was chosen on this held-out part; of ten tried on
 the last tenth of the training text it is within 0.0005 nats of the best. The settings of the recurrent
@@ -33,7 +32,7 @@ GPT does.
 
 
 def row(run: runs.Run) -> dict[str, Any]:
-    """What the table says of one run."""
+    """Return the values of one run's row of the table."""
     scores = {s.name: s for s in run.scores or ()}
     loss = scores["nats_per_token/exact"]
     spec = run.dataset["spec"]["elements"]["tokens"]
@@ -49,14 +48,15 @@ def row(run: runs.Run) -> dict[str, Any]:
 
 
 def table(comparison: runs.Comparison) -> str:
-    """A markdown table of a comparison's runs."""
+    """Format a markdown table of a comparison's runs."""
     lines = [
-        "| family | numbers | steps | tokens read | seconds | nats a token | bits | context |",
+        "| family | numbers | steps | tokens read | seconds | nats per token | bits | context |",
         "|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for run in comparison.entries:
         r = row(run)
-        low, high = r["loss"].low, r["loss"].high
+        low = r["loss"].low
+        high = r["loss"].high
         loss = f"{r['loss'].value:.4f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
         lines.append(
             f"| {r['family']} | {r['numbers']:,.0f} | {r['steps']:,} | {r['tokens']:,} | {r['seconds']:.0f} "
@@ -66,7 +66,7 @@ def table(comparison: runs.Comparison) -> str:
 
 
 def samples(comparison: runs.Comparison) -> str:
-    """The beginning of each family's first sample."""
+    """Return the beginning of each family's samples."""
     out = []
     for run in comparison.entries:
         text = (run.directory / "samples" / "final.txt").read_text("utf-8", errors="replace")
@@ -75,7 +75,7 @@ def samples(comparison: runs.Comparison) -> str:
 
 
 def picture(comparisons: dict[str, runs.Comparison], path: Path) -> None:
-    """Held-out loss over tokens (at equal tokens) and over seconds (at equal seconds)."""
+    """Plot held-out loss over tokens (equal tokens) and over seconds (equal seconds)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,21 +86,23 @@ def picture(comparisons: dict[str, runs.Comparison], path: Path) -> None:
         what = "tokens" if budget == "examples" else "seconds"
         for i, run in enumerate(comparison.entries):
             line = [p for p in learning.points(run) if getattr(p, what) > 0]
-            xs, ys = [getattr(p, what) for p in line], [p.loss for p in line]
+            xs = [getattr(p, what) for p in line]
+            ys = [p.loss for p in line]
             ax.plot(xs, ys, "o-" if len(line) > 1 else "D", ms=4, color=f"C{i}", label=run.label)
         ax.set(xscale="log", xlabel=f"training {what} ({BUDGETS[budget]})")
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("held-out nats a token")
+    axes[0].set_ylabel("held-out nats per token")
     axes[1].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
 def main() -> None:
+    """Run both comparisons, plot them and write RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--text", default="shakespeare", help="shakespeare (needs GENJAX_ORIGINALS) or pydoc")
-    parser.add_argument("--dir", default="runs", help="where the comparisons go")
+    parser.add_argument("--dir", default="runs", help="directory of the comparisons")
     args, rest = parser.parse_known_args()
     overrides = [item.removeprefix("--config.") for item in rest]
     found = {}

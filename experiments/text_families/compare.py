@@ -1,6 +1,6 @@
-"""Every family of sequence model on one text, under one budget: a config of `genjax compare`.
+"""Configure a comparison of sequence-model families on one text and budget, for `genjax compare`.
 
-The size is TEXT[-BUDGET]: `shakespeare-examples` (equal tokens), `shakespeare-seconds`, `pydoc-seconds`, or
+Sizes are TEXT-BUDGET: `shakespeare-examples` (equal tokens), `shakespeare-seconds`, `pydoc-seconds`, and
 `smoke`. `python -m experiments.text_families` runs both budgets of a text and joins their tables.
 """
 
@@ -16,13 +16,14 @@ FAMILIES = {
     "gpt": ("GPT", "the modern form: RMSNorm, rotary positions, squared ReLU"),
 }
 COUNTING = {"ngram": ("model.order=5",), "infinigram": ()}
-"""They read the text once, in order, in rows that continue each other; with changes to their configs."""
+"""Counting models and overrides of their configs. They read the text once, in order."""
 SECONDS = 30
 ROWS = 24_000
 """2,000 steps of 12 rows: nanoGPT's published setting for a CPU."""
 
 
 def _overrides(name: str, smoke: bool) -> tuple[str, ...]:
+    """Return the overrides of one family's config."""
     if smoke:
         return ("data.length=16", "data.limit=200")
     if name in COUNTING:
@@ -31,12 +32,15 @@ def _overrides(name: str, smoke: bool) -> tuple[str, ...]:
 
 
 def get_config(size: str = "shakespeare-examples") -> ConfigDict:
-    smoke, (text, _, budget) = size == "smoke", size.partition("-")
+    """Return the comparison of this size."""
+    smoke = size == "smoke"
+    text, _, budget = size.partition("-")
     config = ConfigDict()
     config.name = f"text-{size}"
     config.seed = 0
     if smoke:
-        config.title, text = "Sequence models, a few steps each", "pydoc"
+        config.title = "Sequence models, a few steps each"
+        text = "pydoc"
         config.budget = {"kind": "steps", "value": 8}
     else:
         what = {"examples": "equal tokens", "seconds": "equal seconds"}[budget]
@@ -54,7 +58,7 @@ def get_config(size: str = "shakespeare-examples") -> ConfigDict:
         }
     if text != "shakespeare":
         del entries["gpt2"]
-    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
+    config.entries = ConfigDict(entries, sort_keys=False)  # keeps the order of the report
     if smoke:
         config.evaluate = {"batch": 8}
     return config

@@ -1,4 +1,8 @@
-"""Activations of a transformer's MLP by name: plain ones, and those that gate a second projection."""
+"""List the activations of a transformer's MLP by name.
+
+PLAIN ones are applied to one projection; GATED ones (Shazeer 2020, arXiv:2002.05202) are applied to a gate
+that multiplies a second projection.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ PLAIN: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
+    # So et al. 2021, arXiv:2109.08668.
     "relu2": lambda x: jnp.square(jax.nn.relu(x)),
 }
 GATED = {"swiglu": jax.nn.silu, "geglu": PLAIN["gelu_tanh"]}

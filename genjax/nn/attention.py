@@ -1,50 +1,48 @@
-"""Attention: one function that keeps the fastest form for the backend, and the layers around it."""
+"""Compute attention: one function that chooses the fastest implementation for the backend, and a KV cache.
+
+The layers that project queries, keys and values are in nn.attention_layers.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from genjax.core import Keys
-from genjax.nn.dropout import dropout
-from genjax.nn.embedding import rotary
-from genjax.nn.linear import Linear, Linears
-from genjax.nn.norms import RMSNorm
 from genjax.nn.relative import Bias
 
 Implementation = Literal["auto", "dense", "chunked", "cudnn"]
 
 CHUNK = 512
-"""Queries that the chunked form looks at together, at most."""
+"""Largest number of queries in one chunk of the chunked implementation."""
 PARTS = 4
-"""How many parts long causal attention is made in, each with the keys up to its end."""
+"""Number of parts that long causal attention is divided into; each part reads the keys up to its end."""
 SCORES = 2**27
-"""Scores that it forms at once, at most: half a GiB."""
+"""Largest number of scores held at once by the chunked implementation: half a GiB in float32."""
 LONG = 2048
-"""Sequences from this length on are attended to in chunks where the backend has no fused kernel, and so are
-shorter ones whose scores are more than SCORES."""
+"""Length from which a sequence is processed in chunks where the backend has no fused kernel. Shorter
+sequences are processed in chunks too if they have more than SCORES scores."""
 
 
 @struct.dataclass
 class Rule:
-    """How scores are made, and which are seen: formed for the queries at hand, never for all T x S at once.
+    """Describe how scores are computed and which keys each query sees.
 
-    Slots count a row's tokens from 0; queries of one call stand in consecutive slots.
+    The mask is computed for the queries at hand, never for all T x S pairs at once. A slot is a token's
+    index within its row, from 0; the queries of one call occupy consecutive slots.
 
     Attributes:
-      scale: of the products; None for D**-0.5.
-      causal: query t sees keys up to slot t.
-      window: a query sees keys less than this many slots away (itself included); 0 for all.
-      cap: scores become cap * tanh(scores / cap) (Gemma 2: arXiv:2408.00118).
-      bias: added to the scores, by distance.
-      query_segment, key_segment: a query sees keys of its own segment alone, and no key of segment 0;
-        without query_segment, all keys that are not of segment 0.
+      scale: factor on the products of queries and keys; None for D**-0.5.
+      causal: query t sees the keys in slots 0 to t.
+      window: a query sees the keys less than `window` slots away (its own included); 0 for all keys.
+      cap: scores become cap * tanh(scores / cap) (Gemma 2: arXiv:2408.00118); None for no cap.
+      bias: relative position bias, added to the scores.
+      query_segment, key_segment: a query sees only keys of its own segment, and no key of segment 0.
+        Without query_segment it sees all keys that are not in segment 0.
     """
 
     scale: float | None = struct.field(pytree_node=False, default=None)
@@ -59,18 +57,27 @@ class Rule:
         return dataclasses.replace(self, **changes)
 
     def cut(self, first: int, end: int) -> Rule:
-        """For the queries of these slots and the keys of all up to `end`."""
+        """Restrict the segments to the queries in slots [first, end) and the keys in slots [0, end)."""
         query = None if self.query_segment is None else self.query_segment[:, first:end]
         key = None if self.key_segment is None else self.key_segment[:, :end]
         return self.replace(query_segment=query, key_segment=key)
 
     def visible(self, at: Int[Array, "b T"], slots: Int[Array, "b S"]) -> jax.Array | None:
-        """Which of the keys in these slots each query sees, (b or B) x T x S; None where it is all."""
+        """Return the mask of the keys that each query sees; None if every query sees every key.
+
+        Args:
+          at: slots of the queries; b is 1 or B.
+          slots: slots of the keys; b is 1 or B.
+
+        Returns:
+          Booleans, b x T x S or B x T x S.
+        """
         away = at[:, :, None] - slots[:, None, :]
         parts = []
         if self.causal:
             parts.append(away >= 0)
         if self.window:
+            # A causal mask already hides the keys ahead, so that only the distance backwards is limited.
             parts.append((away if self.causal else jnp.abs(away)) < self.window)
         if self.key_segment is not None:
             key = self.key_segment[:, None, :]
@@ -81,15 +88,17 @@ class Rule:
             return None
         seen = parts[0]
         for part in parts[1:]:
+            # Rank promotion is an error, and the parts differ in their leading axes (1 or B).
             seen = jnp.logical_and(*jnp.broadcast_arrays(seen, part))
         return seen
 
 
 @struct.dataclass
 class KV:
-    """One layer's keys and values of S slots, heads first, so that a decoding step copies nothing.
+    """Hold one layer's keys and values, S slots per row.
 
-    Rows may have filled different numbers of slots.
+    Heads come before slots, so that a decoding step reads the cache without a transposed copy. Rows may
+    have filled different numbers of slots.
     """
 
     key: Float[Array, "B K S D"]
@@ -97,17 +106,17 @@ class KV:
 
     @classmethod
     def empty(cls, num: int, heads: int, length: int, features: int, dtype: str) -> KV:
-        """No keys yet, for `num` rows of `length` tokens."""
+        """Return a zero cache for `num` rows of `length` tokens."""
         shape = (num, heads, length, features)
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     @classmethod
     def of(cls, key: Float[Array, "B S K D"], value: Float[Array, "B S K D"]) -> KV:
-        """These keys and values, all slots filled."""
+        """Return a cache whose slots hold these keys and values, all of them filled."""
         return cls(_heads_first(key), _heads_first(value))
 
     def write(self, key: Float[Array, "B T K D"], value: Float[Array, "B T K D"], at: Int[Array, " B"]) -> KV:
-        """With row b's slots at[b], at[b] + 1, ... replaced by these."""
+        """Return the cache with slots at[b], at[b] + 1, ... of row b replaced by these keys and values."""
 
         def row(old: jax.Array, new: jax.Array, slot: jax.Array) -> jax.Array:
             return jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (0, slot, 0))
@@ -115,8 +124,9 @@ class KV:
         def put(old: jax.Array, new: jax.Array) -> jax.Array:
             if len(at) > 1:
                 return jax.vmap(row)(old, new, at)
-            # XLA's CPU compiler makes a single update twice, for the product and for the loop's result, on
-            # four copies of the cache. A scatter of every head's vectors is made once and in place.
+            # One row: XLA's CPU compiler evaluates a dynamic_update_slice twice, once for the product and
+            # once for the loop's result, with four copies of the cache. A scatter over heads and slots
+            # runs once and in place.
             heads = jnp.arange(old.shape[1])[:, None]
             slots = at[0] + jnp.arange(new.shape[2])[None, :]
             return old.at[0, heads, slots].set(new[0], mode="drop", unique_indices=True)
@@ -131,7 +141,12 @@ class KV:
         *,
         chunked: bool = False,
     ) -> Float[Array, "B T H D"]:
-        """Attention of queries in the slots `positions`; by default to the slots up to their own."""
+        """Compute attention of the queries in slots `positions` to the cached keys and values.
+
+        Args:
+          rule: causal by default: a query sees the slots up to its own.
+          chunked: process the queries in chunks whatever their number.
+        """
         long = _long(query, self.key.shape[2])
         return (_chunked if chunked or long else _near)(query, self.key, self.value, positions, rule)
 
@@ -145,23 +160,20 @@ def attend(
     causal: bool = False,
     implementation: Implementation = "auto",
 ) -> Float[Array, "B T H D"]:
-    """softmax(query key^T / sqrt(D)) value (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+    """Compute softmax(query key^T / sqrt(D)) value (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
 
     Args:
-      key, value: K heads, each shared by H / K query heads.
-      rule: scale, cap, bias, windows and segments; `causal` in short for Rule(causal=True).
-      implementation: "dense" forms all scores at once; "chunked" forms those of a few queries at a time and
-        forms them again for the gradient, so that nothing quadratic is kept, and with a window looks only at
-        the keys within its reach; "cudnn" is cuDNN's fused kernel (NVIDIA, half precision; no cap, bias or
-        segments). "auto" is cudnn where it can be, else chunked for long ones, else dense.
+      key, value: K heads, each shared by H / K query heads (Ainslie et al. 2023, arXiv:2305.13245).
+      rule: scale, cap, bias, windows and segments; Rule(causal=causal) if None.
+      implementation: "dense" computes all scores at once. "chunked" computes the scores of a few queries at
+        a time and recomputes them in the backward pass, so that nothing quadratic is stored; with a window
+        it reads only the keys within reach. "cudnn" is cuDNN's fused kernel (NVIDIA, half precision;
+        without cap, bias or segments). "auto" is "cudnn" where that is possible, else "chunked" for long
+        sequences, else "dense".
     """
     rule = Rule(causal=causal) if rule is None else rule
-    T, S = query.shape[1], key.shape[1]
     if implementation == "auto":
-        plain = rule.cap is None and rule.bias is None and rule.key_segment is None
-        fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
-        fused = fused and plain and (rule.causal or not rule.window)
-        implementation = "cudnn" if fused else "chunked" if _long(query, S) else "dense"
+        implementation = _fastest(query, key.shape[1], rule)
     if implementation == "cudnn":
         return jax.nn.dot_product_attention(
             query,
@@ -172,21 +184,24 @@ def attend(
             local_window_size=(rule.window - 1, 0) if rule.window else None,
             implementation="cudnn",
         )
-    key, value = _heads_first(key), _heads_first(value)
+    key = _heads_first(key)
+    value = _heads_first(value)
     if implementation == "dense":
-        return _dense(query, key, value, jnp.arange(T)[None], rule)
-    # A causal query sees nothing beyond itself: each part of the queries is given the keys up to its end.
-    parts = PARTS if rule.causal and not rule.window and T == S >= PARTS * CHUNK else 1
-    ends = [-(-T * (n + 1) // parts) for n in range(parts)]
-    out = [
-        _chunked(query[:, a:b], key[:, :, :b], value[:, :, :b], jnp.arange(a, b)[None], rule.cut(a, b))
-        for a, b in zip([0, *ends], ends, strict=False)
-    ]
-    return jnp.concatenate(out, axis=1)
+        return _dense(query, key, value, jnp.arange(query.shape[1])[None], rule)
+    return _in_parts(query, key, value, rule)
+
+
+def _fastest(query: Float[Array, "B T H D"], slots: int, rule: Rule) -> Implementation:
+    """Choose the implementation for these queries on the default backend."""
+    plain = rule.cap is None and rule.bias is None and rule.key_segment is None
+    fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
+    if fused and plain and (rule.causal or not rule.window):
+        return "cudnn"
+    return "chunked" if _long(query, slots) else "dense"
 
 
 def _long(query: Float[Array, "B T H D"], slots: int) -> bool:
-    """Whether the scores of these queries are too many to be formed at once."""
+    """Return True if these queries have too many scores to compute all at once."""
     B, T, H, _ = query.shape
     return min(T, slots) >= LONG or (T > 1 and B * H * T * slots > SCORES)
 
@@ -203,31 +218,38 @@ def _dense(
     rule: Rule,
     first: Int[Array, " b"] | None = None,
 ) -> Float[Array, "B T H D"]:
-    """All scores at once, heads before positions in every product: so written, XLA's CPU compiler makes no
-    more copies than these, and a block took 0.64 of the time of "bthd,bshd->bhts" with separate projections.
+    """Compute attention with all scores at once.
+
+    Heads come before positions in every product. XLA's CPU compiler then makes no copies beyond the
+    transposes written here; a block took 0.64 of the time of "bthd,bshd->bhts" with separate projections.
 
     Args:
-      at: the queries' slots. first: the slot of the first key; 0 where None.
+      at: slots of the queries.
+      first: slot of the first key; 0 if None.
     """
     B, T, H, D = query.shape
-    K, S = key.shape[1], key.shape[2]
+    K, S = key.shape[1:3]
     first = jnp.zeros((1,), at.dtype) if first is None else first
     scale = D**-0.5 if rule.scale is None else rule.scale
-    # Queries that share a key head stand below one another, so that they share its product too.
+    # The H / K query heads that share a key head are stacked along one axis, B x K x (H/K T) x D, so that
+    # one product computes the scores of all of them.
     q = query.reshape(B, T, K, H // K, D).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, D)
+    # float32 scores whatever the inputs' dtype: the softmax is computed in float32.
     scores = jnp.einsum("bknd,bksd->bkns", q * scale, key, preferred_element_type=jnp.float32)
-    # Of rank 4 throughout: at rank 5 the softmax's gradient took half as long again.
+    # Rank 4 throughout: at rank 5 (B K H/K T S) the softmax's gradient took 1.5 times as long.
     if rule.bias is not None:
         scores = scores + rule.bias(at[:, 0], first, T, S).reshape(-1, *scores.shape[1:])
     if rule.cap is not None:
         scores = rule.cap * jnp.tanh(scores / rule.cap)
     seen = rule.visible(at, first[:, None] + jnp.arange(S)[None])
     if seen is not None:
-        # A large number, not infinity: a row that sees nothing stays finite, as does its gradient.
+        # All query heads have the same mask: repeat its T rows for each of the stacked heads.
         seen = jnp.tile(jnp.broadcast_to(seen, (len(seen), T, S)), (1, H // K, 1))
+        # -1e30, not -inf: the softmax of a row that sees no key, and its gradient, stay finite.
         scores = jnp.where(seen[:, None], scores, -1e30)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     out = jnp.einsum("bkns,bksd->bknd", weights, value)
+    # Undo the stacking of the query heads.
     return out.reshape(B, K, H // K, T, D).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
 
 
@@ -238,8 +260,9 @@ def _near(
     at: Int[Array, "b T"],
     rule: Rule,
 ) -> Float[Array, "B T H D"]:
-    """_dense, of those keys alone that are within the window's reach of any of the queries."""
+    """Compute dense attention to the keys that the window of at least one query reaches."""
     S = key.shape[2]
+    # T consecutive queries and window - 1 keys before them (and, if not causal, as many after them).
     reach = query.shape[1] + (rule.window - 1) * (1 if rule.causal else 2)
     if not rule.window or reach >= S:
         return _dense(query, key, value, at, rule)
@@ -248,11 +271,28 @@ def _near(
     def cut(x: jax.Array, axis: int) -> jax.Array:
         if len(first) == 1:
             return jax.lax.dynamic_slice_in_dim(x, first[0], reach, axis)
+        # Rows begin at different slots. vmap removes the batch axis, hence axis - 1.
         return jax.vmap(lambda row, n: jax.lax.dynamic_slice_in_dim(row, n, reach, axis - 1))(x, first)
 
     if rule.key_segment is not None:
         rule = rule.replace(key_segment=cut(rule.key_segment, 1))
     return _dense(query, cut(key, 2), cut(value, 2), at, rule, first)
+
+
+def _in_parts(
+    query: Float[Array, "B T H D"], key: Float[Array, "B K S D"], value: Float[Array, "B K S D"], rule: Rule
+) -> Float[Array, "B T H D"]:
+    """Compute chunked attention; long causal attention in PARTS parts of the queries."""
+    T = query.shape[1]
+    # A causal query sees no key beyond its own slot: each part reads the keys up to the part's end, which
+    # saves (PARTS - 1) / (2 PARTS) of the products.
+    parts = PARTS if rule.causal and not rule.window and T == key.shape[2] >= PARTS * CHUNK else 1
+    ends = [-(-T * (n + 1) // parts) for n in range(parts)]
+    out = [
+        _chunked(query[:, a:b], key[:, :, :b], value[:, :, :b], jnp.arange(a, b)[None], rule.cut(a, b))
+        for a, b in zip([0, *ends], ends, strict=False)
+    ]
+    return jnp.concatenate(out, axis=1)
 
 
 def _chunked(
@@ -262,12 +302,14 @@ def _chunked(
     at: Int[Array, "b T"],
     rule: Rule,
 ) -> Float[Array, "B T H D"]:
-    """A few queries after another; only the inputs are kept for the gradient."""
+    """Compute attention one chunk of queries after another; store only the inputs for the backward pass."""
     B, T, H, D = query.shape
+    # At most CHUNK queries and SCORES scores, but at least 16 queries, so that the products stay wide.
     size = min(CHUNK, T, max(SCORES // (B * H * key.shape[2]), 16))
     pad = -T % size
 
     def split(x: jax.Array) -> jax.Array:
+        """Pad the queries to whole chunks and move the chunks first: B x T x ... -> n x B x size x ..."""
         x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0) for _ in x.shape[2:])))
         return x.reshape(x.shape[0], -1, size, *x.shape[2:]).swapaxes(0, 1)
 
@@ -276,133 +318,6 @@ def _chunked(
         return _near(q, key, value, at, rule.replace(query_segment=segment))
 
     segment = None if rule.query_segment is None else split(rule.query_segment)
+    # checkpoint: the backward pass recomputes each chunk's scores instead of storing T x S of them.
     out = jax.lax.map(jax.checkpoint(part), (split(query), split(at), segment)).swapaxes(0, 1)
     return out.reshape(B, T + pad, H, D)[:, :T]
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """The form of one attention layer: see nn.transformer.Stack, whose fields these are for one layer.
-
-    Attributes:
-      features: of one head. std, query_std, out_std: initial standard deviations of the projections of keys
-        and values, of queries, and out.
-    """
-
-    width: int
-    heads: int
-    kv_heads: int
-    features: int
-    bias: bool
-    causal: bool
-    rope_base: float | None
-    qk_norm: bool
-    logit_cap: float | None
-    window: int
-    scale: float | None
-    epsilon: float
-    dropout: float
-    implementation: Implementation
-    std: float
-    query_std: float
-    out_std: float
-    dtype: str
-
-    def sizes(self, *names: str) -> dict[str, int]:
-        """The widths of these projections."""
-        return {n: (self.heads if n == "query" else self.kv_heads) * self.features for n in names}
-
-    def stds(self, *names: str) -> dict[str, float]:
-        """Their initial standard deviations."""
-        return {n: self.query_std if n == "query" else self.std for n in names}
-
-
-class _Heads(nn.Module):
-    """What self- and cross-attention share: projections in and out, and norms of queries and keys."""
-
-    form: Form
-
-    def linears(self, *names: str) -> Linears:
-        f = self.form
-        return Linears(f.sizes(*names), bias=f.bias, std=f.stds(*names), dtype=f.dtype)
-
-    def common(self) -> None:
-        """The submodules of both."""
-        f = self.form
-        self.out = Linear(f.width, bias=f.bias, std=f.out_std, dtype=f.dtype)
-        if f.qk_norm:
-            self.query_norm, self.key_norm = RMSNorm(f.epsilon), RMSNorm(f.epsilon)
-
-    def split(self, x: Float[Array, "B T _"]) -> Float[Array, "B T _ D"]:
-        return x.reshape(*x.shape[:2], -1, self.form.features)
-
-    def join(self, x: Float[Array, "B T H D"], keys: Keys | None) -> Float[Array, "B T W"]:
-        return dropout(self.out(x.reshape(*x.shape[:2], -1)), self.form.dropout, keys)
-
-
-class Attention(_Heads):
-    """Multi-head self-attention; grouped queries where kv_heads < heads (Ainslie et al. 2023)."""
-
-    def setup(self):
-        self.project = self.linears("query", "key", "value")
-        self.common()
-
-    def __call__(
-        self,
-        x: Float[Array, "B T W"],
-        positions: Int[Array, "B T"],
-        cache: KV | None = None,
-        keys: Keys | None = None,
-        *,
-        segments: Int[Array, "B T"] | None = None,
-        bias: Bias | None = None,
-    ) -> tuple[Float[Array, "B T W"], KV | None]:
-        """Args:
-        positions: for rotary ones; with a cache, the slots too that the keys are written to.
-        segments: a token sees those of its own segment, and none of segment 0. Not with a cache.
-        """
-        f = self.form
-        q, k, v = (self.split(y) for y in self.project(x))
-        if f.qk_norm:
-            q, k = self.query_norm(q), self.key_norm(k)
-        if f.rope_base is not None:
-            q, k = rotary(q, positions, f.rope_base), rotary(k, positions, f.rope_base)
-        rule = Rule(f.scale, f.causal, f.window, f.logit_cap, bias, segments, segments)
-        if cache is None:
-            out = attend(q, k, v, rule, implementation=f.implementation)
-        else:
-            cache = cache.write(k, v, positions[:, 0])
-            rule = rule.replace(causal=True, query_segment=None, key_segment=None)
-            out = cache.attend(q, positions, rule, chunked=f.implementation == "chunked")
-        return self.join(out, keys), cache
-
-
-class CrossAttention(_Heads):
-    """Attention of a sequence to a memory, whose keys and values are projected once (`remember`)."""
-
-    def setup(self):
-        self.project, self.memory = self.linears("query"), self.linears("key", "value")
-        self.common()
-
-    def remember(self, memory: Float[Array, "B S M"]) -> KV:
-        """The memory's keys and values."""
-        key, value = (self.split(y) for y in self.memory(memory))
-        return KV.of(self.key_norm(key) if self.form.qk_norm else key, value)
-
-    def __call__(
-        self,
-        x: Float[Array, "B T W"],
-        memory: KV,
-        keys: Keys | None = None,
-        *,
-        mask: Float[Array, "B S"] | Int[Array, "B S"] | None = None,
-    ) -> Float[Array, "B T W"]:
-        """Args: mask: 0 at the memory's padding, which is not seen."""
-        f = self.form
-        q = self.split(self.project(x)[0])
-        if f.qk_norm:
-            q = self.query_norm(q)
-        seen = None if mask is None else (mask > 0).astype(jnp.int32)
-        rule = Rule(f.scale, cap=f.logit_cap, key_segment=seen)
-        out = memory.attend(q, jnp.arange(x.shape[1])[None], rule, chunked=f.implementation == "chunked")
-        return self.join(out, keys)

@@ -1,16 +1,18 @@
-"""Two-dimensional convolutions, NHWC, whose form is chosen for the backend.
+"""Compute two-dimensional convolutions (NHWC) in the form that is fastest on the backend.
 
-Off the CPU all are lax's own. On it two of them are not, because XLA leaves its fast path there (measured on
-two cores, batch 64, milliseconds of processor time; experiments/benchmarks/conv.py):
+On accelerators every convolution is lax's own. On a CPU two of them are written as matrix products, because
+XLA leaves its fast path for them (measured on two cores, batch 64, milliseconds of processor time;
+experiments/benchmarks/conv.py):
 
     values and both gradients of           lax   here   PyTorch
     transposed 4x4/2, 14x14, 64 to 32      273     26    18
     transposed 4x4/2, 7x7, 128 to 64       192     18    15
     1x1, 28x28, 64 to 32                    16      9     8
 
-Every other form tried lost to lax (sums of shifted products, patches and one product, space to depth before
-strides): its forward and input gradient run at the rate of large matrix products, and its 3x3 weight gradient
-at half of that, while patches are nine times the input and cost more to write than the product to do.
+Every other form that was tried is slower than lax (sums of shifted products, patches and one product, space
+to depth before strides): lax's forward pass and input gradient run at the rate of large matrix products and
+its 3x3 weight gradient at half of that, while patches are nine times the input and take longer to write than
+the product takes to compute.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from genjax.core import across
 
 Padding = str | Sequence[tuple[int, int]]
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+"""lax's dimension numbers of input, kernel and output."""
 
 
 def conv(
@@ -37,9 +40,10 @@ def conv(
     strides: tuple[int, int] = (1, 1),
     padding: Padding = "SAME",
 ) -> Float[Array, "B H2 W2 D"]:
-    """Cross-correlation of images with a kernel, as lax.conv_general_dilated in NHWC, HWIO."""
+    """Cross-correlate images with a kernel, as lax.conv_general_dilated does in NHWC, HWIO."""
     unpadded = padding in ("SAME", "VALID") or not any(n for side in padding for n in side)
     if kernel.shape[:2] == (1, 1) and unpadded and _on_cpu():
+        # A 1x1 kernel mixes channels only: drop the pixels that the strides skip, then multiply.
         return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
@@ -47,10 +51,12 @@ def conv(
 def conv_transpose(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], strides: tuple[int, int] = (2, 2)
 ) -> Float[Array, "B H2 W2 D"]:
-    """The fractionally strided correlation, as lax.conv_transpose with padding "SAME": H2 = H * stride.
+    """Compute the fractionally strided correlation, as lax.conv_transpose with padding "SAME".
+
+    The output has H2 = H * strides[0] and W2 = W * strides[1].
 
     Raises:
-      ValueError: a side of the kernel is shorter than its stride, and would leave pixels untouched.
+      ValueError: if a side of the kernel is shorter than its stride: some output pixels would get no input.
     """
     if kernel.shape[0] < strides[0] or kernel.shape[1] < strides[1]:
         raise ValueError(f"kernel {kernel.shape[:2]} is shorter than the strides {tuple(strides)}")
@@ -62,32 +68,44 @@ def conv_transpose(
 def overlap_add(
     x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], strides: tuple[int, int]
 ) -> Float[Array, "B H2 W2 D"]:
-    """conv_transpose as one product that gives every input pixel its h x w block, and their sum.
+    """Compute conv_transpose as one matrix product and a sum of overlapping blocks.
 
-    Blocks are cut into stride x stride tiles; tile (i, j) of every block lands on a grid without overlaps,
-    so that the sum is of ceil(h/stride) * ceil(w/stride) padded images.
+    The product gives every input pixel its h x w block of the output. Blocks are cut into tiles of the size
+    of the stride. Tile (i, j) of all blocks lies on a grid without overlaps, so that the output is the sum of
+    mh * mw shifted images, mh = ceil(h / strides[0]) and mw = ceil(w / strides[1]).
     """
-    (h, w, C, D), (B, H, W, _), (sh, sw) = kernel.shape, x.shape, strides
-    mh, mw = -(-h // sh), -(-w // sw)
-    # lax correlates with the dilated input: block offsets run against the kernel's.
+    h, w, C, D = kernel.shape
+    B, H, W, _ = x.shape
+    sh, sw = strides
+    mh = -(-h // sh)
+    mw = -(-w // sw)
+    # lax correlates the kernel with the dilated input: offsets within a block run against the kernel's, so
+    # the kernel is mirrored. It is padded to whole tiles.
     weights = jnp.pad(kernel[::-1, ::-1], ((0, mh * sh - h), (0, mw * sw - w), (0, 0), (0, 0)))
+    # Columns in the order (tile row, tile column, row in the tile, column in the tile, output channel).
     weights = weights.reshape(mh, sh, mw, sw, C, D).transpose(4, 0, 2, 1, 3, 5).reshape(C, -1)
-    # Split, not sliced: a split's transpose is one concatenation, that of slices a sum of padded arrays.
+    # split, not slices: the transpose of a split is one concatenation, that of slices a sum of padded arrays.
     tiles = jnp.split((x.reshape(-1, C) @ weights).reshape(B, H, W, -1), mh * mw, axis=-1)
     at = [(i, j) for i in range(mh) for j in range(mw)]
+    # Tile (i, j) of input pixel (y, x) belongs to tile (y + i, x + j) of the output.
     spread = [
         jnp.pad(tile, ((0, 0), (i, mh - 1 - i), (j, mw - 1 - j), (0, 0)))
         for tile, (i, j) in zip(tiles, at, strict=True)
     ]
     out = functools.reduce(jnp.add, spread).reshape(B, H + mh - 1, W + mw - 1, sh, sw, D)
+    # Tiles back to pixels, then the crop that lax's "SAME" makes.
     out = out.transpose(0, 1, 3, 2, 4, 5).reshape(B, (H + mh - 1) * sh, (W + mw - 1) * sw, D)
-    top, left = _offset(h, sh), _offset(w, sw)
+    top = _offset(h, sh)
+    left = _offset(w, sw)
     return out[:, top : top + H * sh, left : left + W * sw]
 
 
 def _offset(size: int, stride: int) -> int:
-    """Where the first output row lies in the full result under lax's "SAME"."""
-    return size - 1 - (size - 1 if stride > size - 1 else -(-(size + stride - 2) // 2))
+    """Return the first row of the full result that the padding "SAME" of lax.conv_transpose keeps."""
+    # The full result has size - 1 rows of padding before the dilated input. lax pads by half of
+    # size + stride - 2, rounded up, or by size - 1 if the stride is larger than that.
+    padding = size - 1 if stride > size - 1 else -(-(size + stride - 2) // 2)
+    return size - 1 - padding
 
 
 def _on_cpu() -> bool:
@@ -95,14 +113,14 @@ def _on_cpu() -> bool:
 
 
 class Conv(nn.Module):
-    """A convolution with linen.Conv's names: B H W C -> B H/stride W/stride features, float32 parameters.
+    """Apply a convolution with linen.Conv's parameter names: B H W C -> B H/stride W/stride features.
 
     Attributes:
-      features: D, output channels.
+      features: D, the number of output channels.
       kernel_size, strides: (height, width), or one number for both.
       padding: "SAME", "VALID" or ((top, bottom), (left, right)).
-      use_bias: leave it out before a norm: its true gradient is zero there and it drifts under Adam.
-      dtype: of the computation.
+      use_bias: add a bias. Use none before a norm: its true gradient is zero there, and Adam lets it drift.
+      dtype: dtype of the computation; parameters are float32.
       transpose: upsample by the strides instead (fractionally strided; padding "SAME").
     """
 
@@ -118,9 +136,11 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
-        size, strides = _pair(self.kernel_size), _pair(self.strides)
+        size = _pair(self.kernel_size)
+        strides = _pair(self.strides)
         kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = x.astype(self.dtype)
+        kernel = kernel.astype(self.dtype)
         y = conv_transpose(x, kernel, strides) if self.transpose else conv(x, kernel, strides, self.padding)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,))
@@ -133,13 +153,14 @@ def _pair(n: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167).
+    """Normalise over all axes but the last (Ioffe & Szegedy 2015, arXiv:1502.03167, alg. 1).
 
-    The statistics are of the global batch on every engine. Running averages live in the collection
-    "batch_stats". In inference mode (train=False) they are used in the batch's place.
+    The statistics are those of the global batch on every engine. Running averages are kept in the
+    collection "batch_stats"; with train=False they replace the batch's statistics.
 
     Attributes:
       momentum: weight of the old running average.
+      epsilon: added to the variance.
       center: learn a shift.
     """
 
@@ -152,16 +173,19 @@ class BatchNorm(nn.Module):
         C = x.shape[-1]
         mean = self.variable("batch_stats", "mean", jnp.zeros, (C,))
         var = self.variable("batch_stats", "var", jnp.ones, (C,))
-        mu, sigma2 = mean.value, var.value
+        mu = mean.value
+        sigma2 = var.value
         if train:
             rows = x.reshape(-1, C).astype(jnp.float32)
             n = across(jnp.float32(rows.shape[0]))
+            # Sums, not means, over the devices, and the variance around the global mean.
             mu = across(rows.sum(0)) / n
             sigma2 = across(jnp.square(rows - mu[None]).sum(0)) / n
             if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 m = self.momentum
                 mean.value = m * mean.value + (1 - m) * lax.stop_gradient(mu)
                 var.value = m * var.value + (1 - m) * lax.stop_gradient(sigma2)
+        # y = x * scale + shift: one multiplication and one addition over the feature map.
         scale = self.param("scale", nn.initializers.ones, (C,)) * lax.rsqrt(sigma2 + self.epsilon)
         shift = -mu * scale
         if self.center:
@@ -171,30 +195,37 @@ class BatchNorm(nn.Module):
 
 
 def upsample(x: Float[Array, "B H W C"], factor: int = 2) -> Float[Array, "B H2 W2 C"]:
-    """Nearest neighbour: each pixel becomes factor x factor."""
+    """Upsample by nearest neighbour: each pixel becomes a block of factor x factor."""
     B, H, W, C = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None, :], (B, H, factor, W, factor, C))
     return x.reshape(B, H * factor, W * factor, C)
 
 
 def downsample(x: Float[Array, "B H W C"], factor: int = 2) -> Float[Array, "B H2 W2 C"]:
-    """The mean of each factor x factor block; height and width must be multiples of it."""
+    """Average each block of factor x factor pixels; height and width must be multiples of `factor`."""
     B, H, W, C = x.shape
     return x.reshape(B, H // factor, factor, W // factor, factor, C).mean((2, 4))
 
 
 def halvings(height: int, width: int, smallest: int = 4) -> int:
-    """How often an image can be halved evenly with no side below `smallest`: 28 -> 2 (to 7), 64 -> 4."""
+    """Count the even halvings of an image with no side below `smallest`: 28 -> 2 (to 7), 64 -> 4."""
     n = 0
     while height % 2 == 0 and width % 2 == 0 and min(height, width) // 2 >= smallest:
-        height, width, n = height // 2, width // 2, n + 1
+        height //= 2
+        width //= 2
+        n += 1
     return n
 
 
 def shift(
     keys: jax.Array, x: Float[Array, "B H W C"], most: int, fill: float = 0.0
 ) -> Float[Array, "B H W C"]:
-    """Each image moved by a random whole number of pixels of at most `most` in each direction."""
+    """Shift each image by a random whole number of pixels, at most `most` in each direction.
+
+    Args:
+      keys: one PRNG key per row.
+      fill: value of the pixels that are shifted in.
+    """
     size = x.shape[1:]
     padded = jnp.pad(x, ((0, 0), (most, most), (most, most), (0, 0)), constant_values=fill)
 

@@ -1,4 +1,4 @@
-"""Tokens and positions as vectors: tables whose gradient is a product, and rotary positions."""
+"""Embed tokens and positions: table lookups whose gradient is a matrix product, and rotary positions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 SMALL = 2048
-"""Vocabularies up to this size take their gradient as a one-hot product instead of a scatter."""
+"""Largest vocabulary whose gradient is computed as a product with one-hot rows instead of a scatter."""
 
 
 @jax.custom_vjp
 def lookup(table: Float[Array, "V W"], tokens: Int[Array, "*B"]) -> Float[Array, "*B W"]:
-    """table[tokens]. On a CPU a scatter runs one row at a time, so a small table's gradient is a product."""
+    """Return table[tokens].
+
+    On a CPU a scatter adds one row at a time; the gradient of a small table is a matrix product instead.
+    """
     return table[tokens]
 
 
@@ -24,7 +27,8 @@ def _lookup_fwd(table, tokens):
 
 def _lookup_bwd(saved, g):
     tokens, table = saved
-    flat, g = tokens.reshape(-1), g.reshape(-1, g.shape[-1])
+    flat = tokens.reshape(-1)
+    g = g.reshape(-1, g.shape[-1])
     if table.shape[0] <= SMALL:
         one_hot = jax.nn.one_hot(flat, table.shape[0], dtype=g.dtype)
         return (one_hot.T @ g).astype(table.dtype), None
@@ -43,13 +47,18 @@ def positions(tokens: Shaped[Array, "B T *K"]) -> Int[Array, "B T"]:
 def rotary(
     x: Float[Array, "B T H D"], positions: Int[Array, "B T"], base: float = 10_000.0
 ) -> Float[Array, "B T H D"]:
-    """Rotary positions: pairs (x_i, x_{i + D/2}) turned by position * base^(-2i/D).
+    """Rotate the pairs (x_i, x_{i + D/2}) by the angle position * base^(-2i/D), i = 0 ... D/2 - 1.
 
-    Su et al. 2021, arXiv:2104.09864, eq. 34; the pairing by halves is that of GPT-NeoX and LLaMA.
+    Su et al. 2021, arXiv:2104.09864, eq. 34, with the pairing by halves of GPT-NeoX and LLaMA. Angles are
+    computed in float32; the result has x's dtype.
     """
     half = x.shape[-1] // 2
+    # base^(-2i/D) = base^(-i/half), in radians a position.
     rate = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = positions.astype(jnp.float32)[:, :, None, None] * rate[None, None, None, :]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    cos = jnp.cos(angle)
+    sin = jnp.sin(angle)
+    a = x[..., :half].astype(jnp.float32)
+    b = x[..., half:].astype(jnp.float32)
+    # The rotation matrix [[cos, -sin], [sin, cos]] applied to (a, b).
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Group normalisation in two passes over the feature map, its scale, shift and activation folded in."""
+"""Normalise groups of channels in two passes over the feature map, with scale, shift and SiLU fused."""
 
 from __future__ import annotations
 
@@ -21,30 +21,35 @@ def group_norm(
     silu: bool = False,
     epsilon: float = 1e-6,
 ) -> Float[Array, "B *S C"]:
-    """Normalises each row over its pixels and a group's channels (Wu & He 2018, arXiv:1803.08494).
+    """Normalise each row over its pixels and each group's channels (Wu & He 2018, arXiv:1803.08494, eq. 7).
 
-    One pass reduces to the mean and mean square of every (row, channel); everything of that size (groups,
-    parameters, a condition's scale and shift) is combined into one slope and one intercept; a second pass
-    applies them, and SiLU. In float32 inside; the result has x's dtype. It is plain differentiable code,
-    so that forward mode and higher orders work.
+    The first pass computes the mean and the mean square of every (row, channel). Everything of that size
+    (group statistics, parameters, a condition's scale and shift) is combined into one slope and one
+    intercept. The second pass applies them and SiLU. The computation is in float32; the result has x's
+    dtype. There is no custom derivative, so that forward mode and higher orders work.
 
     Args:
-      groups: of neighbouring channels; must divide C.
-      scale, shift: after the normalisation; b is 1 (parameters) or B (a condition's).
-      silu: whether SiLU follows.
+      groups: number of groups of neighbouring channels; must divide C.
+      scale, shift: applied after the normalisation; b is 1 (parameters) or B (from a condition).
+      silu: apply SiLU to the result.
+      epsilon: added to the variance.
 
     Raises:
-      ValueError: where `groups` does not divide C.
+      ValueError: if `groups` does not divide C.
     """
-    B, C = x.shape[0], x.shape[-1]
+    B = x.shape[0]
+    C = x.shape[-1]
     if C % groups:
         raise ValueError(f"{groups} groups do not divide {C} channels")
     rows = x.astype(jnp.float32).reshape(B, -1, C)
-    # Per channel first: the channels are contiguous, so both sums run along vector lanes.
+    # Sum over pixels first, per channel: channels are contiguous, so that the sums run along vector lanes.
     average = lambda v: v.mean(1).reshape(B, groups, C // groups).mean(-1)
-    mean, square = average(rows), average(jnp.square(rows))
+    mean = average(rows)
+    square = average(jnp.square(rows))
+    # Var[x] = E[x^2] - E[x]^2 needs one pass; rounding may make it slightly negative.
     inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
     channels = lambda v: jnp.repeat(v, C // groups, axis=-1)
+    # (x - mean) * inverse * scale + shift = x * slope + intercept.
     slope = channels(inverse)
     if scale is not None:
         slope = slope * scale.astype(jnp.float32)
@@ -57,13 +62,13 @@ def group_norm(
 
 
 class GroupNorm(nn.Module):
-    """group_norm with parameters "scale" and "bias" (float32), or a condition's in their place.
+    """Apply group_norm with learned parameters "scale" and "bias" (float32), or with a condition's.
 
     Attributes:
-      groups: at most so many; fewer where they do not divide the channels.
-      affine: whether it learns a scale and a shift; without, the call may be given them.
-      silu: whether SiLU follows.
-      dtype: of the result.
+      groups: largest number of groups; gcd(groups, C) are used.
+      affine: learn a scale and a shift; if False, the caller may pass them.
+      silu: apply SiLU to the result.
+      dtype: dtype of the result.
     """
 
     groups: int = 8

@@ -1,4 +1,4 @@
-"""Linear layers whose products keep the layouts that a CPU multiplies fastest."""
+"""Apply linear layers as matrix products in the layouts that a CPU multiplies fastest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jaxtyping import Array, Float
 
 @jax.custom_vjp
 def linear(x: Float[Array, "*B I"], kernel: Float[Array, "I O"]) -> Float[Array, "*B O"]:
-    """x @ kernel, as one product of matrices forwards and two backwards.
+    """Return x @ kernel: one matrix product in the forward pass and two in the backward pass.
 
-    The derived gradient of a product over more than one leading axis contracts them both, for which XLA's
-    CPU compiler writes a transposed copy of the output's gradient, fused with whatever computed it: several
-    times the product's own cost. Flattened first, no copy is made.
+    JAX's derivative of a product over several leading axes contracts all of them. XLA's CPU compiler then
+    writes a transposed copy of the output's gradient, fused with its producer, which takes several times as
+    long as the product. With the leading axes flattened no copy is made.
     """
     return _matrix(x) @ kernel if x.ndim == 2 else (_matrix(x) @ kernel).reshape(*x.shape[:-1], -1)
 
@@ -29,6 +29,8 @@ def _linear_fwd(x, kernel):
 def _linear_bwd(saved, g):
     x, kernel = saved
     flat = _matrix(g)
+    # dx = g kernel^T and dk = x^T g, as contractions: neither operand is transposed in memory. The sum over
+    # all rows in dk is accumulated in float32.
     dx = jax.lax.dot_general(flat, kernel, (((1,), (1,)), ((), ())))
     dk = jax.lax.dot_general(_matrix(x), flat, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
     return dx.reshape(x.shape), dk.astype(kernel.dtype)
@@ -39,9 +41,9 @@ linear.defvjp(_linear_fwd, _linear_bwd)
 
 @jax.custom_vjp
 def against(x: Float[Array, "*B W"], table: Float[Array, "V W"]) -> Float[Array, "*B V"]:
-    """x @ table.T without the transposed copy of the table: the logits of a tied embedding.
+    """Return x @ table.T, the logits of a tied embedding, without a transposed copy of the table.
 
-    One product of matrices forwards and two backwards, as `linear`.
+    One matrix product in the forward pass and two in the backward pass, as in `linear`.
     """
     y = jax.lax.dot_general(_matrix(x), table, (((1,), (1,)), ((), ())))
     return y.reshape(*x.shape[:-1], -1)
@@ -70,9 +72,10 @@ def _matrix(x: jax.Array) -> jax.Array:
 def linears(
     x: Float[Array, "*B I"], kernels: tuple[Float[Array, "I _"], ...]
 ) -> tuple[Float[Array, "*B _"], ...]:
-    """x @ kernel for each kernel, as one product: on a CPU half the time of three where widths are small.
+    """Return x @ kernel for each kernel, as one product.
 
-    The derived gradient of splitting the product would pad each part's gradient with zeros and add them.
+    On a CPU this takes half the time of three products if the widths are small. JAX's derivative of the split
+    would pad each part's gradient with zeros and add the results; here the gradients are concatenated.
     """
     return _split(linear(x, jnp.concatenate(kernels, axis=1)), kernels)
 
@@ -96,10 +99,12 @@ def _split(y: jax.Array, kernels: tuple[jax.Array, ...]) -> tuple[jax.Array, ...
 
 
 class Linear(nn.Module):
-    """x @ kernel (+ bias), computed in `dtype`; parameters are float32.
+    """Apply x @ kernel (+ bias), computed in `dtype`; parameters are float32.
 
     Attributes:
-      std: the kernel's initial standard deviation.
+      features: O, the output width.
+      bias: learn a bias.
+      std: initial standard deviation of the kernel.
     """
 
     features: int
@@ -115,7 +120,7 @@ class Linear(nn.Module):
 
 
 class Weights(nn.Module):
-    """The parameters of one linear layer: `kernel`, and `bias` or None."""
+    """Hold the parameters of one linear layer: `kernel`, and `bias` or None."""
 
     inputs: int
     features: int
@@ -128,11 +133,13 @@ class Weights(nn.Module):
 
 
 class Linears(nn.Module):
-    """Several linear layers of one input, each with parameters of its own, computed as one product.
+    """Apply several linear layers to one input as one product; each has parameters of its own.
 
     Attributes:
-      features: name -> width of each.
-      std: the kernels' initial standard deviation, or name -> that of each.
+      features: name -> output width of each layer.
+      bias: learn a bias in each layer.
+      std: initial standard deviation of the kernels, or name -> standard deviation of each.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     features: Mapping[str, int]
@@ -146,8 +153,10 @@ class Linears(nn.Module):
             Weights(x.shape[-1], size, self.bias, self._std(name), name=name)()
             for name, size in self.features.items()
         ]
-        x, kernels = x.astype(self.dtype), tuple(kernel.astype(self.dtype) for kernel, _ in weights)
-        # Elsewhere separate products are as fast, and kernels divided among devices are not joined.
+        x = x.astype(self.dtype)
+        kernels = tuple(kernel.astype(self.dtype) for kernel, _ in weights)
+        # On accelerators separate products are as fast, and a concatenation of sharded kernels would have to
+        # gather them.
         joined = jax.default_backend() == "cpu"
         ys = linears(x, kernels) if joined else tuple(linear(x, kernel) for kernel in kernels)
         return tuple(_biased(y, bias) for y, (_, bias) in zip(ys, weights, strict=True))
@@ -158,7 +167,9 @@ class Linears(nn.Module):
 
 def _weights(module: nn.Module, inputs: int, features: int, bias: bool, std: float):
     kernel = module.param("kernel", nn.initializers.normal(std), (inputs, features))
-    return kernel, module.param("bias", nn.initializers.zeros, (features,)) if bias else None
+    if not bias:
+        return kernel, None
+    return kernel, module.param("bias", nn.initializers.zeros, (features,))
 
 
 def _biased(y: Float[Array, "*B O"], bias: Float[Array, " O"] | None) -> Float[Array, "*B O"]:

@@ -1,4 +1,4 @@
-"""Fully connected networks."""
+"""Define fully connected networks and one-hot conditions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Array, Float
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation between them, and none after the last.
+    """Apply dense layers with an activation between them: (..., N) -> (..., features[-1]).
 
     Attributes:
-      features: width of each layer, the last one being the output's.
+      features: width of each layer; the last is the output's width.
       activation: applied after every layer but the last.
-      final: apply it after the last too.
-      dtype: of the computation; parameters are float32.
+      final: apply the activation after the last layer too.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     features: tuple[int, ...]
@@ -36,5 +36,5 @@ class MLP(nn.Module):
 
 
 def one_hot(label: jax.Array, classes: int) -> Float[Array, "B classes"]:
-    """Rows of the identity; a row of zeros where the label is outside [0, classes)."""
+    """Return rows of the identity matrix; a row of zeros for a label outside [0, classes)."""
     return jax.nn.one_hot(label, classes, dtype=jnp.float32)

@@ -1,7 +1,7 @@
-"""Normalisation over the last axis, in float32 whatever the input's dtype.
+"""Normalise over the last axis, in float32 whatever the input's dtype.
 
-No linear layer before one of these should have a bias: its gradient would be zero but for rounding, and
-Adam turns that rounding into drift.
+LayerNorm removes what all features have in common: the gradient of a preceding bias is zero in that direction
+but for rounding, and Adam turns the rounding into drift.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias (Ba et al. 2016, arXiv:1607.06450)."""
+    """Compute (x - mean) / sqrt(variance + epsilon) * scale + bias (Ba et al. 2016, arXiv:1607.06450)."""
 
     epsilon: float = 1e-5
     bias: bool = True
@@ -30,7 +30,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + epsilon) * scale (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+    """Compute x / sqrt(mean(x^2) + epsilon) * scale (Zhang & Sennrich 2019, arXiv:1910.07467)."""
 
     epsilon: float = 1e-5
 
@@ -43,10 +43,14 @@ class RMSNorm(nn.Module):
 
 
 def norm(kind: str, *, bias: bool, epsilon: float = 1e-5, name: str | None = None) -> nn.Module:
-    """The norm of this kind: "layernorm" or "rmsnorm" (which has no bias). `name` outside of `setup`."""
+    """Return the norm of this kind: "layernorm", or "rmsnorm", which has no bias.
+
+    Args:
+      name: submodule name, needed in a compact method; None in `setup`, where the attribute names it.
+    """
     return LayerNorm(epsilon, bias, name=name) if kind == "layernorm" else RMSNorm(epsilon, name=name)
 
 
 def _over(vector: Float[Array, " W"], x: Float[Array, "*B W"]) -> Float[Array, "*_ W"]:
-    """The vector with as many axes as x."""
+    """Reshape the vector to as many axes as x has (rank promotion is an error)."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)

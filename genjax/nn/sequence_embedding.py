@@ -24,16 +24,19 @@ def embed(
     width: int,
     init: nn.initializers.Initializer,
 ) -> tuple[Float[Array, "B T W"], Float[Array, "V W"]]:
-    """(embedded inputs, the table): a token's row of the table, or the sum of the rows of a frame's keys.
+    """Return the embedded inputs and the table.
 
-    The start frame has the table's last row.
+    A token is embedded as its row of the table, a frame as the sum of the rows of its sounding keys. The
+    start frame is embedded as the table's last row.
     """
     if not isinstance(view, Frames):
         table = module.param("token_embedding", init, (view.vocabulary, width))
         return lookup(table, inputs), table
     table = module.param("key_embedding", init, (view.vocabulary, width))
+    # All values of a start frame are `null`: it has no sounding keys, and one more column marks it.
     start = inputs[..., :1] == view.null
     sounding = jnp.concatenate([(inputs > 0) & ~start, start], axis=-1)
+    # The sum of the rows is a product with the multi-hot frame.
     return linear(sounding.astype(table.dtype), table), table
 
 
@@ -47,18 +50,20 @@ def unembed(
     std: float = 0.02,
     dtype: str = "float32",
 ) -> Float[Array, "B T O"]:
-    """Logits (float32) of the next token, or of every key of the next frame.
+    """Compute the logits (float32) of the next token, or of every key of the next frame.
 
     Args:
-      table: the one that `embed` returned, if the output projection is its transpose (Press & Wolf 2017,
-        arXiv:1608.05859).
-      bias: frames always have one: it says how often each key sounds.
-      std: the projection's initial standard deviation where it is its own.
+      table: the table that `embed` returned, to tie the output projection to its transpose (Press & Wolf
+        2017, arXiv:1608.05859); None for a projection of its own.
+      bias: add a bias. Frames always have one: it models how often each key sounds.
+      std: initial standard deviation of an untied projection.
+      dtype: dtype of the product.
     """
     bias = bias or isinstance(view, Frames)
     if table is None:
         return Linear(view.outputs, bias=bias, std=std, dtype=dtype, name="head")(x).astype(jnp.float32)
-    # Start tokens are cut off the logits: a cut of the table would copy it at every step of decoding.
+    # The start token is never predicted. Slice the logits, not the table: a slice of the table would be
+    # copied at every step of decoding.
     logits = against(x.astype(dtype), table.astype(dtype))[..., : view.outputs].astype(jnp.float32)
     if bias:
         logits = logits + module.param("output_bias", nn.initializers.zeros, (view.outputs,))[None, None]

@@ -1,4 +1,4 @@
-"""Embeddings of the time (or noise level) that a denoiser is asked about."""
+"""Embed the diffusion time (or noise level) that conditions a denoiser."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from jaxtyping import Array, Float
 
 
 def sinusoid(t: Float[Array, " B"], width: int, scale: float = 1000.0, longest: float = 10_000.0) -> Array:
-    """Sines and cosines of t at geometric wavelengths: (B, width), as positions are shown to a transformer.
+    """Compute sines and cosines of t at geometric wavelengths, as a (B, width) array.
+
+    The sinusoidal positions of Vaswani et al. 2017 (arXiv:1706.03762, sec. 3.5) at position scale * t.
 
     Args:
-      t: in [0, 1].
-      width: even: half sines, half cosines.
-      scale: how many positions t = 1 stands for (Ho et al. 2020 number 1000 steps).
-      longest: the ratio of the longest wavelength to the shortest.
+      t: times in [0, 1].
+      width: even; half sines, half cosines.
+      scale: position of t = 1 (Ho et al. 2020 use 1000 steps).
+      longest: ratio of the longest wavelength to the shortest.
     """
+    # frequency_i = longest^(-i / (width / 2)), i = 0 ... width / 2 - 1.
     frequency = jnp.exp(jnp.arange(width // 2, dtype=jnp.float32) * (-math.log(longest) / (width // 2)))
     angle = scale * t.astype(jnp.float32)[:, None] * frequency[None]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
 
 
 class TimeEmbedding(nn.Module):
-    """A sinusoid read by a two-layer SiLU network: (B,) -> (B, width).
+    """Embed times with a sinusoid and a two-layer SiLU network: (B,) -> (B, width).
 
     Attributes:
-      width: of the output and the hidden layer.
-      frequencies: the sinusoid's width; even.
-      dtype: of the computation.
+      width: width of the output and of the hidden layer.
+      frequencies: width of the sinusoid; even.
+      dtype: dtype of the computation.
     """
 
     width: int

@@ -1,7 +1,7 @@
-"""The U-Net of DDPM, configurable: images (or feature maps) of any size, odd ones included, to the same size.
+"""Define the U-Net of DDPM for images or feature maps of any size, odd sizes included.
 
-Ho et al. 2020 (app. B), with the scale and shift by the condition of Dhariwal & Nichol 2021 (sec. 3). Layout
-is BxHxWxC.
+Ho et al. 2020 (arXiv:2006.11239, app. B), with the condition's scale and shift of Dhariwal & Nichol 2021
+(arXiv:2105.05233, sec. 3). Arrays are B x H x W x C.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from genjax.nn.groupnorm import GroupNorm
 
 
 class Residual(nn.Module):
-    """norm, SiLU, conv; norm scaled and shifted by the condition, SiLU, dropout, conv; plus the input.
+    """Add a residual branch: norm, SiLU, conv, conditioned norm, SiLU, dropout, conv.
+
+    The second norm is scaled by 1 + scale and shifted, both linear in the condition.
 
     Attributes:
-      features: channels out.
-      dropout: its rate.
+      features: F, the number of output channels.
+      dropout: dropout rate.
       groups, dtype: as in UNet.
     """
 
@@ -47,18 +49,19 @@ class Residual(nn.Module):
         norm = GroupNorm(self.groups, affine=False, silu=True, dtype=self.dtype, name="norm_out")
         h = norm(h, 1 + scale, shift)
         h = dropout(h, self.dropout, keys)
-        # Zeros: every block begins as the identity, and depth costs nothing at the start.
+        # Zero initialisation: the branch adds nothing at first, so that depth does not hinder early training.
         h = conv("conv_out", kernel_init=nn.initializers.zeros)(h)
         if x.shape[-1] != self.features:
+            # A linear skip connection (a 1x1 convolution) where the number of channels changes.
             x = nn.Dense(self.features, dtype=self.dtype, name="skip")(x)
         return x + h
 
 
 class Attention(nn.Module):
-    """Self-attention of all pixels of a row, residual.
+    """Add a residual branch of self-attention over all pixels of a row.
 
     Attributes:
-      head: channels of one head (at most; the channels are divided evenly).
+      head: aimed-at channels of one head; the number of heads must divide the channels.
       groups, dtype: as in UNet.
     """
 
@@ -71,7 +74,7 @@ class Attention(nn.Module):
         rows, height, width, channels = x.shape
         heads = math.gcd(max(channels // self.head, 1), channels)
         h = GroupNorm(self.groups, dtype=self.dtype, name="norm")(x)
-        # No bias: the keys' has no gradient, since softmax does not see what is common to all keys.
+        # No bias: softmax is invariant to a term common to all keys, so that a key bias has no gradient.
         qkv = nn.Dense(3 * channels, use_bias=False, dtype=self.dtype, name="qkv")(h)
         q, k, v = jnp.moveaxis(qkv.reshape(rows, height * width, 3, heads, channels // heads), 2, 0)
         h = attend(q, k, v).reshape(x.shape)
@@ -80,20 +83,20 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down, middle and up, with a skip from every feature map on the way down.
+    """Apply a U-Net: a contracting path, a middle, and an expanding path with skip connections.
 
     Attributes:
-      channels: of the output.
+      channels: output channels.
       width: channels at the full size.
-      multipliers: of `width`, one per level; each level halves the size, rounding up.
-      blocks: residual blocks per level on the way down (one more on the way up).
+      multipliers: factors on `width`, one per level; each level halves the size, rounding up.
+      blocks: residual blocks per level of the contracting path (one more on the expanding path).
       attention: sizes (the larger side, in pixels) at which every block is followed by attention.
-      middle_attention: whether the lowest level has attention between its two blocks.
+      middle_attention: apply attention between the two blocks of the middle.
       head: channels of an attention head.
-      dropout: rate within residual blocks.
-      groups: of the normalisation.
+      dropout: dropout rate within residual blocks.
+      groups: number of groups of the normalisation.
       remat: recompute the blocks' activations in the backward pass.
-      dtype: of the computation; parameters are float32.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     channels: int
@@ -112,11 +115,17 @@ class UNet(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], condition: Float[Array, "B E"], keys: Keys | None = None
     ) -> Float[Array, "B H W {self.channels}"]:
-        """Args: x, the condition of every row (time, label ...), keys of dropout (None: no dropout)."""
+        """Return the output feature map (float32), of the size of x.
+
+        Args:
+          condition: embedding of each row's condition (time, label ...).
+          keys: PRNG keys of dropout; None for no dropout.
+        """
         x = x.astype(self.dtype)
         condition = nn.silu(condition.astype(self.dtype))
         residual = nn.remat(Residual) if self.remat else Residual
         common = {"groups": self.groups, "dtype": self.dtype}
+        # Every block has dropout noise of its own: its number is folded into the rows' keys.
         sites = itertools.count()
 
         def block(h: Array, features: int, name: str) -> Array:
@@ -129,12 +138,14 @@ class UNet(nn.Module):
 
         conv = lambda features, name, **how: Conv(features, dtype=self.dtype, name=name, **how)
         h = conv(self.width, "in")(x)
-        skips, last = [h], len(self.multipliers) - 1
+        skips = [h]
+        last = len(self.multipliers) - 1
         for level, multiplier in enumerate(self.multipliers):
             for i in range(self.blocks):
                 h = block(h, multiplier * self.width, f"down{level}_{i}")
                 skips.append(h)
             if level < last:
+                # One row and column of padding on both sides: (size + 1) // 2, also for odd sizes.
                 h = conv(multiplier * self.width, f"down{level}", strides=2, padding=((1, 1), (1, 1)))(h)
                 skips.append(h)
         h = block(h, h.shape[-1], "middle_0")
@@ -146,7 +157,7 @@ class UNet(nn.Module):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
                 h = block(h, multiplier * self.width, f"up{level}_{i}")
             if level:
-                # A size that was rounded up on the way down is cut to what it was.
+                # A size that was rounded up on the contracting path is cut to the size of its skip.
                 h = upsample(h)[:, : skips[-1].shape[1], : skips[-1].shape[2]]
                 h = conv(h.shape[-1], f"up{level}")(h)
         h = GroupNorm(self.groups, silu=True, dtype=self.dtype, name="norm")(h)
