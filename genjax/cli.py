@@ -68,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("run", help="a run directory")
     c.add_argument("--step", default="latest", help="latest, best or a step")
     c.add_argument("--features", help="the feature extractor, e.g. pixels (default: by dataset)")
-    c.epilog = "any field of the evaluation: --evaluate.FIELD=VALUE; any option of the sampler: --sample.OPTION=VALUE"
+    c.epilog = (
+        "any field of the evaluation: --evaluate.FIELD=VALUE; any sampling option: --sample.OPTION=VALUE"
+    )
 
     c = add("compare", "Train, sample and score several models under one budget; write one report.")
     c.add_argument("--config", default="compare/digits", metavar="FILE[:SIZE]")

@@ -94,7 +94,8 @@ class Spec:
     def classes(self, name: str | None = None) -> int:
         """Return the number of classes of the label (or of the named element); 0 without one."""
         name = self.label if name is None else name
-        return (self.elements[name].levels or 0) if name in self.elements else 0
+        element = None if name is None else self.elements.get(name)
+        return (element.levels or 0) if element is not None else 0
 
     def example(self, batch: int) -> dict[str, Any]:
         """Return a batch of zeros of this form (jax arrays), for tracing and initialisation."""

@@ -2,14 +2,14 @@
 
 python distributed_worker.py DIRECTORY CASE COORDINATOR PROCESSES PROCESS [KEY=JSON ...]
 
-Writes losses to metrics.jsonl as every run does, and `shards-I.json`: {path: is this leaf divided over processes}.
+Writes losses to metrics.jsonl as every run does, and `shards-I.json`: {path: whether the leaf is divided over
+processes}.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path

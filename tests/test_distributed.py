@@ -42,7 +42,16 @@ class Group:
         self.directory = directory
         self.processes = [
             subprocess.Popen(
-                [sys.executable, str(WORKER), str(directory), case, address, str(processes), str(i), *settings],
+                [
+                    sys.executable,
+                    str(WORKER),
+                    str(directory),
+                    case,
+                    address,
+                    str(processes),
+                    str(i),
+                    *settings,
+                ],
                 env=env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -136,7 +136,7 @@ class Kind(Protocol):
         ...
 
     def captions(self, field: Field) -> list[str] | None:
-        """Return a short text for each row of a condition, to be shown with the row; None if there is none."""
+        """Return a short text for each row of a condition, shown with the row; None if there is none."""
         ...
 
     def raw(self, field: Field) -> np.ndarray | None:

@@ -35,7 +35,7 @@ def fields(
 
 
 def label_of(spec: Spec, name: str) -> str | None:
-    """Return the class label that belongs to an element: the spec's own, or that of the same part of a zip."""
+    """Return the class label of an element: the spec's own, or that of the same part of a zip."""
     if spec.label is not None:
         return spec.label
     # Parts of a zip mark their elements by a last letter: the label of image_a is label_a.

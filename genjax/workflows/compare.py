@@ -247,13 +247,7 @@ class _Comparison:
 
 def _describe(features: evaluation.Features | None) -> dict[str, Any]:
     """Return what the report says of a feature extractor."""
-    if features is None:
-        return {}
-    return {
-        "description": features.description,
-        "digest": features.digest,
-        "accuracy": features.accuracy,
-    }
+    return {} if features is None else features.about()
 
 
 def _settings(config: Config, entry: Entry) -> Settings:

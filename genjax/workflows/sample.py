@@ -14,7 +14,7 @@ from genjax.core import Batch, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.prompts import prompts
 from genjax.sampling.sampler import Columns, Sampler
-from genjax.training import distributed
+from genjax.training import distributed, sharding
 from genjax.workflows.assemble import Experiment, Trained
 
 SHOWN = 100
@@ -55,7 +55,7 @@ def picture_hook(experiment: Experiment, directory: Path) -> Callable[[Variables
     draw = sampler(experiment, batch=min(num, experiment.settings.evaluate.batch))
 
     def hook(variables: Variables, step: int) -> None:
-        rows = draw.draw(draw.finish(variables), num)
+        rows = draw.draw(draw.finish(sharding.gathered(variables)), num)
         if distributed.is_primary():
             save(experiment.dataset, rows, directory / "samples" / f"step_{step:08d}", columns=10)
 

@@ -53,7 +53,7 @@ def train(
     experiment = prepare(settings, where, datasets, devices)
     directories.create(where)
     # Locked before config.json is written: a second process that is refused must leave no trace.
-    with run_lock.exclusive(where, hold=distributed.is_primary()):
+    with run_lock.exclusive(where):
         directories.check_same_run(where, settings)
         origins, initial = _initial(settings, where)
         if distributed.is_primary():
