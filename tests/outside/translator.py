@@ -7,6 +7,7 @@ the state, from which half of what the critic of B reads is drawn (Shrivastava e
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables, across
 from genjax.errors import ConfigError
 
 
@@ -142,7 +143,9 @@ class _Translator:
         return jnp.where(old[:, None], state["buffer"][place], fake)
 
     def remembered(self, state: dict[str, Array], fake: Array) -> dict[str, Array]:
-        """Write the first translations of the batch over the oldest of the buffer."""
+        """Write the first translations of the global batch over the oldest of the buffer."""
+        # Under pmap a device sees its own rows only; under jit `across` changes nothing.
+        fake = across(fake, functools.partial(jax.lax.all_gather, tiled=True))
         few = min(len(fake), self.config.buffer)
         place = (state["seen"] + jnp.arange(few)) % self.config.buffer
         return {"buffer": state["buffer"].at[place].set(fake[:few]), "seen": state["seen"] + few}
