@@ -1,7 +1,7 @@
 """Properties that every sampler has, as functions with the assertions inside.
 
-The conformance suite applies them to every model; test_sampling_properties.py shows that each of them fails for
-a sampler that breaks it.
+The conformance suite applies them to every model; test_sampling_properties.py shows that each of them fails
+for a sampler that breaks it.
 """
 
 from __future__ import annotations

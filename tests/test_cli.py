@@ -53,7 +53,7 @@ def test_sample_writes_a_picture_and_the_rows(ngram: Path, tmp_path: Path):
 def test_evaluate_writes_scores_and_a_page(ngram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     fields = ["--evaluate.samples=32", "--evaluate.sets=2", "--evaluate.speed_batches=(4,)"]
-    assert cli.main(["evaluate", str(ngram), "--features=digits/classifier:smoke", *fields]) == 0
+    assert cli.main(["evaluate", str(ngram), "--features=classifier:digits/classifier:smoke", *fields]) == 0
     names = {s["name"] for s in json.loads((ngram / "scores.json").read_text())}
     assert {
         "frechet",
@@ -92,7 +92,7 @@ def test_data_describes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["compare", "--config=compare/digits", "--config.budget.kind=minutes"], 2, "not a choice"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_mend(arguments, code, says, capsys, tmp_path, monkeypatch):
+def test_what_is_wrong_is_named_with_a_hint(arguments, code, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == code
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A comparison: one budget, one ruler, one report; interrupted, it goes on where it was."""
+"""A comparison: one budget, one protocol, one report; interrupted, it resumes where it was."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from genjax import compare, settings
+from genjax import settings
 from genjax.config import build
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, DataError
+from genjax.workflows import assemble, budget, compare
 
 ENTRIES = {
     "counts": {"config": "digits/ngram:smoke", "family": "n-gram", "passes": 0.01},
@@ -22,7 +23,7 @@ def config(**changes) -> compare.Config:
         "name": "tiny",
         "entries": ENTRIES,
         "budget": {"kind": "steps", "value": 6},
-        "features": None,
+        "features": "pixels",
         "evaluate": {"samples": 32, "sets": 2, "speed_batches": (4,), "repeats": 1},
     }
     return build(compare.Config, {**raw, **changes}, "config")
@@ -32,16 +33,17 @@ def config(**changes) -> compare.Config:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison whose second entry failed to score the first time."""
     directory = tmp_path_factory.mktemp("compare")
-    scored, calls = compare._score, []
+    scored = compare._Comparison._score
+    calls = []
 
-    def dies(config, name, *rest):
+    def dies(self, name):
         calls.append(name)
         if name == "codes":
             raise KeyboardInterrupt
-        return scored(config, name, *rest)
+        return scored(self, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "_score", dies)
+        patch.setattr(compare._Comparison, "_score", dies)
         with pytest.raises(KeyboardInterrupt):
             compare.compare(config(), directory)
     assert calls == ["counts", "codes"]
@@ -82,11 +84,59 @@ def test_entries_on_different_data_are_refused(tmp_path: Path):
         compare.compare(config(entries=other), tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["flops", "seconds"])
-def test_budgets_become_steps(kind: str):
-    entry = build(compare.Entry, ENTRIES["codes"], "entry")
-    resolved = settings.complete(settings.load(entry.config))
-    steps, note = compare.budget_steps(compare.Budget(kind, 1e9 if kind == "flops" else 1.0), entry, resolved)
-    per_step = note["flops_per_step" if kind == "flops" else "seconds_per_step"]
-    assert steps == max(1, int((1e9 if kind == "flops" else 1.0) / per_step))
-    assert note["kind"] == kind
+def test_an_entry_that_fails_is_marked_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trained = compare._Comparison._train
+
+    def fails(self, name):
+        if name == "counts":
+            raise DataError("no such rows", "bring some")
+        return trained(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare._Comparison, "_train", fails)
+        with pytest.raises(DataError, match=r"1 of 2 entries failed; counts: no such rows"):
+            compare.compare(config(), tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["entries"]["codes"]["status"] == "scored"
+    assert report["entries"]["counts"]["status"] != "scored"
+    assert json.loads((tmp_path / "compare.json").read_text())["entries"]["counts"]["error"]
+    compare.compare(config(), tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["entries"]["counts"]["status"] == "scored"
+
+
+def test_a_wrong_entry_is_refused_before_anything_is_trained(tmp_path: Path):
+    wrong = {**ENTRIES, "codes": {**ENTRIES["codes"], "overrides": ("sample.temprature=1",)}}
+    with pytest.raises(ConfigError, match="temperature"):
+        compare.compare(config(entries=wrong), tmp_path / "here")
+    assert not (tmp_path / "here" / "counts").exists()
+
+
+def experiment(name: str = "digits/vae") -> assemble.Experiment:
+    return assemble.assemble(settings.complete(settings.load(f"{name}:smoke")))
+
+
+def test_a_budget_of_flops_buys_steps_in_proportion():
+    """Twice the budget buys twice the steps, twice the batch half of them."""
+    e = experiment()
+    once, note = budget.steps(budget.Budget("flops", 1e9), e)
+    twice, _ = budget.steps(budget.Budget("flops", 2e9), e)
+    assert twice == pytest.approx(2 * once, rel=0.01)
+    larger = settings.complete(settings.load("digits/vae:smoke", ("data.batch=16",)))
+    half, _ = budget.steps(budget.Budget("flops", 1e9), assemble.assemble(larger))
+    assert half == pytest.approx(once / 2, rel=0.01)
+    # A step costs at least three products (forward, and two backward) with every weight of the network.
+    assert note["flops_per_step"] > 3 * 2 * 8 * 4_000
+
+
+def test_a_budget_of_seconds_is_kept():
+    e = experiment()
+    steps, note = budget.steps(budget.Budget("seconds", 5.0), e)
+    assert steps * note["seconds_per_step"] <= 5.0
+    assert (steps + 1) * note["seconds_per_step"] > 5.0
+    assert 1e-5 < note["seconds_per_step"] < 5.0
+
+
+def test_a_budget_that_buys_nothing_is_refused():
+    with pytest.raises(ConfigError, match="value"):
+        build(budget.Budget, {"kind": "seconds", "value": -1}, "budget")

@@ -70,7 +70,11 @@ def test_a_good_sampler_passes(dataset: data.Dataset):
 
 @pytest.mark.parametrize(
     ("sample", "says"),
-    [(ignores_key, "own key"), (ignores_prompt, "ignores its prompt"), (looks_across, "depends on the batch")],
+    [
+        (ignores_key, "own key"),
+        (ignores_prompt, "ignores its prompt"),
+        (looks_across, "depends on the batch"),
+    ],
 )
 def test_a_broken_sampler_fails(dataset: data.Dataset, sample: Any, says: str):
     with pytest.raises(AssertionError, match=says):

@@ -9,6 +9,7 @@ from genjax.evaluation.context import Context
 from genjax.evaluation.likelihood import likelihood
 from genjax.evaluation.requirements import Requirements
 from genjax.evaluation.scores import LIKELIHOOD_KINDS, Definition, Score
+from genjax.kinds import Unit
 
 MEANINGS = {
     "exact": "exact negative log-likelihood of held-out rows",
@@ -20,6 +21,8 @@ MEANINGS = {
 SCORES = {"likelihood": Definition("Likelihood", "lower", "realism", MEANINGS["exact"])}
 """Name, label, unit and criterion come from the kind of the main target; the name ends with "/<kind>"."""
 REQUIRES = Requirements(model=True, likelihood=True)
+CODES = Unit("nats_per_code", "Nats per code", "nats", "coherence")
+"""The unit for the codes of a codec, which are not in the unit of the data."""
 
 
 def measure(context: Context) -> list[Score]:
@@ -29,10 +32,10 @@ def measure(context: Context) -> list[Score]:
       ValueError: the model names a kind of likelihood that is unknown.
     """
     model = context.model
-    unit = context.unit
     assert model is not None
-    assert unit is not None
     kind = model.likelihood_kind
+    unit = CODES if kind == "codes" else context.unit
+    assert unit is not None
     if kind not in LIKELIHOOD_KINDS:
         raise ValueError(f"likelihood_kind {kind!r} is not one of {', '.join(LIKELIHOOD_KINDS)}")
     config = context.config

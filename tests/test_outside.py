@@ -1,0 +1,159 @@
+"""Extensions outside the package, by the command line: train, sample, evaluate, compare, kill and resume."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from properties import assert_equal_runs, killed_and_resumed
+
+from genjax import cli
+from genjax.config import build
+from genjax.workflows import compare
+
+CONFIGS = Path(__file__).parent / "outside" / "configs"
+QUIET = ["--config.train.tensorboard=False", "--config.train.compilation_cache=False"]
+EVALUATION = [
+    "--evaluate.samples=32",
+    "--evaluate.sets=2",
+    "--evaluate.speed_batches=(4,)",
+    "--evaluate.repeats=1",
+]
+MODELS = ["realnvp", "vqvae_prior", "translator", "waves"]
+
+
+def config_of(name: str) -> str:
+    return f"{CONFIGS / name}.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """name -> the directory of its run, trained once by one command."""
+    folder = tmp_path_factory.mktemp("outside")
+
+    @functools.cache
+    def get(name: str) -> Path:
+        command = ["train", f"--config={config_of(name)}", f"--dir={folder / name}", *QUIET]
+        assert cli.main(command) == 0
+        return folder / name
+
+    return get
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_and_scores_and_a_page(
+    name: str, run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    directory = run(name)
+    monkeypatch.chdir(directory.parent)
+    assert cli.main(["sample", str(directory), "--num=4"]) == 0
+    with np.load(next((directory / "samples").glob("sample*.npz"))) as rows:
+        drawn = dict(rows)
+    assert cli.main(["evaluate", str(directory), "--features=pixels", *EVALUATION]) == 0
+    scores = {s["name"]: s for s in json.loads((directory / "scores.json").read_text())}
+    assert scores["frechet"]["value"] > 0
+    with np.load(directory / "samples" / "samples.npz") as kept:
+        for column in set(drawn) & set(kept):
+            assert kept[column].shape[1:] == drawn[column].shape[1:]
+    assert "<html" in (directory / "report.html").read_text()
+
+
+def test_one_sample_is_reproduced_by_its_index(run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
+    directory = run("realnvp")
+    monkeypatch.chdir(directory.parent)
+    assert cli.main(["evaluate", str(directory), "--features=pixels", *EVALUATION]) == 0
+    out = directory.parent / "again"
+    assert cli.main(["sample", str(directory), "--start=37", "--num=5", f"--out={out}"]) == 0
+    with np.load(directory / "samples" / "samples.npz") as scored, np.load(f"{out}.npz") as again:
+        for column in again:
+            np.testing.assert_array_equal(again[column], scored[column][37:42])
+
+
+def test_a_translation_is_shown_beside_its_input(run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
+    directory = run("translator")
+    monkeypatch.chdir(directory.parent)
+    runs = directory.parent
+    folder = runs / "inputs"
+    folder.mkdir()
+    from PIL import Image
+
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), 80 * i, np.uint8)).save(folder / f"{i}.png")
+    out = runs / "translated"
+    command = ["sample", str(directory), f"--input={folder}", "--num=3", f"--out={out}"]
+    assert cli.main(command) == 0
+    written = sorted(p.name for p in runs.glob("translated*.png"))
+    assert written == ["translated_image_a.png", "translated_image_b.png"]
+    with np.load(next(runs.glob("translated*.npz"))) as rows:
+        assert [int(x.max()) for x in rows["image_a"]] == [0, 5, 10]  # of 17 levels
+        assert rows["image_b"].shape == (3, 8, 8, 1)
+    assert cli.main(["evaluate", str(directory), "--features=pixels", *EVALUATION]) == 0
+    page = (directory / "report.html").read_text()
+    assert "image_a" in page
+    assert "image_b" in page
+
+
+def test_kind_metric_and_features_from_outside_are_used(
+    run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+):
+    directory = run("waves")
+    monkeypatch.chdir(directory.parent)
+    assert list((directory / "samples").glob("step_*.png")), "training draws pictures through the kind"
+    assert cli.main(["evaluate", str(directory)]) == 0
+    scores = {s["name"]: s for s in json.loads((directory / "scores.json").read_text())}
+    assert scores["roughness"]["label"] == "Roughness"
+    assert scores["frechet"]["protocol"]["features"] == "spectrum"
+    assert any(name.startswith("nats_per_sample/") for name in scores), "the unit comes from the kind"
+    page = (directory / "report.html").read_text()
+    assert "Roughness" in page
+    assert 'class="wave"' in page
+
+
+def test_models_from_outside_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    entries = {
+        "flow": {"config": config_of("realnvp"), "family": "RealNVP"},
+        "codes": {"config": config_of("vqvae_prior"), "family": "VQ-VAE and GPT"},
+    }
+    raw = {
+        "name": "outside",
+        "entries": entries,
+        "budget": {"kind": "steps", "value": 4},
+        "features": "pixels",
+        "evaluate": {"samples": 32, "sets": 2, "speed_batches": (4,), "repeats": 1},
+    }
+    page = compare.compare(build(compare.Config, raw, "config"), tmp_path / "comparison")
+    report = json.loads(page.with_name("report.json").read_text())
+    assert all(e["status"] == "scored" for e in report["entries"].values())
+    assert "RealNVP" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["vqvae_prior", "translator"])
+def test_killed_and_resumed(name: str, tmp_path: Path):
+    """SIGKILL and resume give the bits of an uninterrupted run: fitted state, buffers and stages included."""
+    schedule = {
+        "data.limit": 30,
+        "train.steps": 40,
+        "train.log_every": 1,
+        "train.eval_every": 25,
+        "train.sample_every": 4,
+        "train.checkpoint_every": 7,
+    }
+    train = [sys.executable, "-m", "genjax.cli", "train", f"--config={config_of(name)}", *QUIET]
+    train += [f"--config.{key}={value}" for key, value in schedule.items()]
+    env = {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=15, env=env)
+    assert 15 <= reached < 40
+    subprocess.run([*train, f"--dir={whole}"], env={**os.environ, **env}, check=True, capture_output=True)
+    assert_equal_runs(whole, broken)
