@@ -14,9 +14,9 @@ import numpy as np
 from genjax.music import notes
 
 WORDS = {
-    "en": "a man woman dog child sees finds a red small ball house tree".split(),
-    "de": "ein Mann Frau Hund Kind sieht findet ein rot klein Ball Haus Baum".split(),
-    "fr": "un homme femme chien enfant voit trouve un rouge petit balle maison arbre".split(),
+    "en": "a man woman dog child sees finds a red small ball house tree",
+    "de": "ein Mann Frau Hund Kind sieht findet ein rot klein Ball Haus Baum",
+    "fr": "un homme femme chien enfant voit trouve un rouge petit balle maison arbre",
 }
 """The same words in three languages; a caption takes one of each group below."""
 GROUPS = ((0,), (1, 2, 3, 4), (5, 6), (7,), (8, 9), (10, 11, 12))
@@ -43,7 +43,8 @@ def write_multi30k(folder: Path) -> None:
             [int(rng.choice(group)) for group in GROUPS[: int(rng.integers(3, len(GROUPS) + 1))]]
             for _ in range(count)
         ]
-        for language, words in WORDS.items():
+        for language, sentence in WORDS.items():
+            words = sentence.split()
             lines = "".join(" ".join(words[i] for i in caption) + ".\n" for caption in captions)
             (folder / f"{part}.{language}.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
