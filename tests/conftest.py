@@ -11,9 +11,21 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import originals
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _originals(tmp_path_factory: pytest.TempPathFactory):
+    """Name a folder of tiny originals, unless the environment names one of real data."""
+    if "GENJAX_ORIGINALS" in os.environ:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENJAX_ORIGINALS", str(originals.write(tmp_path_factory.mktemp("originals"))))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

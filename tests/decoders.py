@@ -12,14 +12,14 @@ from genjax.core import Decoder, Element, Spec, Variables
 from genjax.models import gpt, ngram
 
 V = 6
-SPEC = Spec({"tokens": Element((17,), "int32", V)})
+SPEC = Spec({"tokens": Element((17,), "int32", V, "tokens", "target")})
 PROMPTS = jnp.array([[1, 2, 3, 4], [5, 0, 1, 2], [3, 3, 0, 5]])
 
 
 @functools.cache
 def gpt_decoder(vocabulary: int = V, length: int = 16) -> tuple[Decoder, Variables]:
     """A rotary layer, its weights enlarged."""
-    spec = Spec({"tokens": Element((length + 1,), "int32", vocabulary)})
+    spec = Spec({"tokens": Element((length + 1,), "int32", vocabulary, "tokens", "target")})
     model = gpt.build(gpt.Config(layers=1, heads=2, width=16, position="rope"), spec, {})
     variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(0))
     params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, variables.params)
@@ -30,7 +30,7 @@ def gpt_decoder(vocabulary: int = V, length: int = 16) -> tuple[Decoder, Variabl
 @functools.cache
 def ngram_decoder(vocabulary: int = V, length: int = 16) -> tuple[Decoder, Variables]:
     """Trigrams of 30 rows."""
-    spec = Spec({"tokens": Element((length + 1,), "int32", vocabulary)})
+    spec = Spec({"tokens": Element((length + 1,), "int32", vocabulary, "tokens", "target")})
     model = ngram.build(ngram.Config(order=3), spec, {})
     rows = {
         "tokens": np.random.default_rng(0).integers(0, vocabulary, (30, length + 1)) ** 2 % vocabulary,

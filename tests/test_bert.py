@@ -14,8 +14,13 @@ from genjax.errors import ConfigError
 from genjax.models import bert
 
 V, T = 30, 12
-TEXT = Spec({"tokens": Element((T,), "int32", V)}, special={"mask": 3, "pad": 0})
-IMAGE = Spec({"image": Element((3, 4, 1), "uint8", 5), "label": Element((), "int32", 2)})
+TEXT = Spec({"tokens": Element((T,), "int32", V, "tokens", "target")}, special={"mask": 3, "pad": 0})
+IMAGE = Spec(
+    {
+        "image": Element((3, 4, 1), "uint8", 5, "image", "target"),
+        "label": Element((), "int32", 2, "label", "condition"),
+    }
+)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from genjax.sampling.autoregressive import generate, guide, prefix, stream
 from genjax.sampling.generation import advance, begin, read
 from genjax.sampling.logits import Bernoulli, Truncation
 
-SPEC = Spec({"tokens": Element((17,), "int32", V)})
+SPEC = Spec({"tokens": Element((17,), "int32", V, "tokens", "target")})
 
 
 @pytest.fixture(scope="module", params=[gpt_decoder, ngram_decoder], ids=["gpt", "ngram"])
@@ -252,12 +252,17 @@ def test_text_goes_on_from_prompts_and_begins_by_itself():
 
 
 def test_images_are_completed():
-    spec = Spec({"image": Element((4, 4, 1), "uint8", 3), "label": Element((), "int32", 2)})
+    spec = Spec(
+        {
+            "image": Element((4, 4, 1), "uint8", 3, "image", "target"),
+            "label": Element((), "int32", 2, "label", "condition"),
+        }
+    )
     model = gpt.build(gpt.Config(layers=1, heads=2, width=16), spec, {})
     variables = model.init(jax.random.key(0), spec.example(1), {})
     half = jnp.tile(jnp.array([[0, 1, 2, 1]]), (2, 2))
     assert model.sample is not None
-    prompt = {"label": jnp.array([0, 1]), "tokens": half}
+    prompt = {"label": jnp.array([0, 1]), "image": half}
     out = model.sample(variables, jax.random.split(jax.random.key(1), 2), prompt)
     assert out["image"].shape == (2, 4, 4, 1)
     assert np.array_equal(out["image"].reshape(2, 16)[:, :8], half)

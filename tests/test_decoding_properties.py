@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import run, settings
+from genjax import settings
 from genjax.core import Decoder, Variables
 from genjax.sampling import constraints, speculative
 from genjax.sampling.autoregressive import generate
 from genjax.sampling.beam import beam_search
+from genjax.workflows import train
 
 ROOT = Path(__file__).parent.parent / "configs"
 B, T = 3, 9
@@ -43,7 +45,8 @@ def one_of_each() -> list[str]:
 def family(name: str) -> Family | None:
     """None where the config's model has no decoder."""
     quiet = ("train.progress=False", "train.tensorboard=False", "data.batch=8", "data.limit=64")
-    e = run.prepare(settings.complete(settings.load(f"{name}:smoke", quiet)))
+    config = settings.complete(settings.load(f"{name}:smoke", quiet))
+    e = train.prepare(config, Path(tempfile.mkdtemp()))
     if e.model.decoder is None:
         return None
     rows = {k: jnp.asarray(v) for k, v in e.dataset.train.stream(batch=8)[0].items()}

@@ -12,12 +12,15 @@ import pytest
 
 from genjax.core import Element, Spec
 from genjax.errors import ConfigError
+from genjax.nn.sequence_embedding import embed, unembed
 from genjax.views.frames import Frames, frame_nats, view
 from genjax.views.sequences import Sequence
 
 K, L = 5, 4
-ROLL = Spec({"roll": Element((L, K), "uint8", 2), "token_mask": Element((L - 1,), "float32")})
-TEXT = Spec({"tokens": Element((L,), "int32", 7)})
+ROLL = Spec(
+    {"roll": Element((L, K), "uint8", 2, "roll", "target"), "token_mask": Element((L - 1,), "float32")}
+)
+TEXT = Spec({"tokens": Element((L,), "int32", 7, "tokens", "target")})
 
 
 def rolls(num: int, seed: int = 0) -> dict:
@@ -28,7 +31,7 @@ def rolls(num: int, seed: int = 0) -> dict:
 
 
 def test_the_data_s_element_chooses_the_view():
-    assert view(ROLL) == Frames((L, K))
+    assert view(ROLL) == Frames("roll", (L, K))
     assert view(TEXT) == Sequence.of(TEXT)
     assert (view(ROLL).length, view(ROLL).outputs, view(TEXT).outputs) == (L - 1, K, 7)
     with pytest.raises(ConfigError, match="point"):
@@ -71,12 +74,12 @@ def test_probabilities_of_all_frames_sum_to_one():
 def test_accuracy_counts_keys_of_frames_that_count():
     logits = jnp.array([[[1.0, 1, -1, -1], [1, 1, 1, 1]]])
     targets = jnp.array([[[1, 0, 1, 0], [0, 0, 0, 0]]])
-    got = Frames((3, 4)).metrics(logits, targets, jnp.array([[1.0, 0.0]]))["accuracy"]
+    got = Frames("roll", (3, 4)).metrics(logits, targets, jnp.array([[1.0, 0.0]]))["accuracy"]
     assert (float(got.total), float(got.count)) == (1, 3)
 
 
 class Network(nn.Module):
-    """Reads and writes with nothing between."""
+    """Embed and unembed the inputs."""
 
     spec: Spec
     tied: bool
@@ -84,8 +87,8 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, inputs):
         v = view(self.spec)
-        x, table = read(self, v, inputs, 8, nn.initializers.normal(1.0))
-        return x, write(self, v, x, table if self.tied else None)
+        x, table = embed(self, v, inputs, 8, nn.initializers.normal(1.0))
+        return x, unembed(self, v, x, table if self.tied else None)
 
 
 @pytest.mark.parametrize("tied", [False, True])

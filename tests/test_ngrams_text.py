@@ -38,7 +38,10 @@ def rows(tokens: np.ndarray, length: int) -> dict[str, np.ndarray]:
 
 def spec_of(data: dict[str, np.ndarray], levels: int) -> Spec:
     elements = {k: Element(v.shape[1:], str(v.dtype)) for k, v in data.items() if k not in ("mask", "tokens")}
-    return Spec({"tokens": Element(data["tokens"].shape[1:], "int32", levels), **elements}, len(data["mask"]))
+    return Spec(
+        {"tokens": Element(data["tokens"].shape[1:], "int32", levels, "tokens", "target"), **elements},
+        len(data["mask"]),
+    )
 
 
 def read(model: Model, data: dict[str, np.ndarray], batch: int | None = None) -> Variables:
@@ -305,8 +308,8 @@ def test_the_text_is_laid_out_once():
 
 
 def test_configs_that_cannot_be():
-    text = Spec({"tokens": Element((17,), "int32", 8)}, 4)
-    image = Spec({"image": Element((2, 2, 1), "uint8", 3)}, 4)
+    text = Spec({"tokens": Element((17,), "int32", 8, "tokens", "target")}, 4)
+    image = Spec({"image": Element((2, 2, 1), "uint8", 3, "image", "target")}, 4)
     with pytest.raises(ConfigError, match="dense"):
         ngram.Config(smoothing="kneser_ney", counts="dense")
     with pytest.raises(ConfigError, match="previous tokens"):

@@ -1,97 +1,112 @@
-"""From the command line's words to samples of text: prompts, stops, constraints, and text as it is drawn."""
+"""Test the path from a user's words to samples of text: prompts, stops, constraints and streaming."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from genjax import cli, prompting, run, settings
+from genjax import cli, settings
 from genjax.errors import ConfigError, DataError
+from genjax.workflows import sample, text, train
+from genjax.workflows.assemble import Trained, restore
 
 QUIET = ("train.progress=False", "train.tensorboard=False", "train.compilation_cache=False")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> run.Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     directory = tmp_path_factory.mktemp("prompting")
     config = settings.load("pydoc/gpt:smoke", (*QUIET, "model.position=rope"))
-    run.train(settings.complete(config), directory, devices=jax.devices()[:1])
-    return run.restore(directory)
+    train.train(settings.complete(config), directory, devices=jax.devices()[:1])
+    return restore(directory)
 
 
-def _text(trained: run.Trained, rows: dict, i: int = 0) -> str:
+def _prompt(trained: Trained, words: str, num: int) -> dict[str, Any]:
+    given = sample.conditions(trained.experiment.dataset, num, 0, {"prompt": words})
+    assert given is not None
+    return given
+
+
+def _stream(trained: Trained, given: dict, start: dict, seed: int) -> list[str]:
+    options = {**trained.experiment.settings.sample, **given}
+    return list(text.stream(trained, options, start, seed=seed))
+
+
+def _text(trained: Trained, rows: dict, i: int = 0) -> str:
     tokens = rows["tokens"][i]
-    return trained.experiment.dataset.tokenizer.decode(tokens[: rows.get("length", [None] * 9)[i]])
+    tokenizer = trained.experiment.dataset.tokenizer
+    assert tokenizer is not None
+    return tokenizer.decode(tokens[: rows.get("length", [None] * 9)[i]])
 
 
 @pytest.mark.parametrize("given", [{}, {"top_k": 20, "temperature": 0.7}, {"length": 33}])
-def test_a_stream_is_the_sample_in_pieces(trained: run.Trained, given: dict):
-    start = prompting.prompt(trained.experiment.dataset, "The ", 1)
-    rows = run.sampler(trained.experiment, given)(trained.variables.at("eval"), 1, start, 5)
-    pieces = list(prompting.stream(trained, given, start, 5))
+def test_a_stream_is_the_sample_in_pieces(trained: Trained, given: dict):
+    start = _prompt(trained, "The ", 1)
+    rows = sample.draw(trained, 1, conditions=start, options=given, seed=5)
+    pieces = _stream(trained, given, start, 5)
     assert "The " + "".join(pieces) == _text(trained, rows)
     assert len(pieces) > 1
 
 
-def test_a_constrained_stream_matches(trained: run.Trained):
-    dataset = trained.experiment.dataset
-    limits = prompting.constraint(dataset, regex="[ab]{3}-[0-9]{2}")
-    start = run.labels(dataset, 1)
+def test_a_constrained_stream_matches(trained: Trained):
+    limits = text.constraint(trained.experiment.dataset, regex="[ab]{3}-[0-9]{2}")
     for seed in range(3):
-        text = "".join(prompting.stream(trained, {"constraint": limits}, start, seed))
-        assert re.fullmatch("[ab]{3}-[0-9]{2}", text)
+        written = "".join(_stream(trained, {"constraint": limits}, {}, seed))
+        assert re.fullmatch("[ab]{3}-[0-9]{2}", written)
 
 
-def test_a_stop_ends_a_sample(trained: run.Trained):
+def test_a_stop_ends_a_sample(trained: Trained):
     dataset = trained.experiment.dataset
-    start = prompting.prompt(dataset, "a", 6)
-    free = run.sampler(trained.experiment, {"length": 100})(trained.variables, 6, start, 0)["tokens"]
+    start = _prompt(trained, "a", 6)
+    free = sample.draw(trained, 6, conditions=start, options={"length": 100}, seed=0)["tokens"]
     token = int(free[0, 50])
-    rows = run.sampler(trained.experiment, {"length": 100, "stop": token})(trained.variables, 6, start, 0)
+    rows = sample.draw(trained, 6, conditions=start, options={"length": 100, "stop": token}, seed=0)
     for drawn, stopped, length in zip(free, rows["tokens"], rows["length"], strict=True):
         ends = np.flatnonzero(drawn[1:] == token)
         assert length == (ends[0] + 2 if len(ends) else 100)
         np.testing.assert_array_equal(stopped[:length], drawn[:length])
     assert rows["length"][0] <= 51
     with pytest.raises(ConfigError, match="2 tokens"):
-        prompting.stop(dataset, "ab")
-    assert prompting.stop(dataset, "\\n") == (10,)
+        text.stop(dataset, "ab")
+    assert text.stop(dataset, "\\n") == (10,)
 
 
-def test_what_cannot_be_is_refused_by_name(trained: run.Trained, tmp_path: Path):
+def test_impossible_requests_are_refused_by_name(trained: Trained, tmp_path: Path):
     dataset = trained.experiment.dataset
     with pytest.raises(ConfigError, match="give one"):
-        prompting.constraint(dataset, regex="a", words="b")
+        text.constraint(dataset, regex="a", words="b")
     with pytest.raises(DataError, match=r"nowhere\.json"):
-        prompting.constraint(dataset, schema=str(tmp_path / "nowhere.json"))
+        text.constraint(dataset, schema=str(tmp_path / "nowhere.json"))
     with pytest.raises(ConfigError, match="empty"):
-        prompting.prompt(dataset, "", 1)
-    limits = prompting.constraint(dataset, regex="a{200}")
+        _prompt(trained, "", 1)
+    with pytest.raises(ConfigError, match="no condition of this sort"):
+        sample.conditions(dataset, 1, 0, {"label": "3"})
+    with pytest.raises(ConfigError, match="a prompt of 40 tokens"):
+        _stream(trained, {}, _prompt(trained, "a" * 40, 1), 0)
+    limits = text.constraint(dataset, regex="a{200}")
     with pytest.raises(ConfigError, match="200"):
-        list(prompting.stream(trained, {"constraint": limits}, run.labels(dataset, 1), 0))
+        _stream(trained, {"constraint": limits}, {}, 0)
 
 
-def test_the_command_writes_json_and_streams(trained: run.Trained, capsys: pytest.CaptureFixture[str]):
+def test_the_command_writes_json_and_streams(trained: Trained, capsys: pytest.CaptureFixture[str]):
     schema = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
     out = trained.directory / "made"
     command = ["sample", str(trained.directory), "--num", "2", "--json-schema", schema, "--out", str(out)]
     assert cli.main([*command, "--sample.length=40"]) == 0
-    for text in out.with_suffix(".txt").read_text().split("\n\n---\n\n"):
-        assert isinstance(json.loads(text)["n"], int)
+    for written in out.with_suffix(".txt").read_text().split("\n\n---\n\n"):
+        assert isinstance(json.loads(written)["n"], int)
     capsys.readouterr()
     assert cli.main(["sample", str(trained.directory), "--prompt", "Hello", "--stream", "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("Hello")
-    start = prompting.prompt(trained.experiment.dataset, "Hello", 1)
-    rows = run.sampler(trained.experiment, {})(trained.variables.at("eval"), 1, start, 3)
-    assert (
-        said.rstrip("\n") == _text(trained, rows).rstrip("\n") or "sample" in trained.experiment.settings.raw
-    )
+    rows = sample.draw(trained, 1, conditions=_prompt(trained, "Hello", 1), seed=3)
+    assert said.rstrip("\n") == _text(trained, rows).rstrip("\n")
 
 
 def test_a_pair_is_prompted_by_its_source():
@@ -102,13 +117,26 @@ def test_a_pair_is_prompted_by_its_source():
 
     tokenizer = fit("bytes", "", Options(marks=("pad", "eos")))
     special = dict(tokenizer.special)
-    elements = {"source": Element((6,), "int32", tokenizer.vocabulary)}
-    rows = Arrays({"source": np.zeros((2, 6), np.int32)})
+    text_ = Element((6,), "int32", tokenizer.vocabulary, "tokens", "condition")
+    elements = {
+        "source": text_,
+        "source_length": Element((), "int32", role="condition"),
+        "target": text_.replace(role="target"),
+    }
+    columns = {"source": np.zeros((2, 6), np.int32), "source_length": np.ones(2, np.int32)}
+    rows = Arrays({**columns, "target": columns["source"]})
     dataset = Dataset(
-        "pairs", Spec(elements, 2, special), Split("train", rows), Split("eval", rows), "", tokenizer
+        "pairs",
+        Spec(elements, 2, special, paired=True),
+        Split("train", rows),
+        Split("eval", rows),
+        "",
+        tokenizer,
     )
-    made = prompting.prompt(dataset, "abc", 2)
+    made = sample.conditions(dataset, 2, 0, {"prompt": "abc"})
+    assert made is not None
     assert made["source"].tolist() == [[*b"abc", special["eos"], special["pad"], special["pad"]]] * 2
     assert made["source_length"].tolist() == [4, 4]
+    assert "target" not in made
     with pytest.raises(ConfigError, match="7 tokens"):
-        prompting.prompt(dataset, "abcdef", 1)
+        sample.conditions(dataset, 1, 0, {"prompt": "abcdef"})

@@ -9,7 +9,7 @@ from genjax.core import Element, Spec
 from genjax.views.sequences import Sequence
 
 V = 50
-SPEC = Spec({"tokens": Element((9,), "int32", V), "segment": Element((9,), "int32")})
+SPEC = Spec({"tokens": Element((9,), "int32", V, "tokens", "target"), "segment": Element((9,), "int32")})
 # Two documents and padding; one that goes on to the row's end; one of a single token; only padding.
 SEGMENT = np.array(
     [

@@ -18,14 +18,15 @@ V, S, T = 30, 9, 7
 INT = Element((), "int32")
 PAIRS = Spec(
     {
-        "source": Element((S,), "int32", V),
-        "source_length": INT,
-        "target": Element((T,), "int32", V),
-        "target_length": INT,
+        "source": Element((S,), "int32", V, "tokens", "condition"),
+        "source_length": INT.replace(role="condition"),
+        "target": Element((T,), "int32", V, "tokens", "target"),
+        "target_length": INT.replace(role="target"),
     },
     special={"pad": 0, "eos": 1},
+    paired=True,
 )
-TEXT = Spec({"tokens": Element((25,), "int32", V)})
+TEXT = Spec({"tokens": Element((25,), "int32", V, "tokens", "target")})
 FORMS = {
     "t5": {},
     "transformer": {
@@ -146,7 +147,7 @@ def test_running_text_goes_on_from_its_prompt():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="no text"):
-        Pairs.of(Spec({"image": Element((2, 2, 1), "uint8", 4)}))
+        Pairs.of(Spec({"image": Element((2, 2, 1), "uint8", 4, "image", "target")}))
     with pytest.raises(ConfigError, match="2 sentinels"):
         Pairs.of(Spec(TEXT.elements, special={"sentinel_0": 28, "sentinel_1": 29}), 0.5, 1.0)
     with pytest.raises(ConfigError, match="at least"):

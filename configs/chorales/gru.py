@@ -11,7 +11,7 @@ from genjax import settings
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no originals."""
+    """Return the config; "smoke" trains a tiny network for a few steps on short rows of the same data."""
     config = settings.load(f"chorales/lstm:{size}")
     config["name"] = "chorales-gru"
     config["model"]["cell"] = "gru"

@@ -12,7 +12,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no originals."""
+    """Return the config; "smoke" trains a tiny network for a few steps on short rows of the same data."""
     config = ml_collections.ConfigDict()
     config.name = "chorales-lstm"
     config.data = {"name": "chorales", "batch": 16, "eval_batch": 77, "length": 159}
@@ -37,7 +37,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
     config.train = {"steps": 1200, "averages": {"eval": {"half_life": 700.0}}, "eval_every": 300}
     config.sample = {"temperature": 0.9}
     if size == "smoke":
-        config.data.update({"name": "pydoc", "batch": 4, "length": 16})
+        config.data.update({"batch": 4, "eval_batch": 8, "length": 16})
         config.model.update({"layers": 1, "width": 16})
         config.optimizer.warmup = 2
         config.train.update({"steps": 8, "eval_every": 0, "eval_batches": 1})

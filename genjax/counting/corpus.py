@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 from genjax.core import Aux, Batch, Mean, Spec, Tree, across
 from genjax.errors import ConfigError
-from genjax.views.sequences import Sequence
+from genjax.views.columns import RESET, SEGMENT, TOKEN_MASK
+from genjax.views.sequences import Sequence, discrete_target
 
 
 @struct.dataclass
@@ -56,7 +57,7 @@ def empty(sequence: Sequence, spec: Spec) -> Corpus:
     """An empty buffer for all rows of the training split."""
     V, shape = sequence.levels, (max(spec.rows, 1), sequence.length + 1)
     dtype = jnp.uint8 if V <= 2**8 else jnp.uint16 if V <= 2**16 else jnp.int32
-    parted = "segment" in spec or "token_mask" in spec
+    parted = SEGMENT in spec or TOKEN_MASK in spec
     return Corpus(
         jnp.zeros(shape, dtype),
         jnp.zeros(shape, jnp.int32) if parted else None,
@@ -68,9 +69,9 @@ def empty(sequence: Sequence, spec: Spec) -> Corpus:
 def documents(batch: Batch, length: int) -> Int[Array, "B T+1"]:
     """The document of every slot of the rows; 0 where a slot is not to be counted."""
     shape = (batch["mask"].shape[0], length + 1)
-    found = batch["segment"].astype(jnp.int32) if "segment" in batch else jnp.ones(shape, jnp.int32)
-    if "token_mask" in batch:
-        found = jnp.where(jnp.pad(batch["token_mask"] > 0, ((0, 0), (1, 0)), constant_values=True), found, 0)
+    found = batch[SEGMENT].astype(jnp.int32) if SEGMENT in batch else jnp.ones(shape, jnp.int32)
+    if TOKEN_MASK in batch:
+        found = jnp.where(jnp.pad(batch[TOKEN_MASK] > 0, ((0, 0), (1, 0)), constant_values=True), found, 0)
     return found
 
 
@@ -84,7 +85,7 @@ def learn(corpus: Corpus, batch: Batch, sequence: Sequence) -> tuple[Mean, Aux]:
     counts = corpus.unigrams.astype(jnp.float32) + 1
     loss = Mean.of(jnp.log(counts.sum()) - jnp.log(counts)[targets], mask)
     rows = {
-        "tokens": batch[sequence.element].astype(jnp.int32),
+        "windows": batch[sequence.element].astype(jnp.int32),
         "live": (batch["mask"] > 0).astype(jnp.int32),
         "targets": targets,
         "counts": (mask > 0).astype(jnp.int32),
@@ -94,7 +95,14 @@ def learn(corpus: Corpus, batch: Batch, sequence: Sequence) -> tuple[Mean, Aux]:
     return loss, Aux(_append(corpus, **across(rows, gather)))
 
 
-def _append(corpus: Corpus, tokens, live, targets, counts, document=None) -> Corpus:
+def _append(
+    corpus: Corpus,
+    windows: Int[Array, "B T+1"],
+    live: Int[Array, " B"],
+    targets: Int[Array, "B T"],
+    counts: Int[Array, "B T"],
+    document: Int[Array, "B T+1"] | None = None,
+) -> Corpus:
     capacity = corpus.tokens.shape[0]
     place = corpus.rows + jnp.cumsum(live) - live
     fits = (live > 0) & (place < capacity)
@@ -103,7 +111,7 @@ def _append(corpus: Corpus, tokens, live, targets, counts, document=None) -> Cor
     if known is not None:
         known = known.at[place].set(document, mode="drop")
     return Corpus(
-        corpus.tokens.at[place].set(tokens.astype(corpus.tokens.dtype), mode="drop"),
+        corpus.tokens.at[place].set(windows.astype(corpus.tokens.dtype), mode="drop"),
         known,
         jnp.minimum(corpus.rows + live.sum(), capacity),
         corpus.unigrams.at[targets].add(counts * fits[:, None]),
@@ -117,7 +125,7 @@ def gather(x: jax.Array, axis: str) -> jax.Array:
 
 def unread(num: int) -> Tree:
     """The part of a carry that knows which document was read, before anything was."""
-    return {"segment": jnp.zeros((num,), jnp.int32), "token": jnp.full((num,), -1, jnp.int32)}
+    return {"document": jnp.zeros((num,), jnp.int32), "token": jnp.full((num,), -1, jnp.int32)}
 
 
 def beginnings(
@@ -135,13 +143,13 @@ def beginnings(
     Returns:
       (rows that go on from nothing, tokens that begin a document or None where there are none, the carry).
     """
-    forget = batch["reset"] > 0 if "reset" in batch else jnp.zeros(batch["mask"].shape, bool)
-    if "segment" not in batch:
-        return forget, None, {"segment": carry["segment"], "token": tokens[:, -1]}
-    segment = batch["segment"].astype(jnp.int32)
-    on = (segment[:, 0] == carry["segment"]) & (tokens[:, 0] == carry["token"]) & ~forget
+    forget = batch[RESET] > 0 if RESET in batch else jnp.zeros(batch["mask"].shape, bool)
+    if SEGMENT not in batch:
+        return forget, None, {"document": carry["document"], "token": tokens[:, -1]}
+    segment = batch[SEGMENT].astype(jnp.int32)
+    on = (segment[:, 0] == carry["document"]) & (tokens[:, 0] == carry["token"]) & ~forget
     fresh = jnp.concatenate([~on[:, None], segment[:, 1:] != segment[:, :-1]], axis=1)
-    return forget, fresh, {"segment": segment[:, -1], "token": tokens[:, -1]}
+    return forget, fresh, {"document": segment[:, -1], "token": tokens[:, -1]}
 
 
 def ending(end: int | str | None, spec: Spec) -> int | None:
@@ -156,7 +164,7 @@ def ending(end: int | str | None, spec: Spec) -> int | None:
             "give the token's number (10 is the line end of data.tokenizer='bytes'), or None",
         )
     number = spec.special["eos"] if end == "eos" else end
-    levels = spec["tokens"].levels or 0
+    levels = spec[discrete_target(spec)].levels or 0
     if number is not None and not 0 <= int(number) < levels:
         raise ConfigError(f"model.end={number}: there are {levels} tokens", "give a token, or None")
     return None if number is None else int(number)

@@ -31,7 +31,8 @@ from genjax.nn.linear import Linear, linear
 from genjax.nn.norms import norm
 from genjax.nn.transformer import Stack, Transformer
 from genjax.sampling.masked import Refinement, refine
-from genjax.views.sequences import Sequence
+from genjax.views.columns import LENGTH, SEGMENT, TOKEN_MASK
+from genjax.views.sequences import Sequence, given_tokens, positions, restarting_positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,14 +225,14 @@ class _BERT:
         if not self.sequence.text:
             tokens = jnp.concatenate([self.sequence.start(batch, values.shape[0]), values], axis=1)
             text = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None] > 0, tokens.shape)
-            return Rows(tokens, _positions(tokens), None, None, text)
+            return Rows(tokens, positions(tokens), None, None, text)
         segments, text = _segments(batch, values), jnp.ones(values.shape, bool)
         if segments is not None:
             text = segments > 0
         for token in self.special:
             text &= values != token
-        positions = _positions(values) if segments is None else _restarting(segments)
-        return Rows(values, positions, segments, batch.get("token_type"), text)
+        places = positions(values) if segments is None else restarting_positions(segments)
+        return Rows(values, places, segments, batch.get("token_type"), text)
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         params = self.network.init(key, self.rows(self.spec.example(1)), method="initialise")["params"]
@@ -293,7 +294,7 @@ class _BERT:
         masks among them are filled too."""
         how = Refinement(steps, schedule, revisit, temperature, top_k, top_p, choice)
         tokens, unknown = self.begun(prompt, keys.shape[0], length)
-        places = _positions(tokens)
+        places = positions(tokens)
         silent = sorted({self.mask, *self.special, *range(self.sequence.levels, self.network.vocabulary)})
 
         def guess(tokens: jax.Array) -> jax.Array:
@@ -303,8 +304,8 @@ class _BERT:
             )
 
         filled = refine(guess, keys, tokens, unknown, mask=self.mask, how=how).tokens
-        label = {"label": prompt["label"]} if "label" in prompt else {}
-        return {**self.sequence.decode(filled[:, 0 if self.sequence.text else 1 :]), **label}
+        rows = self.sequence.decode(filled[:, 0 if self.sequence.text else 1 :])
+        return {**rows, **self.sequence.condition(prompt)}
 
     def begun(
         self, prompt: Batch, num: int, length: int | None
@@ -317,12 +318,7 @@ class _BERT:
         limit = (total if rotary else self.network.positions) if text else width
         if total > limit:
             raise ConfigError(f"length {length} is beyond the {limit} positions", "ask for a shorter row")
-        given = prompt.get("tokens", jnp.zeros((num, 0), jnp.int32)).astype(jnp.int32)
-        if given.shape[1] > total - first:
-            raise ConfigError(
-                f"a prompt of {given.shape[1]} tokens for rows of {total - first}", "shorten the prompt"
-            )
-        lengths = prompt.get("length", jnp.full((num,), given.shape[1])).astype(jnp.int32)
+        given, lengths = given_tokens(prompt, self.sequence.element, num, total - first)
         room = (0, 0), (first, total - first - given.shape[1])
         tokens = jnp.pad(given, room, constant_values=self.mask)
         unknown = (jnp.arange(total)[None] >= lengths[:, None] + first) | (tokens == self.mask)
@@ -334,21 +330,11 @@ class _BERT:
 
 def _segments(batch: Batch, tokens: Int[Array, "B T"]) -> Int[Array, "B T"] | None:
     """The document of each token, 0 for padding; None where every token is of one."""
-    if "segment" in batch:
-        return batch["segment"].astype(jnp.int32)
-    if "length" in batch:
-        return (jnp.arange(tokens.shape[1])[None] < batch["length"][:, None]).astype(jnp.int32)
-    if "token_mask" in batch:  # of targets: the first token is always there
-        return jnp.pad((batch["token_mask"] > 0).astype(jnp.int32), ((0, 0), (1, 0)), constant_values=1)
+    if SEGMENT in batch:
+        return batch[SEGMENT].astype(jnp.int32)
+    if LENGTH in batch:
+        return (jnp.arange(tokens.shape[1])[None] < batch[LENGTH][:, None]).astype(jnp.int32)
+    if TOKEN_MASK in batch:
+        # The mask is of targets: the first token of a row always counts.
+        return jnp.pad((batch[TOKEN_MASK] > 0).astype(jnp.int32), ((0, 0), (1, 0)), constant_values=1)
     return None
-
-
-def _restarting(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    """Positions counted from the beginning of each document."""
-    at = _positions(segments)
-    begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    return at - jax.lax.cummax(jnp.where(begins, at, 0), axis=1)
-
-
-def _positions(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape)

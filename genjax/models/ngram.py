@@ -272,7 +272,7 @@ class _Dense:
     ) -> tuple[Mean, dict]:
         """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens."""
         if not label:
-            batch = {k: v for k, v in batch.items() if k != "label"}
+            batch = {k: v for k, v in batch.items() if k != self.sequence.label}
         where, targets, mask, _ = self.read(batch)
         return per_row(self.nats(variables.state, where, targets), mask), {}
 

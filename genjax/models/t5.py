@@ -34,7 +34,9 @@ from genjax.sampling.autoregressive import generate
 from genjax.sampling.beam import beam_search
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Truncation
-from genjax.views.pairs import Pair, Pairs
+from genjax.views.columns import LENGTH, TARGET, length_of
+from genjax.views.pairs import Pair, Pairs, inside
+from genjax.views.sequences import given_tokens, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,15 +156,15 @@ class T5(nn.Module):
     ) -> Float[Array, "B T W"]:
         """What the targets are read from, given the decoder's inputs."""
         memory = self.encode(pair.source, pair.source_mask, fold(keys, 0))
-        x, _ = self.decode(inputs, _positions(inputs), memory, pair.source_mask, None, fold(keys, 1))
+        x, _ = self.decode(inputs, positions(inputs), memory, pair.source_mask, None, fold(keys, 1))
         return x
 
     def encode(
         self, source: Int[Array, "B S"], mask: Float[Array, "B S"], keys: Keys | None = None
     ) -> Float[Array, "B S W"]:
-        positions = _positions(source)
-        x = self._embed(source, positions, "source", fold(keys, 0))
-        x, _ = self.encoder(x, positions, None, fold(keys, 1), mask=mask)
+        places = positions(source)
+        x = self._embed(source, places, "source", fold(keys, 0))
+        x, _ = self.encoder(x, places, None, fold(keys, 1), mask=mask)
         return dropout(x, self.config.dropout, fold(keys, 2))
 
     def decode(
@@ -291,10 +293,11 @@ class _T5:
         return _without(self.decoder, silent)
 
     def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
-        """Reads prompt["source"] (num x S, its first `source_length` tokens); nothing but eos without one."""
-        source = prompt.get("source", jnp.full((num, 1), self.pairs.eos)).astype(jnp.int32)
-        lengths = prompt.get("source_length", jnp.full((num,), source.shape[1]))
-        mask = (jnp.arange(source.shape[1])[None] < lengths[:, None]).astype(jnp.float32)
+        """Encode the source of the prompt (num x S, with its lengths); a single eos without a source."""
+        name = self.pairs.source
+        source = prompt.get(name, jnp.full((num, 1), self.pairs.eos)).astype(jnp.int32)
+        lengths = prompt.get(length_of(name), jnp.full((num,), source.shape[1]))
+        mask = inside(source, lengths).astype(jnp.float32)
         kv = self.apply(variables, source, mask, length, method="begin")
         return {"kv": kv, "source_mask": mask, "length": jnp.zeros((num,), jnp.int32)}
 
@@ -345,38 +348,36 @@ class _T5:
             def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
                 return generate(decoder, variables, keys, first, policy=policy, **more, **how).tokens
 
-        paired = self.pairs.paired or "source" in prompt
+        paired = self.pairs.paired or self.pairs.source in prompt
         return (self.write if paired else self.go_on)(prompt, keys.shape[0], length, draw)
 
     def write(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
-        """The targets of prompt["source"]."""
-        new = length or (self.spec["target"].shape[0] if self.pairs.paired else self.pairs.length)
-        given = {k: v for k, v in prompt.items() if k in ("source", "source_length")}
-        decoder = self.text if self.pairs.paired else self.decoder
-        first = jnp.full((num, 1), self.pairs.pad, jnp.int32)
-        drawn = draw(decoder, first, length=new, prompt=given, stop=(self.pairs.eos,))
-        target, size = self.pairs.trim(drawn)
-        return {"target": target, "target_length": size}
+        """Return the targets of the prompt's source, with their lengths."""
+        pairs = self.pairs
+        new = length or pairs.width
+        given = {k: v for k, v in prompt.items() if k in (pairs.source, length_of(pairs.source))}
+        decoder = self.text if pairs.paired else self.decoder
+        first = jnp.full((num, 1), pairs.pad, jnp.int32)
+        drawn = draw(decoder, first, length=new, prompt=given, stop=(pairs.eos,))
+        target, size = pairs.trim(drawn)
+        name = pairs.target if pairs.paired else TARGET
+        return {name: target, length_of(name): size}
 
     def go_on(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
         """Rows of `length` tokens that begin with prompt["tokens"]."""
         total = length or self.pairs.length
-        tokens = prompt.get("tokens", jnp.zeros((num, 0), jnp.int32)).astype(jnp.int32)
-        lengths = prompt.get("length", jnp.full((num,), tokens.shape[1])).astype(jnp.int32)
-        if tokens.shape[1] > total:
-            raise ConfigError(
-                f"a prompt of {tokens.shape[1]} tokens for rows of {total}", "shorten the prompt"
-            )
-        need = total - (0 if "length" in prompt else tokens.shape[1])
+        name = self.pairs.target
+        tokens, lengths = given_tokens(prompt, name, num, total)
+        need = total - (0 if LENGTH in prompt else tokens.shape[1])
         if need == 0:
-            return {"tokens": tokens}
+            return {name: tokens}
         begun = jnp.array([[self.pairs.pad, self.pairs.sentinels[0]]], jnp.int32)
         first = jnp.broadcast_to(begun, (num, 2))
         new = draw(self.text, first, length=need, prompt=self.pairs.ask(tokens, lengths), stop=())
         at = jnp.arange(total)[None] - lengths[:, None]
         drawn = jnp.take_along_axis(new, jnp.clip(at, 0, need - 1), axis=1)
         given = jnp.pad(tokens, ((0, 0), (0, total - tokens.shape[1])))
-        return {"tokens": jnp.where(at < 0, given, drawn)}
+        return {name: jnp.where(at < 0, given, drawn)}
 
 
 def _without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
@@ -387,7 +388,3 @@ def _without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
         return logits.at[:, :, jnp.asarray(tokens, jnp.int32)].set(-1e30), trail
 
     return decoder._replace(step=step)
-
-
-def _positions(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens.shape)

@@ -20,7 +20,9 @@ from genjax.sampling.beam import beam_search
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.generation import Prefix, Stop, Tokens, advance, begin, extend, read
 from genjax.sampling.logits import Bernoulli, Policy, Truncation
+from genjax.views import columns
 from genjax.views.frames import Frames, View
+from genjax.views.sequences import check_prompt
 
 
 def prefix(
@@ -308,14 +310,13 @@ def sampler(decoder: Decoder, sequence: View) -> Callable[..., Batch]:
         tokens, lengths, starts = sequence.prefix(prompt, keys.shape[0])
         total = _total(sequence, length)
         given = tokens.shape[1] - starts
-        if given > total:
-            raise ConfigError(f"a prompt of {given} tokens for rows of {total}", "shorten the prompt")
+        check_prompt(given, total)
         # Ragged rows draw as many tokens as the shortest prompt could need; what is beyond is cut. What must
         # match is not cut: there every row draws as many as the longest prompt leaves room for.
-        ragged = "length" in prompt and constraint is None
+        ragged = columns.LENGTH in prompt and constraint is None
         need = total - (0 if ragged else given)
         if need == 0:
-            return {**sequence.decode(tokens[:, starts:]), **_echo(prompt)}
+            return {**sequence.decode(tokens[:, starts:]), **sequence.condition(prompt)}
         ends = bool(stop) or constraint is not None
         what = {"length": need, "lengths": lengths, "stop": stop, "pad": pad, "min_length": min_length}
         source = decoder if guidance == 1.0 else guided(float(guidance))
@@ -328,8 +329,8 @@ def sampler(decoder: Decoder, sequence: View) -> Callable[..., Batch]:
             how = {**what, "policy": policy, "limit": limit, "constraint": constraint}
             drawn, _, count = generate(source, variables, keys, tokens, **how)
         rows = _join(tokens[:, starts:], drawn, lengths - starts, total, pad)
-        out = {**sequence.decode(rows), **_echo(prompt)}
-        return {**out, "length": jnp.minimum(lengths - starts + count, total)} if ends else out
+        out = {**sequence.decode(rows), **sequence.condition(prompt)}
+        return {**out, columns.LENGTH: jnp.minimum(lengths - starts + count, total)} if ends else out
 
     return sample
 
@@ -361,7 +362,3 @@ def _join(
         return new
     old = prompts[rows, jnp.clip(jnp.arange(total), 0, prompts.shape[1] - 1)[None]]
     return jnp.where(wide(at < 0), old, new)
-
-
-def _echo(prompt: Batch) -> Batch:
-    return {"label": prompt["label"]} if "label" in prompt else {}

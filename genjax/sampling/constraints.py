@@ -1,10 +1,10 @@
-"""Constrained decoding: what is drawn always matches a regular expression, a JSON schema or a list of words.
+"""Constrain decoding: every sample matches a regular expression, a JSON schema or a list of words.
 
-An automaton over bytes (sampling/automata.py) and the bytes that each token adds give tables over tokens
-(Willard and Louf 2023, arXiv:2307.09702): state x token -> state, and the fewest tokens from each state to
-an accepted end. The draw is masked to tokens from whose state the end can still be reached in the length that
-is left, so that every sample matches in full. The tables are small: tokens that lead to the same state from
-every state share a column (of 50,000 tokens a few hundred columns are left), and only what goes on is kept.
+An automaton over bytes (sampling/automata.py) and the bytes of each token give tables over tokens (Willard &
+Louf 2023, arXiv:2307.09702): state x token -> state, and the fewest tokens from each state to an accepting
+one. Each draw is masked to the tokens after which an accepting state can still be reached in the remaining
+length, so every sample matches in full. The tables are small: tokens that lead to the same state from every
+state share a column (50,000 tokens need a few hundred columns), and only existing transitions are stored.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from genjax.sampling.automata import Automaton
 from genjax.sampling.logits import Seen, Truncation
 
 NEVER = 2**30
-"""The fewest tokens to an end from where there is none."""
+"""The distance of states from which no accepting state can be reached."""
 BLOCK = 512
-"""States whose tables are made together."""
+"""States whose tables are computed together."""
 
 
 @struct.dataclass
 class Constraint:
-    """An automaton over tokens: an argument of compiled functions, so that its like compiles nothing.
+    """Hold an automaton over tokens. It is an argument of compiled functions: equal shapes share a program.
 
-    Where stop tokens are given, they may be drawn in accepting states, and nothing else ends a row before
-    its time. Where there are none, a row in an accepting state ends with the probability that the model
-    gives to all tokens with which the text would leave the language. It also ends where nothing can follow.
+    With stop tokens, a row may draw one in accepting states, and nothing else ends a row early. Without stop
+    tokens, a row in an accepting state ends with the probability that the model gives to all tokens that
+    would leave the language. A row always ends in an accepting state without successors.
 
     Attributes:
-      column: of each token; G of them.
-      first: where the edges of a state begin in the next two; those of state s end at first[s + 1].
-      label: the column of an edge's tokens.
-      target: the state that it leads to.
-      distance: the fewest tokens from a state to an accepting one.
-      last: an accepting state that nothing follows.
-      fewest: distance from the start; static, so that an impossible length is refused before compilation.
-      width: the most edges of a state; static.
+      column: of each token, in [0, G).
+      first: index of each state's first edge; the edges of state s are first[s] to first[s + 1].
+      label: the column of each edge.
+      target: the state that each edge leads to.
+      distance: the fewest tokens from each state to an accepting one.
+      last: accepting states without successors.
+      fewest: distance of the start state; static, so that too short a length is refused before compilation.
+      width: the largest number of edges of a state; static.
       columns: G; static.
     """
 
@@ -62,29 +62,29 @@ class Constraint:
     columns: int = struct.field(pytree_node=False)
 
     def begin(self, num: int) -> Int[Array, " num"]:
-        """The start state of `num` rows."""
+        """Return the start state of `num` rows."""
         return jnp.zeros((num,), jnp.int32)
 
     def complete(self, state: Int[Array, " B"]) -> Bool[Array, " B"]:
-        """Whether the text is accepted and nothing can follow."""
+        """Return whether the text is accepted and nothing can follow."""
         return self.last[state]
 
     def follow(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
-        """The state after an allowed token; the same one after any other."""
+        """Return the state after an allowed token; any other token leaves the state unchanged."""
         label, target = self._edges(state)
         mine = label == self.column[jnp.minimum(token, self.column.shape[0] - 1)][:, None]
         after = jnp.where(mine, target, -1).max(axis=-1)
         return jnp.where(after < 0, state, after)
 
     def _edges(self, state: Int[Array, " B"]) -> tuple[Int[Array, "B E"], Int[Array, "B E"]]:
-        """(labels, targets) of the edges of each state; label G fills up."""
+        """Return (labels, targets) of the edges of each state, padded with label G."""
         at = self.first[state][:, None] + jnp.arange(self.width)[None]
         real = at < self.first[state + 1][:, None]
         at = jnp.minimum(at, self.label.shape[0] - 1)
         return jnp.where(real, self.label[at], self.columns), self.target[at]
 
     def allowed(self, state: Int[Array, " B"], left: Int[Array, " B"], vocabulary: int) -> Bool[Array, "B V"]:
-        """The tokens after which at most `left` more reach an accepted end.
+        """Return the tokens after which at most `left` more tokens reach an accepting state.
 
         Raises:
           ConfigError: the constraint knows more tokens than the model.
@@ -110,17 +110,19 @@ class Constraint:
         *,
         total: bool = True,
     ) -> Float[Array, "B V"]:
-        """`scores` with -inf on what may not be drawn.
+        """Return `scores` with -inf on tokens that must not be drawn.
 
-        Without stop tokens there is one more column, V: to end here, whose score is that of all tokens
-        outside the language together (`total`) or of the likeliest of them.
+        Without stop tokens the result has one more column, V, which ends the row. Its score is that of all
+        tokens outside the language together.
 
         Args:
-          left: how many tokens may follow this one.
+          left: number of tokens that may follow this one.
           stops: the stop tokens.
+          total: combine the scores outside the language by their log-sum-exp; False takes their maximum.
         """
         V = scores.shape[-1]
-        allowed, accepted = self.allowed(state, left, V), self.distance[state] == 0
+        allowed = self.allowed(state, left, V)
+        accepted = self.distance[state] == 0
         if stops:
             stop = jnp.stack([jnp.arange(V) == s for s in stops]).any(axis=0)
             allowed = jnp.where(stop[None], accepted[:, None], allowed)
@@ -142,7 +144,7 @@ class Constraint:
         seen: Seen | None = None,
         stops: tuple[int, ...] = (),
     ) -> tuple[Int[Array, " B"], Float[Array, " B"], Bool[Array, " B"]]:
-        """(tokens, log-probabilities, whether the row ends here without one); arguments as of `mask`."""
+        """Return (tokens, log-probabilities, True where the row ends without a token); see `mask`."""
         # The sum of scores over the temperature becomes their maximum as the temperature goes to 0.
         scores = policy.scores(logits, seen)
         scores = self.mask(scores, state, left, stops, total=policy.temperature > 0)
@@ -151,33 +153,37 @@ class Constraint:
 
 
 def regex(pattern: str, token_bytes: Sequence[bytes]) -> Constraint:
-    """Samples match `pattern` in full (Python's syntax with re.ASCII; see `automata.regex`).
+    """Return the constraint that samples match `pattern` in full (see `automata.regex` for the syntax).
 
     Args:
-      token_bytes: what each token adds to the text; b"" for tokens that stand for no text.
+      token_bytes: the bytes that each token adds to the text; b"" for tokens without text.
 
     Raises:
-      ConfigError: the pattern is no automaton's, or no string of its language can be written in these tokens.
+      ConfigError: no finite automaton expresses the pattern, or these tokens cannot write any match.
     """
     return compile(automata.regex(pattern), token_bytes, f"the regular expression {pattern!r}")
 
 
 def words(choices: Iterable[str], token_bytes: Sequence[bytes]) -> Constraint:
-    """Samples are one of these words. Raises ConfigError where none can be written in these tokens."""
+    """Return the constraint that samples are one of these words.
+
+    Raises:
+      ConfigError: there are no words, or these tokens can write none of them.
+    """
     return compile(automata.words(choices), token_bytes, "the list of words")
 
 
 def json_schema(
     schema: str | Mapping[str, Any], token_bytes: Sequence[bytes], *, whitespace: str | None = None
 ) -> Constraint:
-    """Samples are JSON that fits a schema (as outlines-core turns it into a regular expression).
+    """Return the constraint that samples are JSON of a schema, through the regular expression of outlines-core.
 
     Args:
       schema: as JSON or as a mapping.
-      whitespace: a regular expression of what may stand between; None for at most one space.
+      whitespace: a regular expression of the whitespace between elements; None for at most one space.
 
     Raises:
-      ConfigError: the schema is wrong or uses what no regular expression can do.
+      ConfigError: the schema is not valid or uses a construct that no regular expression can express.
     """
     from outlines_core import json_schema as outlines
 
@@ -186,28 +192,33 @@ def json_schema(
         pattern = outlines.build_regex_from_schema(text, whitespace)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"the JSON schema cannot be a regular expression: {error}", "see outlines-core for what it can"
+            f"the JSON schema cannot be expressed as a regular expression: {error}",
+            "outlines-core documents the supported part of JSON Schema",
         ) from error
     return compile(automata.regex(pattern), token_bytes, "the JSON schema")
 
 
 def compile(automaton: Automaton, token_bytes: Sequence[bytes], name: str = "the constraint") -> Constraint:
-    """Tables over tokens of an automaton over bytes.
+    """Compute the tables over tokens of an automaton over bytes.
+
+    Args:
+      name: of the constraint, for the error message.
 
     Raises:
-      ConfigError: no string of its language can be written in these tokens; `name` says which.
+      ConfigError: these tokens cannot write any string of the language.
     """
     edges, column = _edges(automaton, token_bytes)
     distance = _distances(edges, automaton.accepts)
     if distance[0] >= NEVER:
         raise ConfigError(
             f"{name} accepts nothing that can be written in these {len(token_bytes)} tokens",
-            "loosen it, or give a tokenizer that has its characters",
+            "loosen the constraint, or use a tokenizer that has its characters",
         )
     edges = edges.of(distance[edges.target] < NEVER)
     keep = _reachable(edges, len(distance))
-    edges, number = edges.of(keep[edges.source]), np.cumsum(keep) - 1
-    # Columns without an edge are one.
+    edges = edges.of(keep[edges.source])
+    number = np.cumsum(keep) - 1
+    # All columns without an edge become one, the last.
     labels, label = np.unique(edges.label, return_inverse=True)
     spare = np.searchsorted(labels, column)
     known = np.isin(column, labels)
@@ -227,26 +238,28 @@ def compile(automaton: Automaton, token_bytes: Sequence[bytes], name: str = "the
 
 
 class _Edges(NamedTuple):
-    """Edges of an automaton over columns of tokens, in the order of their sources."""
+    """Hold the edges of an automaton over columns of tokens, sorted by their source."""
 
     source: np.ndarray
     label: np.ndarray
     target: np.ndarray
 
     def of(self, kept: np.ndarray) -> _Edges:
+        """Return some of the edges."""
         return _Edges(*(x[kept] for x in self))
 
 
 def _edges(automaton: Automaton, token_bytes: Sequence[bytes]) -> tuple[_Edges, np.ndarray]:
-    """(the edges, the column of each token), a block of states after another."""
+    """Return (the edges, the column of each token), computed for blocks of states."""
     S = len(automaton.step)
     sizes = np.array([len(t) for t in token_bytes])
     text = np.zeros((len(token_bytes), max(1, sizes.max(initial=0))), np.uint8)
     for row, token in zip(text, token_bytes, strict=True):
         row[: len(token)] = np.frombuffer(token, np.uint8)
-    step = np.concatenate([automaton.step, np.full((1, 256), -1, np.int32)])  # state -1 stays where it is
-    letters, letter = _unique(step.T)  # bytes that no state tells apart are one letter
-    parts, column = [], np.zeros(len(token_bytes), np.int64)
+    step = np.concatenate([automaton.step, np.full((1, 256), -1, np.int32)])  # row -1: no way out
+    letters, letter = _unique(step.T)  # bytes that no state distinguishes become one letter
+    parts = []
+    column = np.zeros(len(token_bytes), np.int64)
     for low in range(0, S, BLOCK):
         block = np.arange(low, min(low + BLOCK, S), dtype=np.int32)
         columns, mine = _walk(letters, letter, block, text, sizes)
@@ -267,18 +280,22 @@ def _edges(automaton: Automaton, token_bytes: Sequence[bytes]) -> tuple[_Edges, 
 def _walk(
     letters: np.ndarray, letter: np.ndarray, states: np.ndarray, text: np.ndarray, sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(columns x states -> state, the column of each token).
+    """Return (the table columns x states -> state, the column of each token).
 
-    All tokens are read at once, a byte after another, from all states at once; beginnings that lead from
-    every state to the same are one from there on, so that few are followed however many tokens there are.
+    All tokens are read byte by byte from all states at once. Prefixes that lead to the same state from every
+    state are merged, so that few of them are followed however many tokens there are.
 
     Args:
       letters: (letters, S + 1): the state after a letter.
       letter: of each byte.
-      text: (V, bytes), of which `sizes` are the tokens'.
+      text: (V, bytes), padded.
+      sizes: (V,) the bytes of each token.
     """
-    found, column = [np.full((1, len(states)), -1, np.int32)], np.zeros(len(text), np.int64)
-    here, rows, count = states[None], np.zeros(len(text), np.int64), 1
+    found = [np.full((1, len(states)), -1, np.int32)]
+    column = np.zeros(len(text), np.int64)
+    here = states[None]
+    rows = np.zeros(len(text), np.int64)
+    count = 1
     alive = np.flatnonzero(sizes > 0)  # an empty token leads nowhere
     for depth in range(text.shape[1]):
         step = rows[alive] * len(letters) + letter[text[alive, depth]]
@@ -298,23 +315,25 @@ def _walk(
 
 
 def _unique(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the different rows, which of them each is), by 64-bit sums in place of comparisons of whole rows."""
+    """Return (the distinct rows, the index of each row among them), comparing 64-bit hashes of the rows."""
     factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], np.uint64) | np.uint64(1)
     sums = rows.astype(np.uint64) @ factors
     _, first, inverse = np.unique(sums, return_index=True, return_inverse=True)
     if not np.array_equal(rows[first][inverse], rows):
-        return np.unique(rows, axis=0, return_inverse=True)  # two sums met
+        return np.unique(rows, axis=0, return_inverse=True)  # two rows share a hash
     return rows[first], inverse
 
 
 def _distances(edges: _Edges, accepts: np.ndarray) -> np.ndarray:
-    """The fewest tokens from each state to an accepting one, breadth first against the edges."""
+    """Compute the fewest tokens from each state to an accepting one: breadth first, against the edges."""
     S = len(accepts)
     pairs = np.unique(edges.target.astype(np.int64) * S + edges.source)
-    source, starts = pairs % S, np.searchsorted(pairs // S, np.arange(S + 1))
+    source = pairs % S
+    starts = np.searchsorted(pairs // S, np.arange(S + 1))
     distance = np.full(S, NEVER)
     distance[accepts] = 0
-    front, steps = np.flatnonzero(accepts), 0
+    front = np.flatnonzero(accepts)
+    steps = 0
     while len(front):
         steps += 1
         before = np.unique(np.concatenate([source[starts[s] : starts[s + 1]] for s in front]))
@@ -324,10 +343,11 @@ def _distances(edges: _Edges, accepts: np.ndarray) -> np.ndarray:
 
 
 def _reachable(edges: _Edges, states: int) -> np.ndarray:
-    """Which states some tokens lead to from state 0, itself among them."""
+    """Return a mask of the states that can be reached from state 0, itself included."""
     starts = np.searchsorted(edges.source, np.arange(states + 1))
     seen = np.zeros(states, bool)
-    seen[0], front = True, np.array([0])
+    seen[0] = True
+    front = np.array([0])
     while len(front):
         reached = np.unique(np.concatenate([edges.target[starts[s] : starts[s + 1]] for s in front]))
         front = reached[~seen[reached]]

@@ -1,15 +1,17 @@
-"""The compiled machine under every way of drawing: read the prompts, draw the first token, go on.
+"""Decode in compiled parts: read the prompts, draw the first token, continue.
 
-`read` takes prompts to a `Prefix`, which many rows may share; `begin` draws each row's first token from it;
-`advance` goes on, as a scan where every row draws as many tokens, else as a loop that ends when all have.
-What is carried between them is a `Generation`: output can be streamed in chunks or branched (x[rows]).
+`read` turns prompts into a `Prefix`, which many rows may share. `begin` draws the first token of each row.
+`advance` draws more: as a scan if every row draws the same number of tokens, else as a loop that ends with
+the last row. The state between them is a `Generation`, so output can be streamed in chunks or branched
+(x[rows]).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +25,12 @@ from genjax.sampling.logits import Policy, Seen, Truncation
 
 
 class Tokens(NamedTuple):
-    """What was drawn.
+    """Hold drawn tokens.
 
     Attributes:
-      tokens: each row's draws, then padding; frames have a last axis of their own.
-      log_probs: of each under the narrowed distribution it was drawn from; 0 on padding.
-      lengths: how many tokens of each row were drawn, a stop token included.
+      tokens: the draws of each row, then padding; frames have one more axis.
+      log_probs: of each token under the policy that drew it; 0 on padding.
+      lengths: tokens drawn in each row, a stop token included.
     """
 
     tokens: Int[Array, "B N ..."]
@@ -38,12 +40,12 @@ class Tokens(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Stop:
-    """When a row ends before its length. Static under jit.
+    """Define when a row ends before its length. Static under jit.
 
     Attributes:
-      tokens: drawing one of these ends the row; it is written, and counted in its length.
-      pad: what is written after the end.
-      least: stop tokens are not drawn among a row's first `least` tokens.
+      tokens: drawing one of these ends the row; it is written and counts in the row's length.
+      pad: token that is written after the end.
+      least: stop tokens are not drawn among the first `least` tokens of a row.
     """
 
     tokens: tuple[int, ...] = ()
@@ -51,19 +53,19 @@ class Stop:
     least: int = 0
 
     def hit(self, token: Int[Array, "..."]) -> Bool[Array, "..."]:
-        """Whether these are stop tokens."""
+        """Return True on stop tokens."""
         return functools.reduce(jnp.logical_or, [token == s for s in self.tokens], jnp.zeros((), bool))
 
 
 @struct.dataclass
 class Prefix:
-    """Prompts that were read: what many continuations can share.
+    """Hold prompts that were read; many continuations can share them.
 
     Attributes:
-      cache: the decoder's, after each row's tokens.
-      logits: of the token that comes next.
-      seen: the rows' tokens, as penalties need them.
-      room: how many more tokens the cache holds; static.
+      cache: of the decoder, after the tokens of each row.
+      logits: of the next token.
+      seen: counts of the rows' tokens, for penalties.
+      room: further tokens that fit in the cache; static.
     """
 
     cache: Tree
@@ -72,22 +74,22 @@ class Prefix:
     room: int = struct.field(pytree_node=False)
 
     def rows(self, index: Int[Array, " N"]) -> Prefix:
-        """The prefixes of these rows: `prefix.rows(jnp.zeros(8, int))` shares the first among eight."""
+        """Return the prefixes of these rows: `prefix.rows(jnp.zeros(8, int))` repeats the first eight times."""
         return jax.tree.map(lambda x: x[index], self)
 
 
 @struct.dataclass
 class Generation:
-    """Where a decoding stands; every leaf is batch-first.
+    """Hold the state of decoding; every leaf is batch-first.
 
     Attributes:
-      cache: the decoder's, after all tokens but the last drawn.
-      token: the last drawn, not yet read by the decoder.
-      drawn: how many tokens each row has drawn: its n-th draw uses fold_in(key, n).
-      limit: how many it may draw.
-      done: whether it has ended.
-      seen: what it has read and drawn; None where the policy has no penalty.
-      state: where its constraint's automaton stands; None without a constraint.
+      cache: of the decoder, after all tokens but the last drawn.
+      token: last drawn, not yet read by the decoder.
+      drawn: tokens drawn by each row; its n-th draw uses fold_in(key, n).
+      limit: tokens that each row may draw.
+      done: True for rows that have ended.
+      seen: counts of tokens read and drawn; None if the policy has no penalty.
+      state: of the constraint's automaton; None without a constraint.
     """
 
     cache: Tree
@@ -109,11 +111,11 @@ def read(
     *,
     room: int,
 ) -> Prefix:
-    """Reads each row's first `lengths` (at least one) of `tokens` at once.
+    """Read the first `lengths` (at least one) tokens of each row in one step.
 
     Args:
-      prompt: what the decoder's `start` may condition on beside the tokens; {} for nothing.
-      room: how many tokens the cache must hold beside these.
+      prompt: conditions for the decoder's `start` beside the tokens; {} without any.
+      room: tokens that the cache must hold in addition to these.
     """
     num, width = tokens.shape[:2]
     cache = decoder.start(variables, prompt, num, width + room)
@@ -133,14 +135,16 @@ def extend(
     tokens: Int[Array, "B P ..."],
     lengths: Int[Array, " B"],
 ) -> Prefix:
-    """A prefix after each row's first `lengths` (perhaps none) of these tokens too.
+    """Return the prefix after it has read the first `lengths` (possibly zero) tokens of each row too.
 
     Raises:
-      ConfigError: the cache has no room for them.
+      ConfigError: the tokens do not fit in the cache.
     """
     width = tokens.shape[1]
     if width > prefix.room:
-        raise ConfigError(f"{width} tokens after a prefix with room for {prefix.room}", "give it more room")
+        raise ConfigError(
+            f"{width} tokens after a prefix with room for {prefix.room}", "read it with more room"
+        )
     logits, trail = decoder.step(variables, prefix.cache, tokens)
     last = jnp.where((lengths > 0)[:, None], _at(logits, jnp.maximum(lengths - 1, 0)), prefix.logits)
     seen = prefix.seen.read(tokens, lengths) if tokens.ndim == 2 else prefix.seen
@@ -148,6 +152,7 @@ def extend(
 
 
 def _at(logits: Float[Array, "B T V"], place: Int[Array, " B"]) -> Float[Array, "B V"]:
+    """Return the logits of one position of each row."""
     return jnp.take_along_axis(logits, place[:, None, None], axis=1)[:, 0]
 
 
@@ -161,7 +166,7 @@ def begin(
     stop: Stop = Stop(),
     constraint: Constraint | None = None,
 ) -> tuple[Generation, Tokens]:
-    """Draws each row's first token; rows whose `limit` is 0 draw none."""
+    """Draw the first token of each row; rows with limit 0 draw none."""
     num = keys.shape[0]
     none = jnp.zeros((num,), jnp.int32)
     state = None if constraint is None else constraint.begin(num)
@@ -176,7 +181,7 @@ def begin(
 
 
 def _token_shape(policy: Policy, logits: Float[Array, "B V"]) -> tuple[int, ...]:
-    """(B,) for tokens of a vocabulary, (B, V) for frames."""
+    """Return (B,) for tokens of a vocabulary, (B, V) for frames."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), logits.shape[0]))
     return jax.eval_shape(policy.draw, keys, logits)[0].shape
 
@@ -194,12 +199,11 @@ def advance(
     constraint: Constraint | None = None,
     even: bool = False,
 ) -> tuple[Generation, Tokens]:
-    """Up to `length` more tokens of each row.
+    """Draw up to `length` more tokens of each row.
 
     Args:
-      even: every row is known to draw all of them: then this is a scan, without a word on rows that ended.
+      even: every row draws all of them: a scan, which needs no masks for rows that have ended.
     """
-    before = generation.drawn
 
     def one(g: Generation) -> tuple[Generation, jax.Array, jax.Array]:
         count = jnp.ones_like(g.drawn) if even else (~g.done).astype(jnp.int32)
@@ -207,29 +211,46 @@ def advance(
         g = g.replace(cache=decoder.commit(trail, count))  # type: ignore[attr-defined]
         return draw_next(keys, logits[:, 0], g, policy, stop, constraint, even=even)
 
-    if even:
-
-        def body(g: Generation, _):
-            g, token, log_prob = one(g)
-            return g, (token, log_prob)
-
-        generation, (tokens, log_probs) = jax.lax.scan(body, generation, None, length=length)
-    else:
-
-        def goes_on(carry):
-            at, g, _, _ = carry
-            return (at < length) & ~g.done.all()
-
-        def trip(carry):
-            at, g, tokens, log_probs = carry
-            g, token, log_prob = one(g)
-            return at + 1, g, tokens.at[at].set(token), log_probs.at[at].set(log_prob)
-
-        tokens = jnp.full((length, *generation.token.shape), stop.pad, generation.token.dtype)
-        log_probs = jnp.zeros((length, before.shape[0]))
-        carry = (jnp.zeros((), jnp.int32), generation, tokens, log_probs)
-        _, generation, tokens, log_probs = jax.lax.while_loop(goes_on, trip, carry)
+    before = generation.drawn
+    run = _scan if even else _loop
+    generation, tokens, log_probs = run(one, generation, length, stop.pad)
     return generation, Tokens(tokens.swapaxes(0, 1), log_probs.T, generation.drawn - before)
+
+
+_One: TypeAlias = Callable[[Generation], tuple[Generation, jax.Array, jax.Array]]
+"""Draws one token of each row: (generation, tokens, log-probabilities)."""
+_Drawn: TypeAlias = tuple[Generation, Int[Array, "N B ..."], Float[Array, "N B"]]
+
+
+def _scan(one: _One, generation: Generation, length: int, pad: int) -> _Drawn:
+    """Draw exactly `length` tokens of each row."""
+    del pad
+
+    def body(g: Generation, _: None):
+        g, token, log_prob = one(g)
+        return g, (token, log_prob)
+
+    generation, (tokens, log_probs) = jax.lax.scan(body, generation, None, length=length)
+    return generation, tokens, log_probs
+
+
+def _loop(one: _One, generation: Generation, length: int, pad: int) -> _Drawn:
+    """Draw up to `length` tokens of each row; end when all rows have ended."""
+
+    def goes_on(carry):
+        at, g, _, _ = carry
+        return (at < length) & ~g.done.all()
+
+    def body(carry):
+        at, g, tokens, log_probs = carry
+        g, token, log_prob = one(g)
+        return at + 1, g, tokens.at[at].set(token), log_probs.at[at].set(log_prob)
+
+    tokens = jnp.full((length, *generation.token.shape), pad, generation.token.dtype)
+    log_probs = jnp.zeros((length, generation.drawn.shape[0]))
+    carry = (jnp.zeros((), jnp.int32), generation, tokens, log_probs)
+    _, generation, tokens, log_probs = jax.lax.while_loop(goes_on, body, carry)
+    return generation, tokens, log_probs
 
 
 def draw_next(
@@ -242,7 +263,7 @@ def draw_next(
     *,
     even: bool = False,
 ) -> tuple[Generation, Int[Array, "B ..."], Float[Array, " B"]]:
-    """One draw of every row that has not ended: (generation, tokens, log-probabilities)."""
+    """Draw one token of every row that has not ended: (generation, tokens, log-probabilities)."""
     g = generation
     here = jax.vmap(jax.random.fold_in)(keys, g.drawn)
     allowed = None
@@ -259,13 +280,16 @@ def draw_next(
             here, logits, g.state, g.limit - g.drawn - 1, policy, g.seen, stop.tokens
         )
     if even:
-        written, done, state = jnp.ones_like(g.done), g.done, g.state
+        written = jnp.ones_like(g.done)
+        done = g.done
+        state = g.state
     else:
         written = ~g.done & ~left
         log_prob = jnp.where(g.done, 0.0, log_prob)
         token = jnp.where(written.reshape(-1, *(1,) * (token.ndim - 1)), token, stop.pad)
         stopped = written & stop.hit(token) if stop.tokens else jnp.zeros_like(written)
-        done, state = g.done | left | stopped | (g.drawn + 1 >= g.limit), g.state
+        done = g.done | left | stopped | (g.drawn + 1 >= g.limit)
+        state = g.state
         if constraint is not None and state is not None:
             state = jnp.where(written & ~stopped, constraint.follow(state, token), state)
             done = done | constraint.complete(state)

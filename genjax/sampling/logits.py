@@ -1,6 +1,6 @@
-"""From logits to a token: policies, whose draws' noise belongs to one row.
+"""Define policies: they draw tokens from logits, with the noise of each row from that row's key alone.
 
-A policy is a frozen dataclass, hence static under jit, with one method that decoding calls:
+A policy is a frozen dataclass and static under jit. Decoding calls one method of it:
 `draw(keys, logits, seen, allowed) -> (token, log_prob)`. `Truncation` draws one token of a vocabulary,
 `Bernoulli` a frame of independent zeros and ones.
 """
@@ -21,11 +21,11 @@ from genjax.errors import ConfigError
 
 @struct.dataclass
 class Seen:
-    """What a row has read and drawn, as penalties need it.
+    """Count the tokens that each row has read and drawn, for penalties.
 
     Attributes:
-      given: whether a token stands in the prompt.
-      drawn: how often it has been drawn.
+      given: True for tokens of the prompt.
+      drawn: number of times that each token was drawn.
     """
 
     given: Bool[Array, "B V"]
@@ -33,26 +33,27 @@ class Seen:
 
     @classmethod
     def none(cls, num: int, vocabulary: int) -> Seen:
-        """Nothing read and nothing drawn."""
+        """Return the counts of `num` rows before anything was read or drawn."""
         return cls(jnp.zeros((num, vocabulary), bool), jnp.zeros((num, vocabulary), jnp.int32))
 
     def read(self, tokens: Int[Array, "B P"], lengths: Int[Array, " B"]) -> Seen:
-        """After each row's first `lengths` tokens of a prompt; start tokens beyond V do not count."""
-        rows, places = jnp.arange(tokens.shape[0])[:, None], jnp.arange(tokens.shape[1])[None]
+        """Return the counts after the first `lengths` tokens of each row; ids of V or more do not count."""
+        rows = jnp.arange(tokens.shape[0])[:, None]
+        places = jnp.arange(tokens.shape[1])[None]
         tokens = jnp.where(places < lengths[:, None], tokens, self.given.shape[1])
         return Seen(self.given.at[rows, tokens].set(True, mode="drop"), self.drawn)
 
     def draw(self, token: Int[Array, " B"], count: Int[Array, " B"]) -> Seen:
-        """After `count` (0 or 1) draws of `token` in each row."""
+        """Return the counts after `count` (0 or 1) draws of `token` in each row."""
         return Seen(self.given, self.drawn.at[jnp.arange(token.shape[0]), token].add(count))
 
 
 class Policy(Protocol):
-    """How a token is drawn. Hashable."""
+    """Draw a token, or a frame, from logits. Hashable."""
 
     @property
     def remembers(self) -> bool:
-        """Whether draws depend on what was `seen`."""
+        """True if draws depend on `seen`."""
         ...
 
     def draw(
@@ -62,30 +63,31 @@ class Policy(Protocol):
         seen: Seen | None = None,
         allowed: Bool[Array, "B V"] | None = None,
     ) -> tuple[Int[Array, "B ..."], Float[Array, " B"]]:
-        """A token per row from that row's key alone, and its log-probability under what it was drawn from."""
+        """Draw a token per row from that row's key; return it with its log-probability under the policy."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Truncation:
-    """One token of a vocabulary, from a distribution that is penalised, scaled, then narrowed.
+    """Draw one token of a vocabulary from a penalised, scaled and truncated distribution.
 
-    The order: penalties, then what is not allowed, temperature, top-k, top-p, min-p, typical, each on what
-    the one before has left. It is that of transformers, whose results these equal.
+    The order is: penalties, mask of allowed tokens, temperature, top-k, top-p, min-p, typical; each acts on
+    the tokens that the previous one kept. Order and results equal those of the library transformers.
 
     Attributes:
-      temperature: logits are divided by it; 0 takes the likeliest token (the first of several).
-      top_k: keep the k likeliest tokens; those that tie with the k-th are kept too. None keeps all.
-      top_p: keep the likeliest tokens until their probability reaches p, at least one (nucleus
+      temperature: divisor of the logits; 0 takes the most probable token (the first of several).
+      top_k: keep the k most probable tokens, and those that tie with the k-th. None keeps all.
+      top_p: keep the most probable tokens until their total probability reaches p, at least one (nucleus
         sampling: Holtzman et al. 2020, arXiv:1904.09751). None keeps all.
-      min_p: keep tokens at least min_p times as likely as the likeliest (Nguyen et al. 2024,
+      min_p: keep tokens at least min_p times as probable as the best (Nguyen et al. 2024,
         arXiv:2407.01082). None keeps all.
-      typical_p: keep the tokens whose surprise is nearest to the entropy until their probability reaches p
+      typical_p: keep the tokens with surprisal closest to the entropy until their total probability reaches p
         (locally typical sampling: Meister et al. 2023, arXiv:2202.00666, section 4). None keeps all.
-      repetition_penalty: logits of tokens in the prompt or drawn before are divided by it where positive and
-        multiplied where negative (Keskar et al. 2019, arXiv:1909.05858, section 4.1); 1 is none.
-      frequency_penalty, presence_penalty: taken from a token's logit for each time it was drawn, and once if
-        it was drawn at all (as OpenAI's interface has them: the prompt does not count); 0 is none.
+      repetition_penalty: divides positive logits of tokens in the prompt or drawn before, and multiplies
+        negative ones (Keskar et al. 2019, arXiv:1909.05858, section 4.1); 1 is none.
+      frequency_penalty: subtracted from a token's logit for each time it was drawn; 0 is none.
+      presence_penalty: subtracted once if it was drawn at all; 0 is none. For both the prompt does not
+        count, as in OpenAI's interface.
     """
 
     temperature: float = 1.0
@@ -112,13 +114,13 @@ class Truncation:
             raise ConfigError(f"min_p {self.min_p} is not a probability", "give 0 <= min_p <= 1, or None")
         if self.repetition_penalty <= 0:
             raise ConfigError(
-                f"repetition_penalty {self.repetition_penalty} turns logits round",
+                f"repetition_penalty {self.repetition_penalty} is not positive",
                 "give more than 1 against repetition, 1 for none",
             )
 
     @property
     def remembers(self) -> bool:
-        """Whether a penalty is set, so that counts have to be kept."""
+        """True if a penalty is set, so that counts have to be kept."""
         return self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
 
     def __call__(
@@ -127,19 +129,19 @@ class Truncation:
         seen: Seen | None = None,
         allowed: Bool[Array, "B V"] | None = None,
     ) -> Float[Array, "B V"]:
-        """Log-probabilities of the narrowed distribution, float32; -inf where nothing is drawn."""
+        """Return the log-probabilities of the policy (B x V) float32; -inf for truncated tokens."""
         scores = self.scores(logits, seen)
         return self.narrow(scores if allowed is None else jnp.where(allowed, scores, -jnp.inf))
 
     def scores(self, logits: Float[Array, "B V"], seen: Seen | None = None) -> Float[Array, "B V"]:
-        """Penalised logits over the temperature, float32 (undivided where it is 0)."""
+        """Return penalised logits divided by the temperature, float32; not divided if it is 0."""
         logits = logits.astype(jnp.float32)
         if seen is not None and self.remembers:
             logits = self._penalise(logits, seen)
         return logits / self.temperature if self.temperature else logits
 
     def narrow(self, scores: Float[Array, "B V"]) -> Float[Array, "B V"]:
-        """Log-probabilities of what top-k, top-p, min-p and typical leave of `scores`."""
+        """Apply top-k, top-p, min-p and typical truncation to `scores`; return log-probabilities."""
         if self.temperature == 0:
             best = jnp.argmax(scores, axis=-1)[:, None]
             return jnp.where(jnp.arange(scores.shape[-1])[None] == best, 0.0, -jnp.inf)
@@ -160,13 +162,13 @@ class Truncation:
         seen: Seen | None = None,
         allowed: Bool[Array, "B V"] | None = None,
     ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-        """See `Policy.draw`."""
+        """Draw a token per row: see `Policy.draw`."""
         return self.choose(keys, self(logits, seen, allowed))
 
     def choose(
         self, keys: Keys, log_probs: Float[Array, "B V"]
     ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-        """One of each row's tokens by these log-probabilities; the likeliest where the temperature is 0."""
+        """Draw a token per row from log-probabilities; take the most probable if the temperature is 0."""
         greedy = self.temperature == 0
         token = jnp.argmax(log_probs, axis=-1).astype(jnp.int32) if greedy else draw(keys, log_probs)
         return token, jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
@@ -181,10 +183,10 @@ class Truncation:
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
-    """Independent zeros and ones: the keys of a piano-roll frame (Boulanger-Lewandowski et al. 2012).
+    """Draw independent zeros and ones: the keys of a piano-roll frame (Boulanger-Lewandowski et al. 2012).
 
     Attributes:
-      temperature: logits are divided by it; 0 takes the likelier of the two (0 where they tie).
+      temperature: divisor of the logits; 0 takes the more probable value (0 on a tie).
     """
 
     temperature: float = 1.0
@@ -197,13 +199,13 @@ class Bernoulli:
 
     @property
     def remembers(self) -> bool:
-        """Never: frames have no penalties."""
+        """False: frames have no penalties."""
         return False
 
     def draw(
         self, keys: Keys, logits: Float[Array, "B D"], seen: Seen | None = None, allowed: None = None
     ) -> tuple[Int[Array, "B D"], Float[Array, " B"]]:
-        """A frame per row, and the sum of its log-probabilities; see `Policy.draw`."""
+        """Draw a frame per row; return it with the sum of its log-probabilities: see `Policy.draw`."""
         del seen
         if allowed is not None:
             raise ConfigError("frames are drawn with a stop token or a constraint", "leave both out")
@@ -211,30 +213,31 @@ class Bernoulli:
         if self.temperature == 0:
             return (logits > 0).astype(jnp.int32), jnp.zeros(logits.shape[:1])
         logits = logits / self.temperature
+        # logit + logistic noise > 0 has probability sigmoid(logit).
         noise = jax.vmap(lambda key: jax.random.logistic(key, logits.shape[1:]))(keys)
         frame = logits + noise > 0
         return frame.astype(jnp.int32), jax.nn.log_sigmoid(jnp.where(frame, logits, -logits)).sum(-1)
 
 
 def top_k(logits: Float[Array, "B V"], k: int) -> Float[Array, "B V"]:
-    """-inf on all but the k likeliest tokens (and those that tie with the k-th)."""
+    """Set all but the k most probable tokens, and those that tie with the k-th, to -inf."""
     k = min(k, logits.shape[-1])
     least = jax.lax.top_k(logits, k)[0][:, -1:]
     return jnp.where(logits < least, -jnp.inf, logits)
 
 
 def top_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
-    """-inf on all but the smallest set of likeliest tokens whose probability reaches p."""
+    """Set all but the smallest set of most probable tokens with total probability p to -inf."""
     return _until(logits, -logits, p)
 
 
 def min_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
-    """-inf on tokens less than p times as likely as the likeliest."""
+    """Set tokens that are less than p times as probable as the best to -inf."""
     return jnp.where(logits < logits.max(axis=-1, keepdims=True) + jnp.log(p), -jnp.inf, logits)
 
 
 def typical_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
-    """-inf on all but the smallest set of tokens of the most typical surprise whose probability reaches p."""
+    """Set all but the smallest set of most typical tokens with total probability p to -inf."""
     log_probs = jax.nn.log_softmax(logits, axis=-1)
     probs = jnp.exp(log_probs)
     entropy = -jnp.where(probs > 0, probs * log_probs, 0.0).sum(axis=-1, keepdims=True)
@@ -242,16 +245,16 @@ def typical_p(logits: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
 
 
 def _until(logits: Float[Array, "B V"], cost: Float[Array, "B V"], p: float) -> Float[Array, "B V"]:
-    """-inf on all but the tokens of least cost (the first of several) until their probability reaches p."""
+    """Keep the tokens of least cost until their total probability reaches p; set the others to -inf."""
     order = jnp.argsort(cost, axis=-1, stable=True)
     ranked = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
-    # A token stays if those before it have not reached p yet: the first always does.
+    # A token stays if the tokens before it have not reached p: the first always stays.
     stays = jnp.cumsum(ranked, axis=-1) - ranked < p
     stays = jnp.take_along_axis(stays, jnp.argsort(order, axis=-1), axis=-1)
     return jnp.where(stays, logits, -jnp.inf)
 
 
 def draw(keys: Keys, log_probs: Float[Array, "B V"]) -> Int[Array, " B"]:
-    """One token per row, from that row's key alone (the Gumbel-max trick)."""
+    """Draw one token per row from that row's key alone (the Gumbel-max trick)."""
     noise = jax.vmap(lambda key: jax.random.gumbel(key, log_probs.shape[1:]))(keys)
     return jnp.argmax(log_probs + noise, axis=-1).astype(jnp.int32)

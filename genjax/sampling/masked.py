@@ -1,6 +1,6 @@
-"""Generation by iterative masked refinement: all places are guessed at once, the doubtful ones masked again.
+"""Generate by iterative refinement: predict all masked positions at once, then mask the least confident again.
 
-Knows no architecture: a `Predictor` gives logits for every place of rows some of whose tokens are masked.
+A `Predictor` gives logits for every position of partly masked rows; the architecture does not matter.
 Mask-Predict (Ghazvininejad et al. 2019, arXiv:1904.09324) is schedule="linear", revisit=True, temperature 0;
 MaskGIT (Chang et al. 2022, arXiv:2202.04200) is schedule="cosine", revisit=False with sampling and noisy
 confidences.
@@ -21,23 +21,23 @@ from genjax.errors import ConfigError
 from genjax.sampling.logits import Truncation, draw
 
 Predictor = Callable[[Int[Array, "B T"]], Float[Array, "B T V"]]
-"""Rows with masked places -> logits of the token at every place; -inf for what may not be written."""
+"""Rows with masked positions -> logits at every position; -inf for tokens that must not be written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Refinement:
-    """How masked places are filled.
+    """Configure how masked positions are filled.
 
     Attributes:
-      steps: predictions made; 1 fills all places at once.
-      schedule: the share of places that is masked after a share r of the steps: "linear" 1 - r, "cosine"
-        cos(pi r / 2).
-      revisit: whether a token that was filled earlier may be masked again (Mask-Predict); else only those
-        guessed in this step (MaskGIT).
-      temperature, top_k, top_p: of the draws: see sampling.logits.Truncation; 0 takes the likeliest token.
+      steps: number of predictions; 1 fills all positions at once.
+      schedule: fraction of positions that is still masked after a fraction r of the steps: "linear" 1 - r,
+        "cosine" cos(pi r / 2).
+      revisit: tokens filled in earlier steps may be masked again (Mask-Predict); else only those filled in
+        this step (MaskGIT).
+      temperature, top_k, top_p: of the draws: see sampling.logits.Truncation; 0 takes the most probable token.
       choice: scale of the Gumbel noise on log confidences, which falls linearly to 0 over the steps
-        (MaskGIT's choice temperature). Keeping the surest draws favours likely tokens, as a lower
-        temperature would; a very large `choice` fills in random order and keeps the predictor's law.
+        (MaskGIT's choice temperature). Keeping the most confident draws favours probable tokens, as a lower
+        temperature would; a very large `choice` fills in random order and keeps the predictor's distribution.
     """
 
     steps: int = 10
@@ -50,7 +50,7 @@ class Refinement:
 
     def __post_init__(self):
         if self.steps < 1:
-            raise ConfigError(f"steps {self.steps} fills nothing", "give at least 1")
+            raise ConfigError(f"steps {self.steps} fills no positions", "give at least 1")
         if self.schedule not in ("linear", "cosine"):
             raise ConfigError(f"schedule {self.schedule!r} is unknown", "linear or cosine")
         if self.choice < 0:
@@ -58,12 +58,12 @@ class Refinement:
         Truncation(self.temperature, self.top_k, self.top_p)
 
     def masked(self, r: Float[Array, ""]) -> Float[Array, ""]:
-        """The share of places that is masked after a share r of the steps."""
+        """Return the fraction of positions that is masked after a fraction r of the steps."""
         return 1 - r if self.schedule == "linear" else jnp.cos(jnp.pi / 2 * r)
 
 
 class Refined(NamedTuple):
-    """Filled rows, and the log-probability with which each token was last written (0 where it was given)."""
+    """Hold filled rows and the log-probability of each token when it was last written (0 for given tokens)."""
 
     tokens: Int[Array, "B T"]
     log_probs: Float[Array, "B T"]
@@ -78,14 +78,14 @@ def refine(
     mask: int,
     how: Refinement | None = None,
 ) -> Refined:
-    """Fills the unknown places, in one compiled loop of how.steps predictions.
+    """Fill the unknown positions in one compiled loop of how.steps predictions.
 
-    Row i is a function of keys[i] and of its own tokens alone. Rows may have different numbers of unknown
-    places, even none.
+    Row i is a function of keys[i] and its own tokens alone. Rows may have different numbers of unknown
+    positions, or none.
 
     Args:
-      tokens: what is given; what stands at unknown places is not read.
-      mask: the token that stands for "unknown".
+      tokens: the given tokens; values at unknown positions are not read.
+      mask: the token that marks unknown positions.
     """
     how = how or Refinement()
     narrow = Truncation(how.temperature, how.top_k, how.top_p)
@@ -104,12 +104,14 @@ def refine(
             new = jax.vmap(lambda k, row: draw(jax.vmap(jax.random.fold_in, (None, 0))(k, place), row))(
                 jax.vmap(jax.random.fold_in, (0, None))(at, 0), log_probs
             ).astype(rows.dtype)
-        # Confidence is the model's own, whatever the draws were narrowed to.
+        # Confidence is the model's probability, also if the draws were truncated.
         own = jnp.take_along_axis(jax.nn.log_softmax(logits, -1), new[..., None], axis=-1)[..., 0]
-        rows, scores = jnp.where(masked, new, rows), jnp.where(masked, own, scores)
+        rows = jnp.where(masked, new, rows)
+        scores = jnp.where(masked, own, scores)
         r = (n + 1) / how.steps
-        left = jnp.floor(count * how.masked(r) + 1e-3).astype(jnp.int32)  # of whole shares too
-        # Every step but the last leaves something to do, and fills at least one place.
+        # The small term keeps whole products from being rounded down.
+        left = jnp.floor(count * how.masked(r) + 1e-3).astype(jnp.int32)
+        # Every step but the last leaves a masked position and fills at least one.
         open_ = unknown if how.revisit else masked
         left = jnp.clip(left, jnp.minimum(1, count), jnp.maximum(open_.sum(-1) - 1, 0))
         left = jnp.where(n + 1 == how.steps, 0, left)
@@ -126,14 +128,14 @@ def refine(
 
 
 class Fill(NamedTuple):
-    """The k likeliest tokens of a place, best first, and their probabilities."""
+    """Hold the k most probable tokens of each position, best first, and their probabilities."""
 
     tokens: Int[Array, "B N k"]
     probs: Float[Array, "B N k"]
 
 
 def fill(logits: Float[Array, "B T V"], places: Int[Array, "B N"], k: int = 5) -> Fill:
-    """What could stand at N places of each row (fill-mask), each by itself, given what is not masked."""
+    """Predict the tokens at N positions of each row (fill-mask), each by itself, given the unmasked tokens."""
     at = jnp.take_along_axis(logits, places[..., None], axis=1).astype(jnp.float32)
     probs, tokens = jax.lax.top_k(jax.nn.softmax(at, axis=-1), k)
     return Fill(tokens.astype(jnp.int32), probs)

@@ -1,14 +1,14 @@
-"""Text to text: what every sequence-to-sequence model reads and writes, whatever the data holds.
+"""Read data as pairs of texts: the form in which a sequence-to-sequence model reads and writes.
 
-Data of pairs (`source`, `source_length`, `target`, `target_length`) is read as it is. Of running text
-(`tokens`) a row's spans are dropped, and the target is what was dropped. Special tokens that the data's
-tokenizer lacks (bytes and characters have none) get the numbers after its own.
+Paired data (a source, its length, a target, its length) is read as it is. In a row of running text some spans
+are dropped, and the target is what was dropped (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4). Special
+tokens that the tokenizer lacks (those of bytes and characters lack all) get the ids after its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 from typing import NamedTuple
 
 import jax
@@ -18,10 +18,12 @@ from jaxtyping import Array, Float, Int
 from genjax.core import Batch, Keys, Spec
 from genjax.errors import ConfigError
 from genjax.functional.corruption import drop_spans, span_sizes
+from genjax.views.columns import SEGMENT, SOURCE, TOKEN_MASK, length_of
+from genjax.views.sequences import discrete_target, is_running
 
 
 class Pair(NamedTuple):
-    """A batch of sources and targets; masks are 1 on what is no padding, in rows that count too."""
+    """Hold a batch of sources and targets. Masks are 0 on padding; the target's also on padding rows."""
 
     source: Int[Array, "B S"]
     source_mask: Float[Array, "B S"]
@@ -29,21 +31,37 @@ class Pair(NamedTuple):
     target_mask: Float[Array, "B T"]
 
 
+class _Tokens(NamedTuple):
+    """Hold the ids of the special tokens, and the number of ids with them."""
+
+    pad: int
+    eos: int
+    sentinels: tuple[int, ...]
+    special: frozenset[int]
+    count: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """How rows of a spec become pairs.
+    """Convert the rows of a spec to pairs.
 
     Attributes:
-      paired: whether the data holds pairs; else it holds running text, of rows of `length` tokens.
-      levels: tokens of the data's own.
-      vocabulary: rows of an embedding table: `levels`, and the special tokens that were added.
+      paired: the data holds pairs; else it holds running text, in rows of `length` tokens.
+      source, target: names of the condition and of the target. Running text has one element, `target`.
+      width: tokens of a target row of the data.
+      length: tokens of a row of running text; 0 for pairs.
+      levels: tokens of the data.
+      vocabulary: rows of an embedding table: `levels` and the special tokens that were added.
       pad, eos: decoders begin with pad, as T5's do, and end with eos.
-      sentinels: ids of the marks for dropped spans.
-      silent: ids that a text never holds: special tokens, and those beyond the data's own.
+      sentinels: ids that mark dropped spans.
+      silent: ids that never occur in a text: special tokens, and ids beyond the data's own.
       density, mean_span: see functional.corruption.
     """
 
     paired: bool
+    source: str
+    target: str
+    width: int
     length: int
     levels: int
     vocabulary: int
@@ -58,98 +76,154 @@ class Pairs:
     def of(
         cls, spec: Spec, density: float = 0.15, mean_span: float = 3.0, vocabulary: int | None = None
     ) -> Pairs:
-        """The pairs of a spec.
+        """Return the pairs of a spec: of its target and condition if it is paired, else of running text.
 
         Args:
-          vocabulary: rows of the embedding table where it has more than are needed.
+          vocabulary: rows of the embedding table, if more than are needed.
 
         Raises:
-          ConfigError: neither pairs nor tokens; too few sentinels; a vocabulary that is too small.
+          ConfigError: neither pairs nor running text; too few sentinels; a vocabulary that is too small.
         """
-        paired = "source" in spec and "target" in spec
-        if not paired and "tokens" not in spec:
-            raise ConfigError(
-                f"no text among {sorted(spec.elements)}", "choose data with tokens, or with source and target"
-            )
         if not (0 < density < 1 and mean_span >= 1):
-            raise ConfigError(f"density {density}, mean_span {mean_span}", "0 < density < 1 <= mean_span")
-        if paired:
-            levels = max(spec[name].levels or 0 for name in ("source", "target"))
-            length = needed = 0
-        else:
-            levels, length = spec["tokens"].levels or 0, math.prod(spec["tokens"].shape)
-            needed = max(span_sizes(n, density, mean_span).spans for n in range(length + 1))
-        special, top = dict(spec.special), levels
-        for name in ("pad", "eos"):
-            if name not in special:
-                special[name], top = top, top + 1
-        own = [special[f"sentinel_{i}"] for i in range(len(special)) if f"sentinel_{i}" in special]
-        if not own:
-            own, top = list(range(top, top + max(needed, 1))), top + max(needed, 1)
-        if len(own) < needed:
             raise ConfigError(
-                f"rows of {length} tokens lose {needed} spans, and the tokenizer has {len(own)} sentinels",
-                "a shorter data.length, a longer model.mean_span, or a tokenizer with more sentinels",
+                f"density {density} or mean_span {mean_span} is out of range", "0 < density < 1 <= mean_span"
             )
-        if vocabulary is not None and vocabulary < top:
-            raise ConfigError(f"model.vocabulary={vocabulary} is too small for this data", f"at least {top}")
-        rows = vocabulary or top
-        silent = {*special.values(), *own, *range(levels, rows)} - {special["eos"]}
+        source, target = _paired_names(spec) if spec.paired else (SOURCE, _running_text(spec))
+        levels = spec[target].levels or 0
+        width = spec[target].shape[0]
+        length = 0 if spec.paired else width
+        needed = 0
+        if spec.paired:
+            levels = max(levels, spec[source].levels or 0)
+        else:
+            needed = max(span_sizes(n, density, mean_span).spans for n in range(length + 1))
+        tokens = _special_tokens(spec, levels, needed, length)
+        if vocabulary is not None and vocabulary < tokens.count:
+            raise ConfigError(
+                f"model.vocabulary={vocabulary} is too small for this data",
+                f"give at least {tokens.count}",
+            )
+        rows = vocabulary or tokens.count
+        silent = {*tokens.special, *tokens.sentinels, *range(levels, rows)} - {tokens.eos}
         return cls(
-            paired, length, levels, rows, special["pad"], special["eos"], tuple(own), tuple(sorted(silent)),
-            density, mean_span,
-        )  # fmt: skip
+            paired=spec.paired,
+            source=source,
+            target=target,
+            width=width,
+            length=length,
+            levels=levels,
+            vocabulary=rows,
+            pad=tokens.pad,
+            eos=tokens.eos,
+            sentinels=tokens.sentinels,
+            silent=tuple(sorted(silent)),
+            density=density,
+            mean_span=mean_span,
+        )
 
     def read(self, batch: Batch, keys: Keys | None) -> Pair:
-        """The pairs of a batch.
+        """Return the pairs of a batch.
 
         Args:
-          keys: of the corruption, where the data holds no pairs.
+          keys: of the corruption of running text; None for paired data.
         """
         row = batch["mask"][:, None]
+        target = batch[self.target].astype(jnp.int32)
         if self.paired:
-            source, target = (batch[name].astype(jnp.int32) for name in ("source", "target"))
-            lengths = batch["source_length"], batch["target_length"]
+            source = batch[self.source].astype(jnp.int32)
+            source_length = batch[length_of(self.source)]
+            target_length = batch[length_of(self.target)]
         else:
-            tokens = batch["tokens"].astype(jnp.int32)
-            drop = lambda key, row, length: drop_spans(
-                key, row, length, sentinels=jnp.asarray(self.sentinels, jnp.int32), eos=self.eos,
-                pad=self.pad, density=self.density, mean_span=self.mean_span,
-            )  # fmt: skip
-            source, n, target, m = jax.vmap(drop)(keys, tokens, self._lengths(batch))
-            lengths = n, m
-        inside = [
-            jnp.arange(x.shape[1])[None] < n[:, None] for x, n in zip((source, target), lengths, strict=True)
-        ]
-        seen = inside[0].astype(jnp.float32)
-        return Pair(source, seen, target, inside[1] * row)
+            drop = functools.partial(
+                drop_spans,
+                sentinels=jnp.asarray(self.sentinels, jnp.int32),
+                eos=self.eos,
+                pad=self.pad,
+                density=self.density,
+                mean_span=self.mean_span,
+            )
+            found = jax.vmap(drop)(keys, target, self._lengths(batch))
+            source, source_length, target, target_length = found
+        seen = inside(source, source_length).astype(jnp.float32)
+        return Pair(source, seen, target, inside(target, target_length) * row)
 
     def _lengths(self, batch: Batch) -> Int[Array, " B"]:
-        """How many tokens of each row are text: rows of several documents are read as one."""
-        B, T = batch["tokens"].shape
-        if "segment" in batch:
-            return (batch["segment"] > 0).sum(-1)
-        if "token_mask" in batch:
-            return 1 + (batch["token_mask"] > 0).sum(-1)
+        """Return how many tokens of each row are text; rows of several documents are read as one."""
+        B, T = batch[self.target].shape
+        if SEGMENT in batch:
+            return (batch[SEGMENT] > 0).sum(-1)
+        if TOKEN_MASK in batch:
+            # The mask is of targets: the first token of a row always counts.
+            return 1 + (batch[TOKEN_MASK] > 0).sum(-1)
         return jnp.full((B,), T, jnp.int32)
 
     def shift(self, target: Int[Array, "B T"]) -> Int[Array, "B T"]:
-        """What a decoder reads to predict the target: pad, then the target but its last token."""
+        """Return the inputs from which a decoder predicts the target: pad, then the target but its last."""
         return jnp.concatenate([jnp.full_like(target[:, :1], self.pad), target[:, :-1]], axis=1)
 
     def trim(self, target: Int[Array, "B T"]) -> tuple[Int[Array, "B T"], Int[Array, " B"]]:
-        """A drawn target with padding after its first eos, and its length, eos included."""
+        """Return a sampled target with padding after its first eos, and its length, eos included."""
+        # Positions strictly after the first eos: the count of eos before them is positive.
         ended = jnp.cumsum(target == self.eos, axis=1) - (target == self.eos) > 0
         return jnp.where(ended, self.pad, target), (~ended).sum(-1).astype(jnp.int32)
 
     def ask(self, prompt: Int[Array, "B P"], lengths: Int[Array, " B"]) -> Batch:
-        """The source that asks for what comes after these tokens: they, the first sentinel, eos."""
+        """Return the source that asks for the text after these tokens: tokens, first sentinel, eos."""
         P = prompt.shape[1]
         at = jnp.arange(P + 2)[None]
+        end = lengths[:, None]
         source = jnp.pad(prompt, ((0, 0), (0, 2)))
-        source = jnp.where(at == lengths[:, None], self.sentinels[0], source)
-        source = jnp.where(at == lengths[:, None] + 1, self.eos, source)
-        return {
-            "source": jnp.where(at > lengths[:, None] + 1, self.pad, source),
-            "source_length": lengths + 2,
-        }
+        source = jnp.where(at == end, self.sentinels[0], source)
+        source = jnp.where(at == end + 1, self.eos, source)
+        source = jnp.where(at > end + 1, self.pad, source)
+        return {self.source: source, length_of(self.source): lengths + 2}
+
+
+def inside(tokens: Int[Array, "B T"], lengths: Int[Array, " B"]) -> Array:
+    """Return True (B x T) on the first `lengths` tokens of each row."""
+    return jnp.arange(tokens.shape[1])[None] < lengths[:, None]
+
+
+def _paired_names(spec: Spec) -> tuple[str, str]:
+    """Return (source, target): the only condition and the only target that are sequences of tokens."""
+    conditions = _sequences(spec, spec.conditions)
+    targets = _sequences(spec, spec.targets)
+    if len(conditions) != 1 or len(targets) != 1:
+        raise ConfigError(
+            f"this paired data has {len(conditions)} conditions and {len(targets)} targets that are text",
+            "choose data with one source text and one target text",
+        )
+    return conditions[0], targets[0]
+
+
+def _sequences(spec: Spec, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if spec[name].levels and len(spec[name].shape) == 1]
+
+
+def _running_text(spec: Spec) -> str:
+    """Return the name of the target if it is running text."""
+    name = discrete_target(spec)
+    if not is_running(spec[name]) or len(spec[name].shape) != 1:
+        raise ConfigError(f"no text among {sorted(spec.elements)}", "choose data with text or pairs of texts")
+    return name
+
+
+def _special_tokens(spec: Spec, levels: int, needed: int, length: int) -> _Tokens:
+    """Return the tokenizer's special tokens; those that it lacks get the ids after its own."""
+    special = dict(spec.special)
+    count = levels
+    for name in ("pad", "eos"):
+        if name not in special:
+            special[name] = count
+            count += 1
+    names = [f"sentinel_{i}" for i in range(len(special))]
+    sentinels = [special[name] for name in names if name in special]
+    if not sentinels:
+        sentinels = list(range(count, count + max(needed, 1)))
+        count += len(sentinels)
+    if len(sentinels) < needed:
+        raise ConfigError(
+            f"rows of {length} tokens lose {needed} spans, and the tokenizer has {len(sentinels)} sentinels",
+            "a shorter data.length, a longer model.mean_span, or a tokenizer with more sentinels",
+        )
+    return _Tokens(special["pad"], special["eos"], tuple(sentinels), frozenset(special.values()), count)

@@ -1,0 +1,74 @@
+"""Generate tiny originals in the file formats of the real ones, for configs whose data is not embedded.
+
+`write(folder)` fills a folder of originals as GENJAX_ORIGINALS names it: multi30k and jsb_chorales.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+
+from genjax.music import notes
+
+WORDS = {
+    "en": "a man woman dog child sees finds a red small ball house tree",
+    "de": "ein Mann Frau Hund Kind sieht findet ein rot klein Ball Haus Baum",
+    "fr": "un homme femme chien enfant voit trouve un rouge petit balle maison arbre",
+}
+"""The same words in three languages; a caption takes one of each group below."""
+GROUPS = ((0,), (1, 2, 3, 4), (5, 6), (7,), (8, 9), (10, 11, 12))
+CAPTIONS = {"train": 240, "val": 48, "test_2016_flickr": 48}
+PIECES = {"train": 40, "valid": 24, "test": 24}
+VOICES = (72, 65, 60, 50)
+"""MIDI pitches about which soprano, alto, tenor and bass move."""
+
+
+def write(folder: Path) -> Path:
+    """Write the originals below `folder`; return it."""
+    write_multi30k(folder / "multi30k")
+    write_chorales(folder / "jsb_chorales")
+    return folder
+
+
+def write_multi30k(folder: Path) -> None:
+    """Write {train,val,test_2016_flickr}.{en,de,fr}.gz, one caption per line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for part, count in CAPTIONS.items():
+        # Captions end after the object at times, so that lengths differ.
+        captions = [
+            [int(rng.choice(group)) for group in GROUPS[: int(rng.integers(3, len(GROUPS) + 1))]]
+            for _ in range(count)
+        ]
+        for language, sentence in WORDS.items():
+            words = sentence.split()
+            lines = "".join(" ".join(words[i] for i in caption) + ".\n" for caption in captions)
+            (folder / f"{part}.{language}.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+
+
+def write_chorales(folder: Path) -> None:
+    """Write JSB_Chorales.mat (rolls at quarter notes) and jsb-chorales-16th.json (voices at sixteenths)."""
+    from scipy.io import savemat
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    pieces = {part: [_piece(rng) for _ in range(count)] for part, count in PIECES.items()}
+    cells = {}
+    for part, voices in pieces.items():
+        column = np.empty((1, len(voices)), object)
+        for i, piece in enumerate(voices):
+            column[0, i] = notes.roll_of_voices(piece[::4])
+        cells[f"{part}data"] = column
+    savemat(folder / "JSB_Chorales.mat", cells)
+    steps = {part: [piece.tolist() for piece in voices] for part, voices in pieces.items()}
+    (folder / "jsb-chorales-16th.json").write_text(json.dumps(steps), "utf-8")
+
+
+def _piece(rng: np.random.Generator) -> np.ndarray:
+    """Return four voices (steps, 4) int16 of 3 to 6 bars, whose pitches change with the quarter notes."""
+    quarters = 4 * int(rng.integers(3, 7))
+    pitches = np.array(VOICES) + rng.integers(-3, 4, (quarters, 4))
+    return np.repeat(pitches, 4, axis=0).astype(np.int16)
