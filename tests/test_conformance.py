@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from genjax.evaluation.samples import prompt
 from properties import Taken, assert_resumes, assert_same_steps
 
 from genjax import run, settings
 from genjax.core import row_keys
 from genjax.errors import ConfigError
-from genjax.evaluation.samples import prompt
 from genjax.training import Mesh, loop, step
 from genjax.training.engine import compilations
 
