@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from properties import assert_equal_runs, last_step, leaves, lines
 
+from genjax import cli
 from genjax.errors import ConfigError
 from genjax.training import distributed
 from genjax.training.checkpoint import saved_steps
@@ -31,34 +32,25 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+def environment(devices: int) -> dict[str, str]:
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(WORKER.parents[1])}
+
+
+def started(command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 class Group:
     """The processes of one run."""
 
     def __init__(self, directory: Path, case: str, processes: int = 2, devices: int = 1, **changes: Any):
         address = f"127.0.0.1:{free_port()}"
-        flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-        env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(WORKER.parents[1])}
+        env = environment(devices)
         settings = [f"{k}={json.dumps(v)}" for k, v in {**SHORT, **changes}.items()]
         self.directory = directory
-        self.processes = [
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    str(WORKER),
-                    str(directory),
-                    case,
-                    address,
-                    str(processes),
-                    str(i),
-                    *settings,
-                ],
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for i in range(processes)
-        ]
+        command = [sys.executable, str(WORKER), str(directory), case, address, str(processes)]
+        self.processes = [started([*command, str(i), *settings], env) for i in range(processes)]
 
     def reaches(self, step: int, timeout: float = 120) -> None:
         end = time.monotonic() + timeout
@@ -69,15 +61,19 @@ class Group:
 
     def end(self, timeout: float = 120) -> list[tuple[int, str, str]]:
         """Wait for all; return (exit code, stdout, stderr) of each."""
-        out = []
-        try:
-            for p in self.processes:
-                stdout, stderr = p.communicate(timeout=timeout)
-                out.append((p.returncode, stdout, stderr))
-        finally:
-            for p in self.processes:
-                p.kill()
-        return out
+        return ended(self.processes, timeout)
+
+
+def ended(processes: list[subprocess.Popen[str]], timeout: float = 120) -> list[tuple[int, str, str]]:
+    out = []
+    try:
+        for p in processes:
+            stdout, stderr = p.communicate(timeout=timeout)
+            out.append((p.returncode, stdout, stderr))
+    finally:
+        for p in processes:
+            p.kill()
+    return out
 
 
 def run(directory: Path, case: str, **how: Any) -> list[tuple[int, str, str]]:
@@ -148,21 +144,30 @@ def test_a_signal_to_one_saves_and_ends_both_with_75(tmp_path, pair):
     assert_equal_runs(pair, tmp_path / "run")
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_the_death_of_one_ends_the_other_and_both_resume(tmp_path, pair, victim):
-    how = {"steps": 40, "checkpoint_every": 10, "eval_every": 6, "sample_every": 6}
-    group = Group(tmp_path / "run", "fsdp", delay=0.05, **how)
+def kill_one(group: Group, victim: int) -> None:
+    """SIGKILL one process after step 13; the other must leave within a minute with one clear error."""
     group.reaches(13)
     group.processes[victim].kill()
     began = time.monotonic()
     code, _, stderr = group.end(timeout=60)[1 - victim]
     assert time.monotonic() - began < 60
     assert code == 9, stderr
-    assert stderr.count("another process of this run stopped responding") == 1
+    assert stderr.count("another process of this run stopped responding") == 1, stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_one_ends_the_other_and_both_resume(tmp_path, pair, victim):
+    how = {"steps": 40, "checkpoint_every": 10, "eval_every": 6, "sample_every": 6}
+    kill_one(Group(tmp_path / "run", "fsdp", delay=0.05, **how), victim)
     assert 10 <= last_step(tmp_path / "run") < 40
     run(tmp_path / "run", "fsdp", **how)
     assert_equal_runs(pair, tmp_path / "run")
+
+
+def test_another_jaxlib_reports_the_death_of_one_as_well(tmp_path):
+    """Without the private callback: the collective that fails is enough."""
+    kill_one(Group(tmp_path / "run", "plain", delay=0.05, steps=40, eval_every=0), 0)
 
 
 def test_a_hook_that_fails_in_one_process_ends_both_with_8(tmp_path):
@@ -170,6 +175,55 @@ def test_a_hook_that_fails_in_one_process_ends_both_with_8(tmp_path):
     assert [code for code, _, _ in out] == [8, 8], out
     assert all("the disk of pictures is full" in stderr for _, _, stderr in out)
     assert saved_steps(tmp_path / "run")[-1] == SHORT["steps"]
+
+
+AUDITED = """
+import os, runpy, sys
+
+directory, log = sys.argv.pop(1), sys.argv.pop(1)
+out = os.open(log, os.O_WRONLY | os.O_CREAT)
+
+
+def audit(event, args):
+    if event == "os.rename":
+        path = args[1]
+    elif event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR):
+        path = args[0]
+    else:
+        return
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(directory):
+        os.write(out, (os.path.relpath(path, directory) + chr(10)).encode())
+
+
+sys.addaudithook(audit)
+runpy.run_module("genjax.cli", run_name="__main__", alter_sys=True)
+"""
+"""Runs `python -m genjax.cli` and notes each file of the run directory that this process opens to write or
+renames another one to."""
+
+
+def test_the_command_line_trains_in_two_processes(tmp_path, capsys):
+    directory = tmp_path / "run"
+    command = ["train", "--config=digits/vae:smoke", f"--dir={directory}", "--processes=2"]
+    command += [f"--coordinator=127.0.0.1:{free_port()}", "--config.train.compilation_cache=False"]
+    logs = [tmp_path / f"written-{i}" for i in range(2)]
+    audited = [[sys.executable, "-c", AUDITED, str(directory), str(log)] for log in logs]
+    processes = [
+        started([*start, *command, f"--process={i}"], environment(1)) for i, start in enumerate(audited)
+    ]
+    out = ended(processes)
+    assert [code for code, _, _ in out] == [0, 0], out
+    assert [stdout.count("trained to step 8") for _, stdout, _ in out] == [1, 0]
+    first, second = ([x for x in log.read_text().split() if "checkpoints" not in x] for log in logs)
+    assert first.count("samples/step_00000008.png") == 1
+    assert {"config.json", "dataset.json", "metrics.jsonl", "hooks.json"} <= set(first)
+    assert second == []
+    assert saved_steps(directory)[-1] == 8
+    assert [r["step"] for r in lines(directory) if r["split"] == "eval"][-1] == 8
+    assert cli.main(["sample", str(directory), "--num=4"]) == 0
+    assert "4 samples of step 8" in capsys.readouterr().out
+    with np.load(directory / "samples" / "sample.npz") as rows:
+        assert rows["image"].shape == (4, 8, 8, 1)
 
 
 def test_a_directory_in_use_is_refused_in_every_process(tmp_path):

@@ -99,6 +99,50 @@ def test_steps_per_call_equals_calls(data, toy):
     assert_same_steps(one, two, 1e-6)
 
 
+@pytest.mark.parametrize(("toy", "every", "k"), [("mlp", 1, 6), ("adversarial", 3, 6), ("adversarial", 2, 4)])
+def test_a_scan_over_repeating_cycles_equals_single_steps_to_the_bit(data, toy, every, k):
+    """The phases of a call repeat after `every` steps: a cycle is unrolled, its repetitions are scanned."""
+    model = toys.mlp() if toy == "mlp" else toys.adversarial(every)
+    assert step._cycle([step.due(model, n) for n in range(k)]) == every
+    one = Taken(model, data, Config(), batch=16, steps=2 * k, devices=ONE)
+    config = Config(steps_per_call=k, log_every=0, checkpoint_every=0)
+    many = Taken(model, data, config, batch=16, steps=2 * k, devices=ONE)
+    assert many.engine.programs == 1
+    assert set(one.leaves) == set(many.leaves)
+    for path, x in one.leaves.items():
+        assert x.tobytes() == many.leaves[path].tobytes(), path
+    for n, (x, y) in enumerate(zip(one.metrics, many.metrics, strict=True)):
+        for name, mean in x.items():
+            assert mean.total == y[name].total, f"{name} at step {n}"
+            assert mean.count == y[name].count, f"{name} at step {n}"
+        assert not any(y[name].count for name in set(y) - set(x))  # phases that are not due count nothing
+
+
+def test_the_length_of_a_cycle():
+    a, b = ("a",), ("b",)
+    assert step._cycle([a, a, a]) == 1
+    assert step._cycle([a, b, a, b]) == 2
+    assert step._cycle([a, b, b, a, b, b]) == 3
+    assert step._cycle([a, b, a]) == 3
+    assert step._cycle([b]) == 1
+
+
+def test_the_program_of_many_steps_grows_with_the_cycle_alone(data):
+    """Twice as many steps in a call make no larger a program, if they repeat the same cycle."""
+    model = toys.adversarial(every=3)
+    transforms = {p: optimizers.make(optimizers.Config(), 99) for p in model.players}
+    inner = step.many(step.make_step(model, transforms))
+    rows = {name: x[None] for name, x in example(data).items()}
+    state = jax.eval_shape(lambda key: step.create(model, transforms, key, example(data)), jax.random.key(0))
+    sizes = []
+    for k in (6, 12, 24):
+        phases = tuple(step.due(model, n) for n in range(k))
+        batch = {name: np.repeat(x, k, 0) for name, x in rows.items()}
+        call = lambda s, b, key, phases=phases: inner(s, {}, b, key, phases)
+        sizes.append(str(jax.make_jaxpr(call)(state, batch, jax.random.key(1))).count("\n"))
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
 def test_state_is_sharded_from_birth(data):
     config = ENGINES["sharded"]
     engine = Engine(

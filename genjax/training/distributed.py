@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import functools
+import importlib
+import importlib.util
 import itertools
 import json
 import logging
@@ -29,6 +30,7 @@ from genjax.errors import ConfigError, GenjaxError, HookError, Interrupted, NonF
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
 FOREVER = 7 * 24 * 3600  # seconds; a dead process ends a wait long before
 GRACE = 15.0  # seconds that a failed process has to leave by itself
+CONNECT = "get_distributed_runtime_client"  # of jaxlib: makes the client of the coordination service
 log = logging.getLogger("genjax")
 
 LOST = PeerError(
@@ -90,6 +92,7 @@ def initialise(
                 f"the processes of this run cannot be joined: {str(error).splitlines()[0]}",
                 "give all of them the same --coordinator and --processes, before any JAX operation",
             ) from error
+    _client()  # an unsupported version of JAX is refused here, not in the middle of a run
     atexit.register(_leave_at_exit)  # runs before JAX's own, which would wait for a dead process
 
 
@@ -127,30 +130,48 @@ def _environment() -> tuple[str | None, int | None, int | None] | None:
 
 
 def _installed(module: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
+    return importlib.util.find_spec(module) is not None
 
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """Let this process end with PeerError's exit code, not an abort, if the runtime loses another one.
+    """Let this process end with PeerError's exit code if the runtime loses another one.
 
-    The runtime calls `missed_heartbeat_callback` from a thread of its own. jaxlib 0.10 cannot convert the
-    callback's argument and aborts instead, so SIGABRT is caught as well, by a handler that C can call:
-    Python's own handlers run only after abort() has returned, which it never does.
+    The runtime reports a lost process to `missed_heartbeat_callback`, in a thread of its own; the default
+    callback ends the process with code 1. JAX has no public option for it, so that the private function that
+    connects to the coordinator is wrapped while JAX calls it. jaxlib 0.10 cannot convert the callback's
+    argument and aborts instead, so SIGABRT is caught as well, by a handler that C can call: Python's own
+    handlers run only after abort() has returned, which it never does.
+
+    A version of JAX without that function, or whose function has no such parameter, connects as usual. A
+    lost process is then still a PeerError where a collective or a barrier fails because of it; a process
+    that only computes ends with the runtime's own message and exit code.
     """
-    from jax._src import distributed as runtime
-
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_lost)
     _keep.append(handler)
     ctypes.CDLL(None).signal(ctypes.c_int(signal.SIGABRT), handler)
-    make = runtime._jax.get_distributed_runtime_client
-    runtime._jax.get_distributed_runtime_client = functools.partial(make, missed_heartbeat_callback=_lost)
+    extension = getattr(_private(), "_jax", None)
+    connect = getattr(extension, CONNECT, None)
+    if connect is None:
+        yield
+        return
+
+    def connect_watched(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return connect(*args, **kwargs, missed_heartbeat_callback=_lost)
+        except TypeError:  # another jaxlib, whose function does not take the callback
+            return connect(*args, **kwargs)
+
+    setattr(extension, CONNECT, connect_watched)
     try:
         yield
     finally:
-        runtime._jax.get_distributed_runtime_client = make
+        setattr(extension, CONNECT, connect)
+
+
+def _private() -> Any:
+    """Return the private module of JAX that holds the connection to the coordinator."""
+    return importlib.import_module("jax._src.distributed")
 
 
 # --- processes ---------------------------------------------------------------------------------------
@@ -200,9 +221,18 @@ def any_of(flag: bool) -> bool:
 
 
 def _client() -> Any:
-    from jax._src import distributed as runtime
+    """Return the client of the coordination service. JAX exports no public name for it.
 
-    return runtime.global_state.client
+    Raises:
+      ConfigError: this version of JAX keeps the client somewhere else.
+    """
+    client = getattr(getattr(_private(), "global_state", None), "client", None)
+    if client is None:
+        raise ConfigError(
+            f"jax {jax.__version__} has no jax._src.distributed.global_state.client",
+            "train in one process, or install the version of jax that genjax is tested with",
+        )
+    return client
 
 
 # --- failure -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Compile the pure step and place its inputs: jit over a (data, fsdp, tensor) mesh, or pmap.
 
-Both run the same function on the same state; under pmap the carry alone has a leading device axis, and
-`canonical` takes it away, so that a checkpoint does not know which engine wrote it.
+Both run the same function on the same state. Under pmap the carry alone has a leading device axis, which
+`canonical` removes: checkpoints of the two engines are alike.
 """
 
 from __future__ import annotations
@@ -18,35 +18,21 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from genjax.core import AXIS, Batch, Mean, Model, Variables, row_keys
+from genjax.core import AXIS, Batch, Mean, Model, Variables
 from genjax.errors import ConfigError
 from genjax.training import distributed, initial, sharding, step
+from genjax.training.cache import compilations
 from genjax.training.config import Config
 from genjax.training.step import Average, Phases, TrainState
-from genjax.training.trees import describe, difference, named
+from genjax.training.trees import named
 
+__all__ = ["Engine", "compilations"]
 Form = tuple[tuple[str, tuple[int, ...]], ...]
 """The names and shapes of a batch's leaves: rows of several lengths come in batches of several forms."""
 STREAMS = 4
 """Streams of random keys: parameters, training noise, evaluation noise, fitting."""
-_compiled = 0
-
-
-def _listen(event: str, *_: Any, **__: Any) -> None:
-    global _compiled
-    _compiled += event == "/jax/core/compile/backend_compile_duration"
-
-
-jax.monitoring.register_event_duration_secs_listener(_listen)
-
-
-def compilations() -> int:
-    """Return the number of programs that this process has compiled (or read from the cache)."""
-    return _compiled
-
-
 _AS_IT_IS = Model._field_defaults["finish"]
-"""Of models that need no finishing: their variables are not copied for it."""
+"""The default of `Model.finish`: compiling it would only copy the variables."""
 
 
 class Engine:
@@ -75,13 +61,13 @@ class Engine:
         """Build the mesh and the layout; nothing is compiled.
 
         Args:
-          example: this process's rows of a batch (arrays or shapes), from which the global form is known.
+          example: this process's rows of a batch (arrays or shapes), which give the global shapes.
           frozen: finished stages, on the host or on devices.
-          seed: of everything random; folded with a stream, a step and a row wherever it is used.
-          devices: all of them where it is None.
+          seed: of all random numbers; each use folds in a stream, a step and a row.
+          devices: all of them if None.
 
         Raises:
-          ConfigError: the mesh does not fit the devices, the batch cannot be divided as asked, or
+          ConfigError: the mesh does not fit the devices, the batch cannot be divided, or
             `freeze` matches nothing.
         """
         self.model = model
@@ -113,8 +99,8 @@ class Engine:
         rows = tuple(a for a in sharding.ROWS if a in self.mesh.shape)
         self._rows = NamedSharding(self.mesh, PartitionSpec(rows))
         self._stacked = NamedSharding(self.mesh, PartitionSpec(None, rows))
-        # Emulated CPU devices share one thread pool: two programs with collectives in flight can wait for
-        # each other's threads for ever.
+        # Emulated CPU devices share one thread pool: two programs in flight whose collectives wait for each
+        # other's threads would deadlock.
         self._one_at_a_time = self.devices[0].platform == "cpu" and len(self.devices) > 1
         self._keys = _keys(seed, self._whole)
         self._check_frozen(frozen)
@@ -146,7 +132,7 @@ class Engine:
 
         Args:
           rows: this process's rows of a batch of training rows, for `Model.fit`.
-          given: the variables of another run, of which `config.init_match` says what is copied.
+          given: the variables of another run; `config.init_match` chooses the leaves that are copied.
 
         Raises:
           ConfigError: a leaf that should be copied is missing or has another shape.
@@ -156,7 +142,7 @@ class Engine:
         state = self._copied(state, copied)
         if self.model.fit is not None:
             state = self._fitted(state, rows)
-            # What another run has learned is not fitted anew.
+            # Copied once more: state of the other run takes precedence over fitted state.
             state = self._copied(state, {p: x for p, x in copied.items() if p.startswith("state/")})
         return state
 
@@ -196,7 +182,7 @@ class Engine:
 
     @property
     def programs(self) -> int:
-        """Step programs compiled so far: one for each distinct run of due phases and form of a batch."""
+        """Step programs compiled so far: one for each distinct sequence of due phases and batch form."""
         return len(self._calls)
 
     def put(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Batch:
@@ -218,10 +204,10 @@ class Engine:
     def step(
         self, state: TrainState, batch: Batch, phases: tuple[Phases, ...]
     ) -> tuple[TrainState, jax.Array]:
-        """Make len(phases) steps in one call, which donates `state`. Returns before they are finished.
+        """Take len(phases) steps in one call, which donates `state`. Return before they are finished.
 
         Returns:
-          (the next state, the metrics as one array for `read`: one transfer, not one per metric).
+          (the next state, the metrics packed into one array for `read`, to be fetched in one transfer).
         """
         key = phases, tuple((k, x.shape) for k, x in batch.items())
         if key not in self._calls:
@@ -249,7 +235,7 @@ class Engine:
     # --- evaluation --------------------------------------------------------------------------------
 
     def variables(self, state: TrainState, average: str | None = None) -> Variables:
-        """Return the variables to evaluate or sample from: at an average, with the frozen stages."""
+        """Return the variables for evaluation and sampling: at an average, with the frozen stages."""
         return state.variables.replace(frozen=self.frozen).at(average)
 
     def gathered(self, variables: Variables) -> Variables:
@@ -260,7 +246,7 @@ class Engine:
         """Return the names of the metrics of an evaluation; traces it and compiles nothing."""
         with self._meshed():
             means = jax.eval_shape(
-                self._objectives(),
+                self._evaluation(),
                 self.form.variables.replace(ema={}, frozen=self.frozen),
                 self.example,
                 self._keys[2],
@@ -271,14 +257,16 @@ class Engine:
     def evaluate(self, variables: Variables, batches: Any, offset: int = 0) -> dict[str, Mean]:
         """Compute the loss and metrics of every phase over these host batches, named phase/metric.
 
-        Objectives get step=None and carries start at zero.
+        Objectives get step=None, and carries start at zero. `Model.finish` is applied to the variables
+        first. The noise of a row depends only on its index in the split.
 
-        The variables are finished first: counts are sorted and smoothed, as before any other use.
-        A row's noise depends on its place in the split alone: not on the batch size, not on when.
+        Args:
+          batches: of this process's rows.
+          offset: index in the split of the first row.
         """
         variables = variables.replace(ema={})
         if self._evaluate is None:
-            self._evaluate = self._compile_evaluation()
+            self._evaluate = jax.jit(self._evaluation(), out_shardings=self._whole)
             self._finish = None if self.model.finish is _AS_IT_IS else jax.jit(self.model.finish)
         if self._finish is not None:
             with self._meshed():
@@ -290,7 +278,7 @@ class Engine:
             with self._meshed():
                 means = self._evaluate(variables, batch, self._keys[2], first)
             offset += batch["mask"].shape[0]
-            # Added on the host in double precision: the last digits do not depend on how many there are.
+            # Sum on the host in float64, so that the number of batches does not show in the last digits.
             means = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(means))
             total = means if total is None else jax.tree.map(np.add, total, means)
         return total or {}
@@ -314,19 +302,11 @@ class Engine:
         return state.replace(variables=variables.replace(ema=start(variables.params)))
 
     def _fitted(self, state: TrainState, rows: Batch) -> TrainState:
-        """Return the state with what `Model.fit` makes of these training rows."""
-        assert self.model.fit is not None
-        fit = self.model.fit
+        """Return the state with `variables.state` fitted on these training rows."""
 
         def call(variables: Variables, frozen: Any, batch: Batch, root: jax.Array) -> Variables:
-            batch = {**batch, "carry": self.model.carry(batch)}
-            keys = row_keys(root, 0, jnp.arange(batch["mask"].shape[0]))
             with self._named_axes():
-                fitted = fit(variables.replace(frozen=frozen), batch, keys)
-            fitted = fitted.replace(ema=variables.ema, frozen={})
-            if found := difference(describe(fitted), describe(variables)):
-                raise TypeError(f"Model.fit returned other variables: {found}")
-            return fitted
+                return initial.fitted(self.model, variables, frozen, batch, root)
 
         batch = sharding.place(dict(rows), self._rows)
         with self._meshed():
@@ -368,23 +348,13 @@ class Engine:
             )
         return jax.jit(call, donate_argnums=0, out_shardings=(self.layout, self._whole))
 
-    def _compile_evaluation(self) -> Callable:
-        return jax.jit(self._objectives(), out_shardings=self._whole)
-
-    def _objectives(self) -> Callable:
-        """Return (variables, batch, root key, first row) -> every phase's loss and metrics, unfinished."""
+    def _evaluation(self) -> Callable:
+        """Return (variables, batch, root key, first row) -> every phase's loss and metrics."""
+        objectives = step.make_objectives(self.model)
 
         def call(variables: Variables, batch: Batch, root: jax.Array, first: jax.Array) -> dict[str, Mean]:
-            rows = first + jnp.arange(batch["mask"].shape[0])
-            keys = row_keys(root, 0, rows)
-            out: dict[str, Mean] = {}
-            batch = {**batch, "carry": self.model.carry(batch)}
             with self._named_axes():
-                for name, phase in self.model.phases.items():
-                    loss, aux = phase.objective(variables, batch, keys, step=None)
-                    means = {"loss": loss, **aux.metrics}
-                    out |= {f"{name}/{k}": m for k, m in means.items()}
-            return out
+                return objectives(variables, batch, root, first)
 
         return call
 
@@ -394,7 +364,7 @@ class Engine:
         return contextlib.nullcontext() if alone else nn.logical_axis_rules(self.config.logical)
 
     def _meshed(self) -> contextlib.AbstractContextManager:
-        """Set the mesh around a call of a program with named axes: it cannot be set inside the program."""
+        """Set the mesh around the call of a program with named axes; inside the program it is too late."""
         alone = self.pmap or len(self.devices) == 1
         return contextlib.nullcontext() if alone else jax.set_mesh(self.mesh)
 
@@ -409,19 +379,22 @@ def _mesh(config: Config, devices: Sequence[Any]) -> jax.sharding.Mesh:
     """Return the device mesh of an engine.
 
     Raises:
-      ConfigError: the mesh does not fit the devices, or pmap is asked for in a run of several processes.
+      ConfigError: the mesh does not fit the devices, or the engine is pmap in a run of several processes.
     """
     mesh = sharding.make_mesh(config.mesh, devices)
     if config.engine != "pmap":
         return mesh
     if distributed.count() > 1:
         raise ConfigError("train.engine='pmap' trains in one process", "set train.engine='jit'")
-    # The mesh that the outputs of pmap have.
+    # The outputs of pmap have this mesh.
     return jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def _keys(seed: int, whole: NamedSharding) -> list[jax.Array]:
-    """Return the root key of each stream on all devices. jit places it: device_put compares processes."""
+    """Return the root key of each stream on all devices.
+
+    Placed by jit: device_put of a value to devices of several processes first compares it between them.
+    """
 
     def make() -> list[jax.Array]:
         key = jax.random.key(seed)

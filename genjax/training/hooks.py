@@ -63,6 +63,10 @@ class Caller:
         due = {"on_eval": evaluate, "on_sample": sample}
         return [name for name, now in due.items() if now and getattr(self._hooks, name) is not None]
 
+    def failed(self, name: str) -> bool:
+        """Return True if a call of this hook has failed."""
+        return any(f.startswith(f"{name} ") for f in self.failures)
+
     def on_eval(self, variables: Variables, step: int) -> dict[str, Any]:
         """Call on_eval and return its values; none if there is no such hook or it failed."""
         self.values = dict(self._call("on_eval", variables, step) or {})

@@ -1,4 +1,4 @@
-"""Start a run from the variables of another one: choose the leaves, and put them in place."""
+"""Compute the variables that step 1 starts from: leaves of another run, and state fitted on real rows."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from genjax.core import Variables
+from genjax.core import Batch, Model, Variables, row_keys
 from genjax.errors import ConfigError
-from genjax.training.trees import entry, named
+from genjax.training.trees import describe, difference, entry, named
 
 log = logging.getLogger("genjax")
 
 
 def chosen(fresh: Variables, given: Variables, match: str) -> dict[str, np.ndarray]:
-    """Return the leaves of `given` that a fresh state starts from, by path, on the host.
+    """Return the leaves of `given` that a new run starts from, {path: array on the host}.
 
-    A parameter (params/PLAYER/...) is copied if its path matches; state (state/...) if moreover `given` has
-    a leaf of that path.
+    A parameter (params/PLAYER/...) is copied if its path matches. A leaf of the state (state/...) is copied
+    if its path matches and `given` has it.
 
     Args:
       fresh: the variables of the new run (arrays or shapes).
@@ -63,6 +64,26 @@ def replaced(variables: Variables, leaves: Mapping[str, Any]) -> Variables:
         return jax.tree.unflatten(jax.tree.structure(tree), values)
 
     return variables.replace(params=swap("params", variables.params), state=swap("state", variables.state))
+
+
+def fitted(model: Model, variables: Variables, frozen: Any, batch: Batch, root: jax.Array) -> Variables:
+    """Return variables whose state `Model.fit` has fitted on a batch of training rows.
+
+    Args:
+      batch: the global batch, without carry.
+      root: key of the noise, one stream for all rows.
+
+    Raises:
+      TypeError: fit returned leaves of other paths, shapes or dtypes.
+    """
+    assert model.fit is not None
+    keys = row_keys(root, 0, jnp.arange(batch["mask"].shape[0]))
+    batch = {**batch, "carry": model.carry(batch)}
+    out = model.fit(variables.replace(frozen=frozen), batch, keys)
+    out = out.replace(ema=variables.ema, frozen={})
+    if found := difference(describe(out), describe(variables)):
+        raise TypeError(f"Model.fit returned other variables: {found}")
+    return out
 
 
 def _under(top: str, tree: Any) -> dict[str, Any]:

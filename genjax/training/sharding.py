@@ -103,7 +103,8 @@ def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
         return 0, 1
     ways = math.prod(mesh.shape[a] for a in ROWS if a in mesh.shape)
     rows = NamedSharding(mesh, PartitionSpec(tuple(a for a in ROWS if a in mesh.shape)))
-    slots = sorted({at[0].indices(ways)[0] for at in rows.addressable_devices_indices_map((ways,)).values()})
+    parts = rows.addressable_devices_indices_map((ways,)).values()
+    slots = sorted({part[0].indices(ways)[0] for part in parts if part is not None})
     size = len(slots)
     if slots != [*range(slots[0], slots[0] + size)] or ways % size or slots[0] % size:
         raise ConfigError(

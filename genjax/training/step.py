@@ -1,7 +1,7 @@
 """Define the training step: any number of players, any family, any engine.
 
 `make_step` returns a pure function that training/engine.py compiles with jit over a mesh or with pmap.
-Nothing here knows a model by name; what differs between families is in their `phases`.
+It is the same for all families: what differs between them is in their `phases`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from flax import struct
 from genjax.core import Batch, Keys, Mean, Model, Phase, Tree, Variables, across, row_keys
 from genjax.errors import ConfigError
 from genjax.training.trees import name as path_name
+from genjax.training.trees import named
 
 Metrics = dict[str, Mean]
 Phases = tuple[str, ...]
@@ -91,7 +92,7 @@ def start_averages(params: Mapping[str, Tree], averages: Mapping[str, Average]) 
 
 
 def held(params: Tree, player: str, freeze: str | None) -> Tree:
-    """Return a tree like a player's params: True at each leaf that `freeze` keeps as it is."""
+    """Return a tree like a player's params: True at each leaf whose path `freeze` is found in."""
 
     def one(path: Any, _: Any) -> bool:
         return freeze is not None and re.search(freeze, f"{player}/{path_name(path)}") is not None
@@ -101,24 +102,16 @@ def held(params: Tree, player: str, freeze: str | None) -> Tree:
 
 def check_freeze(params: Mapping[str, Tree], freeze: str | None) -> None:
     """Raise ConfigError if `freeze` is found in the path of no parameter."""
-    if freeze is None:
-        return
-    if not any(any(jax.tree.leaves(held(tree, player, freeze))) for player, tree in params.items()):
-        first = next(
-            (
-                f"{p}/{path_name(path)}"
-                for p, t in params.items()
-                for path, _ in jax.tree_util.tree_leaves_with_path(t)
-            ),
-            "none",
-        )
+    paths = list(named(params))
+    if freeze is not None and not any(re.search(freeze, path) for path in paths):
         raise ConfigError(
-            f"train.freeze={freeze!r} matches no parameter", f"parameter paths look like this: {first}"
+            f"train.freeze={freeze!r} matches no parameter",
+            f"a parameter path is, e.g.: {paths[0]}" if paths else "this model has no parameters",
         )
 
 
 def due(model: Model, step: int) -> Phases:
-    """Return the phases made at this step, found on the host: one program per distinct answer."""
+    """Return the phases that are due at this step. Static: each distinct tuple is a program of its own."""
     return tuple(name for name, phase in model.phases.items() if step % phase.interval == 0)
 
 
@@ -131,10 +124,11 @@ def gradient(
     accumulate: int = 1,
     freeze: str | None = None,
 ) -> tuple[Tree, Tree, Metrics, Tree]:
-    """Compute one phase's gradient of its mean loss over the global batch.
+    """Compute the gradient of one phase's mean loss over the global batch.
 
     Args:
-      accumulate: micro-batches the rows are divided into; strided, so that rows stay on their device.
+      accumulate: number of micro-batches; each takes every accumulate-th row, so that rows stay on their
+        device.
       freeze: regex of the parameters whose gradient is zero, and is not computed.
 
     Returns:
@@ -192,9 +186,10 @@ def make_step(
 ) -> StepFn:
     """Build the pure step: (state, frozen, batch, root key, phases) -> (state, metrics).
 
-    For each phase that is due, in order: the gradient with respect to its player's parameters alone,
-    that player's optax update, the next state threaded on; then the averages. `phases` is static.
-    Metrics are named phase/metric. Parameters that `freeze` matches, and their averages, keep every bit.
+    For each phase that is due, in order: compute the gradient with respect to its player's parameters,
+    apply that player's optax update, and pass the next state on to the following phase. Then update the
+    averages. `phases` is static. Metrics are named phase/metric. Parameters that `freeze` matches, and
+    their averages, keep every bit.
     """
     averages = dict(averages or {})
 
@@ -227,6 +222,25 @@ def make_step(
     return step
 
 
+def make_objectives(model: Model) -> Callable[..., Metrics]:
+    """Build the pure evaluation: (variables, batch, root key, first row) -> metrics, named phase/metric.
+
+    Row n of the batch is row `first + n` of the split, which its noise is a function of.
+    """
+
+    def objectives(variables: Variables, batch: Batch, root: jax.Array, first: jax.Array) -> Metrics:
+        keys = row_keys(root, 0, first + jnp.arange(batch["mask"].shape[0]))
+        batch = {**batch, "carry": model.carry(batch)}
+        out: Metrics = {}
+        for name, phase in model.phases.items():
+            loss, aux = phase.objective(variables, batch, keys, step=None)
+            means = {"loss": loss, **aux.metrics}
+            out |= {f"{name}/{k}": m for k, m in means.items()}
+        return out
+
+    return objectives
+
+
 def _keep(new: Tree, old: Tree, player: str, freeze: str | None) -> Tree:
     """Return `new`, with the leaves of `old` that `freeze` matches: adding a zero could change a bit (-0)."""
     return jax.tree.map(lambda n, o, keep: o if keep else n, new, old, held(old, player, freeze))
@@ -242,10 +256,10 @@ def _average(
 
 
 def many(step: StepFn) -> StepFn:
-    """Make k steps in one call: batch leaves gain a leading axis k, `phases` is a tuple of k tuples.
+    """Build k steps in one call: batch leaves gain a leading axis k, and `phases` is a tuple of k tuples.
 
-    The shortest cycle of phases that repeats is unrolled, and its repetitions are a scan: the program grows
-    with the cycle, not with k. Metrics are stacked.
+    The shortest cycle of phases that repeats is unrolled, and its repetitions are a scan, so that the size
+    of the program grows with the cycle and not with k. Metrics are stacked.
     """
 
     def unrolled(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
@@ -253,7 +267,7 @@ def many(step: StepFn) -> StepFn:
         for i, due_now in enumerate(phases):
             s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, due_now)
             rows.append(metrics)
-        # A metric of a phase that is not due at one of the steps counts as nothing there.
+        # All steps must have the same metrics: those of a phase that is not due count nothing.
         names = {n: m for metrics in rows for n, m in metrics.items()}
         zero = {n: jax.tree.map(jnp.zeros_like, m) for n, m in names.items()}
         return s, jax.tree.map(lambda *x: jnp.stack(x), *({**zero, **metrics} for metrics in rows))

@@ -1,0 +1,390 @@
+"""Take the steps of one run: restore, step, evaluate, save, call hooks, leave non-finite batches out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from genjax.core import Model, Variables
+from genjax.errors import ConfigError, Interrupted, NonFiniteError
+from genjax.training import distributed, optimizers, sharding
+from genjax.training.best import Best
+from genjax.training.checkpoint import Checkpoints
+from genjax.training.config import Config
+from genjax.training.engine import Engine
+from genjax.training.feed import feed
+from genjax.training.hooks import Caller, Hooks
+from genjax.training.logbook import Logbook, Progress, values
+from genjax.training.meter import Clock, Meter, NonFinite
+from genjax.training.signals import Stop
+from genjax.training.step import TrainState
+
+ASK_EVERY = 10  # calls after which the processes of a run ask each other for a signal to stop
+log = logging.getLogger("genjax")
+
+
+class Result(NamedTuple):
+    """Hold a finished training.
+
+    Attributes:
+      step: steps taken in all.
+      variables: with averages, and frozen stages.
+      metrics: of the last evaluation, {"phase/metric" or "phase/metric@average": value}.
+      seconds: spent training in all sittings; evaluation and sampling left out.
+      skipped: numbers of the batches that were left out.
+    """
+
+    step: int
+    variables: Variables
+    metrics: dict[str, Any]
+    seconds: float
+    skipped: tuple[int, ...]
+
+
+class Run:
+    """Take a run from its last checkpoint, or from step 0, to its last step.
+
+    Attributes:
+      step: steps dispatched; their metrics may not have been read.
+      saved: step of the last checkpoint; -1 if there is none.
+      losses: of the last evaluation, at step `evaluated`; a checkpoint holds them.
+    """
+
+    average: str | None
+    initial: Variables | None
+    process: tuple[int, int]
+    engine: Engine
+    state: TrainState
+    meter: Meter
+    caller: Caller
+    best: Best
+
+    def __init__(
+        self,
+        model: Model,
+        dataset: Any,
+        config: Config,
+        directory: Path,
+        data: dict[str, Any],
+        eval_batch: int,
+        identity: dict[str, Any],
+    ):
+        self.model = model
+        self.dataset = dataset
+        self.config = config
+        self.directory = directory
+        self.data = data
+        self.eval_batch = eval_batch
+        self.identity = identity
+        self.skipped: list[int] = []
+        self.clock = Clock()
+        self.step = 0
+        self.saved = -1
+        self.losses: dict[str, Any] = {}
+        self.evaluated = -1
+        self.checkpoints: Checkpoints | None = None
+        self.logbook: Logbook | None = None
+        self.progress: Progress | None = None
+
+    # --- opening and closing -----------------------------------------------------------------------
+
+    def open(
+        self,
+        optimizer: Mapping[str, optimizers.Config],
+        hooks: Hooks,
+        seed: int,
+        frozen: Mapping[str, Variables] | None,
+        devices: Sequence[Any] | None,
+    ) -> None:
+        """Build the engine, restore the state and open the logs."""
+        c = self.config
+        self.process = sharding.share(sharding.make_mesh(c.mesh, list(devices or jax.devices())))
+        transforms, rates = self._transforms(optimizer)
+        example = self._stream(0)[0]
+        self.engine = Engine(self.model, transforms, c, example, frozen=frozen, seed=seed, devices=devices)
+        if self.eval_batch % self.engine.ways:
+            raise ConfigError(
+                f"an evaluation batch of {self.eval_batch} rows cannot be divided "
+                f"over {self.engine.ways} devices"
+            )
+        self.caller = Caller(hooks, self.directory)
+        averages = (None, *sorted(c.averages))
+        known = [_at(name, a) for a in averages for name in self.engine.metric_names()] if c.keep_best else []
+        self.best = Best(c, known, self.caller.evaluates)
+        self.meter = Meter(self.engine, self.clock, rates, self.data["batch"], c.log_every)
+        self.checkpoints = Checkpoints(self.directory, c.keep_last)
+        pending = self._restore()
+        primary = distributed.is_primary()
+        if primary:
+            self.logbook = Logbook(
+                self.directory,
+                tensorboard=c.tensorboard,
+                wandb=c.wandb,
+                step=self.step,
+                again="on_eval" in pending,
+            )
+            self.meter.logbook = self.logbook
+        title = self.directory.name
+        self.progress = Progress(title, c.steps, self.step, self.data["batch"], c.progress and primary)
+        if pending:
+            self._call_hooks(pending, written="on_eval" not in pending)
+
+    def _transforms(self, optimizer: Mapping[str, optimizers.Config]) -> tuple[dict, dict]:
+        """Return each player's optimizer, and its learning rate at each log line."""
+        steps = self.config.steps
+        every = self.config.log_every
+        lines = range(0, steps + 1, every) if every else ()
+        transforms = {}
+        rates = {}
+        for p in self.model.players:
+            own = [phase.interval for phase in self.model.phases.values() if phase.player == p]
+            total = max(optimizers.updates(own, steps), 1)
+            transforms[p] = optimizers.make(optimizer[p], total, optimizers.factors(self.model, p))
+            counts = [optimizers.updates(own, n) for n in lines]
+            rates[p] = optimizers.rates(optimizer[p], total, counts)
+        return transforms, rates
+
+    def close(self) -> None:
+        """Close the logs and wait for the checkpoints."""
+        for thing in (self.progress, self.logbook):
+            if thing is not None:
+                thing.close()
+        if self.checkpoints is not None and not distributed.lost():
+            self.checkpoints.close()
+
+    def _restore(self) -> list[str]:
+        """Set the newest state that can be read, or the first; return the hooks it has still to call."""
+        assert self.checkpoints is not None
+        found = self.checkpoints.restore(self.engine.form, self.engine.layout, self.identity)
+        record = found.record if found else {}
+        self.step = found.step if found else 0
+        self.saved = self.step if found else -1
+        self.skipped = sorted({*self.skipped, *record.get("skipped", [])})
+        self.best.value = record.get("best_value")
+        self.losses = dict(record.get("metrics", {}))
+        self.evaluated = record.get("evaluated", -1)
+        self.clock.at_least(record.get("seconds", 0.0))
+        self.meter.restart(self.step, record.get("window"))
+        unfinished = self.caller.resume(self.step, self.evaluated)
+        self.state = self.engine.adopt(found.state) if found else self._first()
+        return record.get("hooks", []) if found and unfinished else []
+
+    def _first(self) -> TrainState:
+        """Return the state that step 1 starts from."""
+        rows: Any = {}
+        if self.model.fit is not None:
+            ways = self.engine.ways
+            num = min(self.config.fit_rows, len(self.dataset.train))
+            num = max(num // ways, 1) * ways
+            how = {"order": "shuffled", "batch": num, "seed": self.data["seed"], "process": self.process}
+            rows = self.dataset.train.stream(**how)[0]
+        return self.engine.start(rows, self.initial)
+
+    # --- the loop ----------------------------------------------------------------------------------
+
+    def __call__(self, stop: Stop) -> Result:
+        while True:
+            try:
+                self._sit(stop)
+                break
+            except NonFinite as bad:
+                self._step_back(bad)
+        self.caller.check()
+        variables = self.engine.variables(self.state)
+        metrics = {**self.losses, **self.caller.values}
+        return Result(self.step, variables, metrics, self.clock.seconds, tuple(self.skipped))
+
+    def _sit(self, stop: Stop) -> None:
+        assert self.checkpoints is not None
+        c = self.config
+        tracing = False
+        self.clock.start()
+        stream = self._stream(self.step)
+        for batch, phases in feed(stream, self.engine.put, self.model, self.step, c.steps, c.steps_per_call):
+            tracing = self._trace(tracing)
+            self.state, packed = self.engine.step(self.state, batch, phases)
+            due = self.step if _every(c.log_every, self.step) else None
+            self.step += len(phases)
+            self.meter.add(self.step, packed, phases)
+            if due is not None:  # one step late: it has finished while this step was dispatched
+                self.meter.read(due)
+            self.meter.limit()
+            if self.progress is not None:
+                self.progress(self.step)
+            self._events(end=self.step == c.steps)
+            if self._stopping(stop):
+                self._leave(stop)
+        if tracing:
+            jax.profiler.stop_trace()
+        if self.saved != self.step:  # the data ended before the steps did
+            self._events(end=True)
+        self.checkpoints.wait()
+
+    def _stopping(self, stop: Stop) -> bool:
+        """Return True if a signal came; the processes of a run agree on the step."""
+        if distributed.count() == 1:
+            return stop.signal is not None
+        asks = self.step == self.config.steps or _every(ASK_EVERY * self.config.steps_per_call, self.step)
+        return asks and distributed.any_of(stop.signal is not None)
+
+    def _leave(self, stop: Stop) -> None:
+        assert self.checkpoints is not None
+        self._save()
+        self.checkpoints.wait()
+        signal = next(s for s in distributed.gather(stop.signal) if s)
+        raise Interrupted(
+            f"stopped by {signal} after step {self.step}; the run has saved in {self.directory}",
+            "run the same command again to go on",
+        )
+
+    def _stream(self, start: int) -> Any:
+        skip = tuple(self.skipped)
+        return self.dataset.train.stream(**self.data, start=start, process=self.process, skip=skip)
+
+    # --- events ------------------------------------------------------------------------------------
+
+    def _events(self, end: bool) -> None:
+        """Evaluate, save and call the hooks that are due. A hook that fails cannot cost the checkpoint."""
+        assert self.checkpoints is not None
+        c = self.config
+        n = self.step
+        evaluate = end or _every(c.eval_every, n)
+        sample = end or _every(c.sample_every, n)
+        save = end or _every(c.checkpoint_every, n)
+        if not (evaluate or sample or save):
+            return
+        self.meter.read(n)
+        self.clock.pause()
+        due = self.caller.due(evaluate, sample)
+        better = False
+        # The line is written before the save, unless a hook adds to it: then that hook comes after the save,
+        # except where its value decides what is saved.
+        early = evaluate and ("on_eval" not in due or self.best.from_hook)
+        if evaluate:
+            self._evaluate()
+            if early:
+                self._write_evaluation()
+            better = self.best.improved(self.losses)
+        if save or better:
+            self._save(best=better, hooks=[h for h in due if h != "on_eval" or not early])
+        if early and self.best.from_hook and not self.caller.failed("on_eval"):
+            self.checkpoints.wait()
+            self.best.check(self.losses)
+        self._call_hooks(due, written=early)
+        self.clock.start()
+
+    def _call_hooks(self, due: Sequence[str], written: bool) -> None:
+        """Call the hooks that are due; `written`: the evaluation's line is written, and on_eval called."""
+        if "on_eval" in due and not written:
+            self._write_evaluation()
+        if "on_sample" in due:
+            self.caller.on_sample(self.engine.variables(self.state, self.average), self.step)
+        if due:
+            self.caller.finished(self.step)
+
+    def _evaluate(self) -> None:
+        """Set the losses and metrics of this step, at the parameters and at each average."""
+        c = self.config
+        how = {"order": "once", "batch": self.eval_batch, "seed": 0, "process": self.process}
+        out: dict[str, Any] = {}
+        for average in (None, *sorted(c.averages)):
+            stream = self.dataset.eval.stream(**how)
+            variables = self.engine.variables(self.state, average)
+            means = self.engine.evaluate(variables, itertools.islice(iter(stream), c.eval_batches))
+            out |= {_at(k, average): np.asarray(v).tolist() for k, v in values(means).items()}
+        self.losses = out
+        self.evaluated = self.step
+
+    def _write_evaluation(self) -> None:
+        """Call on_eval, if there is such a hook, and write the evaluation's line."""
+        found: dict[str, Any] = {}
+        if self.caller.evaluates:
+            found = self.caller.on_eval(self.engine.variables(self.state, self.average), self.step)
+            if self.best.from_hook:
+                self.losses |= json.loads(json.dumps(found, default=float))
+        if self.logbook is not None:
+            line = {"seconds": self.clock.seconds, **self.losses, **found}
+            self.logbook.write(self.evaluated, "eval", line)
+
+    # --- saving, and steps that are not finite -----------------------------------------------------
+
+    def _save(self, best: bool = False, hooks: Sequence[str] = ()) -> None:
+        """Start a checkpoint of this step, if it is finite and there is none; `hooks` come after it."""
+        assert self.checkpoints is not None
+        self.meter.read(self.step)
+        if self.saved == self.step:
+            return
+        if leaf := self.engine.nonfinite(self.state):
+            raise NonFinite(self.step - 1, f"{leaf} is not finite")
+        self.clock.pause()
+        record = {
+            "identity": self.identity,
+            "skipped": self.skipped,
+            "window": self.meter.window.saved(),
+            "seconds": self.clock.seconds,
+            "best_value": self.best.value,
+            "metrics": json.loads(json.dumps(self.losses, default=float)),
+            "evaluated": self.evaluated,
+            "hooks": list(hooks),
+        }
+        if self.logbook is not None:
+            self.logbook.sync()
+        self.checkpoints.save(self.engine.canonical(self.state), record, best=best)
+        self.saved = self.step
+
+    def _step_back(self, bad: NonFinite) -> None:
+        """Stop with a diagnosis of the non-finite step, or go back and leave that batch out."""
+        assert self.checkpoints is not None
+        self.checkpoints.wait()
+        what = f"{bad.what} at step {bad.at}; the first non-finite leaf is {self._first_nonfinite(bad.at)}"
+        steps = self.checkpoints.steps()
+        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "nothing was saved"
+        if self.config.on_nonfinite == "stop" or len(self.skipped) >= self.config.skip_limit:
+            raise NonFiniteError(
+                f"{what}; {kept}",
+                "lower the learning rate, clip gradients (optimizer.clip), or leave such batches out "
+                "(train.on_nonfinite='skip')",
+            )
+        number = self._stream(0).number(bad.at)
+        self.skipped = sorted({*self.skipped, number})
+        log.warning("%s; batch %d is left out from now on; %s", what, number, kept)
+        self._restore()
+        if self.logbook is not None:
+            self.logbook.cut(self.step)
+
+    def _first_nonfinite(self, at: int) -> str:
+        rows = self._stream(0)[at].items()
+        floats = {name: x for name, x in rows if np.issubdtype(x.dtype, np.inexact)}
+        bad = next((name for name, x in floats.items() if not np.isfinite(x).all()), None)
+        # Each process sees its own rows only, and must not call a collective alone.
+        bad = next((name for name in distributed.gather(bad) if name), None)
+        if bad is not None:
+            return f"batch[{bad!r}]"
+        return self.engine.nonfinite(self.state) or "the loss itself (parameters and batch are finite)"
+
+    def _trace(self, tracing: bool) -> bool:
+        """Start or stop the profiler, if it is time; return True while it runs (in the primary process)."""
+        first, last = self.config.profile or (-1, -1)
+        if not tracing and first <= self.step < last and distributed.is_primary():
+            jax.profiler.start_trace(str(self.directory / "profile"))
+            return True
+        if tracing and self.step >= last:
+            jax.block_until_ready(self.state)
+            jax.profiler.stop_trace()
+            return False
+        return tracing
+
+
+def _every(every: int, at: int) -> bool:
+    return every > 0 and at > 0 and at % every == 0
+
+
+def _at(metric: str, average: str | None) -> str:
+    return f"{metric}@{average}" if average else metric
