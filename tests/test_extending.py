@@ -69,3 +69,17 @@ def test_the_metric_and_the_likelihood_are_scored(trained: assemble.Trained, tmp
     assert {s.name for s in floor} == {"loudness", "frechet"}
     saved = json.loads((trained.directory / "scores.json").read_text("utf-8"))
     assert "loudness" in json.dumps(saved)
+
+
+def test_the_table_of_imports_in_the_design_is_the_rule():
+    from test_architecture import LEAVES, MATHS, MAY_IMPORT
+
+    page = (ROOT / "docs" / "DESIGN.md").read_text("utf-8")
+    table = page.partition("| module | may import |\n|---|---|\n")[2].partition("\n\n")[0]
+    groups = {"leaves": LEAVES, "maths": MATHS, "nothing": set()}
+    written = {}
+    for line in table.splitlines():
+        modules, allowed = line.strip("| ").split(" | ")
+        named = [groups.get(name, {name}) for name in allowed.split(", ")]
+        written |= {module: set().union(*named) for module in re.findall(r"`(\w+)`", modules)}
+    assert written == MAY_IMPORT
