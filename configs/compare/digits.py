@@ -16,7 +16,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.title = "Five families of generative model on real 8x8 digits"
     config.seed = 0
     config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 60}
-    config.features = "digits/classifier" + suffix
+    config.features = "classifier:digits/classifier" + suffix
     entries = {
         "ngram": {"config": "digits/ngram" + suffix, "family": "n-gram", "passes": 1},
         "vae": {"config": "digits/vae" + suffix, "family": "VAE"},

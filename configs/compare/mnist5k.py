@@ -16,7 +16,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.title = "Five families of generative model on real 28x28 digits"
     config.seed = 0
     config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 480}
-    config.features = "mnist5k/classifier" + suffix
+    config.features = "classifier:mnist5k/classifier" + suffix
     entries = {
         "ngram": {"config": "mnist5k/ngram" + suffix, "family": "n-gram", "passes": 1},
         "vae": {"config": "mnist5k/vae" + suffix, "family": "VAE"},

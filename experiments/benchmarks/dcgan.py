@@ -35,7 +35,7 @@ PHASES = ("discriminator", "generator")
 
 def genjax_step(size: argparse.Namespace, image: np.ndarray) -> tuple[Callable, dict, Callable]:
     """Return (a step that returns its metrics, the initial parameters as NumPy arrays, step -> noise)."""
-    spec = Spec({"image": Element(image.shape[1:], "uint8", LEVELS)})
+    spec = Spec({"image": Element(image.shape[1:], "uint8", LEVELS, kind="image", role="target")})
     model = gan.build(gan.Config(latent=size.latent, width=size.width), spec)
     optimizers = {player: optax.adam(RATE, *BETAS) for player in PHASES}
     batch = {"image": jnp.asarray(image), "mask": jnp.ones(len(image))}

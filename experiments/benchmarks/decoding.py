@@ -56,7 +56,7 @@ def ours(shape: str, theirs) -> tuple:
     """Return (decoder, variables, stack) of a genjax GPT with the same weights."""
     layers, heads, width, vocabulary, positions = SHAPES[shape]
     config = gpt.Config(layers=layers, heads=heads, width=width, bias=True, tied=True, condition_dropout=0.0)
-    spec = Spec({"tokens": Element((positions + 1,), "int32", vocabulary)})
+    spec = Spec({"tokens": Element((positions + 1,), "int32", vocabulary, kind="tokens", role="target")})
     model = gpt.build(config, spec, {})
     w = {name: jnp.asarray(p.detach().numpy()) for name, p in theirs.transformer.named_parameters()}
 

@@ -30,7 +30,7 @@ VOCABULARY = 65  # characters of tiny_shakespeare
 
 def genjax_step(shape: argparse.Namespace, tokens: np.ndarray, **fields) -> tuple[Callable, dict]:
     """Return (a step that returns its metrics, the initial parameters as NumPy arrays)."""
-    spec = Spec({"tokens": Element((shape.length + 1,), "int32", VOCABULARY)})
+    spec = Spec({"tokens": Element((shape.length + 1,), "int32", VOCABULARY, kind="tokens", role="target")})
     config = gpt.Config(
         layers=shape.layers, heads=shape.heads, width=shape.width, condition_dropout=0.0, **fields
     )

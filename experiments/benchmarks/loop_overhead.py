@@ -92,7 +92,7 @@ def tokens() -> Dataset:
     """Return random text: 65 characters, context 64."""
     text = np.random.default_rng(0).integers(0, 65, 1_000_000)
     rows = Windows(text, 64)
-    spec = Spec({"tokens": Element((65,), "int32", 65)}, len(rows))
+    spec = Spec({"tokens": Element((65,), "int32", 65, kind="tokens", role="target")}, len(rows))
     return Dataset("noise", spec, Split("train", rows), Split("eval", Windows(text[:1000], 64)), "")
 
 
@@ -100,7 +100,7 @@ def pixels() -> Dataset:
     """Return random images of 28x28 pixels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5000, 28, 28, 1), np.uint8)
-    spec = Spec({"image": Element((28, 28, 1), "uint8", 256)}, len(images))
+    spec = Spec({"image": Element((28, 28, 1), "uint8", 256, kind="image", role="target")}, len(images))
     return Dataset(
         "noise",
         spec,

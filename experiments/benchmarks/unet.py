@@ -46,8 +46,9 @@ def data(args: argparse.Namespace) -> dict[str, np.ndarray]:
 
 def genjax_step(config: diffusion.Config, args: argparse.Namespace, batch: Batch) -> tuple[Callable, dict]:
     """Return (a step that returns its metrics, random parameters of its shapes as NumPy arrays)."""
-    image = Element((args.size, args.size, 1), "uint8", LEVELS)
-    model = diffusion.build(config, Spec({"image": image, "label": Element((), "int32", CLASSES)}), {})
+    image = Element((args.size, args.size, 1), "uint8", LEVELS, kind="image", role="target")
+    label = Element((), "int32", CLASSES, kind="label", role="condition")
+    model = diffusion.build(config, Spec({"image": image, "label": label}), {})
     optimizers = {"denoiser": optax.adam(1e-3)}
     batch = jax.tree.map(jnp.asarray, batch)
     state = jax.jit(lambda key: training.create(model, optimizers, key, batch))(jax.random.key(0))

@@ -32,7 +32,7 @@ RATE = 1e-3
 
 def genjax_step(size: argparse.Namespace, image: np.ndarray) -> tuple[Callable, dict, Callable]:
     """Return (a step that returns its metrics, the initial parameters as NumPy arrays, step -> noise)."""
-    spec = Spec({"image": Element((SIDE, SIDE, 1), "uint8", LEVELS)})
+    spec = Spec({"image": Element((SIDE, SIDE, 1), "uint8", LEVELS, kind="image", role="target")})
     config = vae.Config(latent=size.latent, network="mlp", hidden=(size.hidden,), likelihood="bernoulli")
     model = vae.build(config, spec)
     optimizers = {"vae": optax.adam(RATE)}

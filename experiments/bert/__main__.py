@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import run, settings
+from genjax import files, settings
 from genjax.sampling.masked import fill
+from genjax.workflows import assemble, train
 
 SENTENCES = (
     "The arguments are evaluated before the [] is called.",
@@ -36,7 +37,7 @@ def curve(directory: Path) -> list[tuple[int, float, float]]:
     return [(line["step"], line["mlm/loss"], line["mlm/accuracy"]) for line in held]
 
 
-def fills(trained: run.Trained, k: int = 5) -> list[str]:
+def fills(trained: assemble.Trained, k: int = 5) -> list[str]:
     """Return each sentence with the k most probable tokens of its gap and their probabilities."""
     tokenizer = trained.experiment.dataset.tokenizer
     model = trained.experiment.model
@@ -71,8 +72,8 @@ def main() -> None:
     parser.add_argument("--dir", default="runs/pydoc-bert", help="the run's directory")
     args, rest = parser.parse_known_args()
     overrides = [text.removeprefix("--config.") for text in rest]
-    where = run.train(settings.complete(settings.load("pydoc/bert", overrides)), args.dir)
-    trained = run.restore(where)
+    where = train.train(settings.complete(settings.load("pydoc/bert", overrides)), args.dir)
+    trained = assemble.restore(where)
     lines = [
         f"After {trained.step} steps.",
         "",
@@ -82,7 +83,7 @@ def main() -> None:
         "",
         *fills(trained),
     ]
-    (where / "fills.md").write_text("\n".join(lines) + "\n", "utf-8")
+    files.write_text(where / "fills.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from experiments.kenlm import ours, theirs
-from genjax import data
+from genjax import data, files
 
 CORPORA = {
     "tiny_shakespeare, words": {"name": "tfds:tiny_shakespeare", "tokenizer": "words"},
@@ -108,7 +108,7 @@ def main() -> None:
     for name, fields in CORPORA.items():
         text = load(fields)
         rows += [compare(name, text, order, arguments.kenlm) for order in ORDERS]
-    arguments.out.write_text(page(rows, "python -m experiments.kenlm --kenlm=PATH"))
+    files.write_text(arguments.out, page(rows, "python -m experiments.kenlm --kenlm=PATH"))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def measure(text: Any, order: int) -> Measured:
     train = rows(text.train)
     held = rows(np.insert(text.held, 0, text.end))
     elements = {
-        "tokens": Element((LENGTH + 1,), "int32", text.levels),
+        "tokens": Element((LENGTH + 1,), "int32", text.levels, kind="tokens", role="target"),
         "token_mask": Element((LENGTH,), "float32"),
     }
     config = ngram.Config(order=order, smoothing="kneser_ney", end=text.end)

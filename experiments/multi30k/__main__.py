@@ -10,37 +10,43 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genjax import data, run, settings
-from genjax.data import show
+from genjax import data, files, kinds, settings
+from genjax.workflows import assemble, sample, train
 
 CONFIG = "multi30k/t5"
 BEAMS = 5
 
 
 def translations(
-    trained: run.Trained, split: Any, options: dict[str, Any], batch: int = 100
+    trained: assemble.Trained, split: Any, options: dict[str, Any]
 ) -> tuple[list[str], list[str], list[str]]:
     """Return (sources, translations, references) of every row of a split, as text."""
-    tokenizer = trained.experiment.dataset.tokenizer
-    assert tokenizer is not None
+    spec = trained.experiment.dataset.spec
+    (source,) = [name for name, _ in kinds.shown(spec, spec.conditions)]
+    target = kinds.main_target(spec)
+    assert target is not None
     rows = split.rows(np.arange(len(split)))
-    prompt = {k: rows[k] for k in ("source", "source_length")}
-    draw = run.sampler(trained.experiment, {**trained.experiment.settings.sample, **options})
-    variables = trained.variables.at("eval")
-    drawn = draw(variables, len(split), prompt, 0, batch)
-
-    written = {"target": drawn["target"]}
+    given = {name: rows[name] for name in spec.conditions}
+    drawn = sample.draw(trained, len(split), conditions=given, options=options)
     return (
-        show.texts(tokenizer, rows, "source"),
-        [text.strip() for text in show.texts(tokenizer, written, "target")],
-        show.texts(tokenizer, rows, "target"),
+        texts(trained, rows, source),
+        [text.strip() for text in texts(trained, drawn, target)],
+        texts(trained, rows, target),
     )
+
+
+def texts(trained: assemble.Trained, rows: Mapping[str, np.ndarray], name: str) -> list[str]:
+    """Return an element of each row as text."""
+    dataset = trained.experiment.dataset
+    found = kinds.captions(kinds.fields(dataset.spec, rows, (name,), dataset.tokenizer))
+    assert found is not None
+    return found
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], language: str = "de") -> dict[str, Any]:
@@ -88,16 +94,16 @@ def main() -> None:
     directory = Path(args.dir)
     if not args.only_score:
         overrides = tuple(item.removeprefix("--config.") for item in rest)
-        run.train(settings.complete(settings.load(CONFIG, overrides)), directory)
-    trained = run.restore(directory)
+        train.train(settings.complete(settings.load(CONFIG, overrides)), directory)
+    trained = assemble.restore(directory)
     held = data.load(dataclasses.replace(trained.experiment.settings.data, eval_split=args.split)).eval
     options = {"beams": args.beams, "length_penalty": args.length_penalty}
     sources, hypotheses, references = translations(trained, held, options)
     found = {"split": args.split, "rows": len(held), **options, "step": trained.step}
     found |= bleu(hypotheses, references)
-    run.write_json(directory / f"bleu_{args.split}.json", found)
+    files.write_json(directory / f"bleu_{args.split}.json", found)
     lines = [f"{s}\n  {h}\n  ({r})\n" for s, h, r in zip(sources, hypotheses, references, strict=True)]
-    (directory / f"translations_{args.split}.txt").write_text("\n".join(lines), "utf-8")
+    files.write_text(directory / f"translations_{args.split}.txt", "\n".join(lines))
     print(json.dumps(found, indent=1, ensure_ascii=False))
     print("\n".join(lines[:8]))
 

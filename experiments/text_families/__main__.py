@@ -13,9 +13,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from genjax import compare
+from genjax import files
 from genjax.report import learning, runs
 from genjax.report.charts import numbers_kept
+from genjax.workflows import compare
 
 HERE = Path(__file__).parent
 BUDGETS = {"examples": "equal tokens", "seconds": "equal seconds"}
@@ -126,7 +127,7 @@ def main() -> None:
     for budget, comparison in found.items():
         parts += [f"## At {BUDGETS[budget]}\n", table(comparison) + "\n"]
     parts += ["## What they write (at equal tokens)\n", samples(found["examples"])]
-    (HERE / "RESULTS.md").write_text("\n".join(parts), "utf-8")
+    files.write_text(HERE / "RESULTS.md", "\n".join(parts))
     print(HERE / "RESULTS.md")
 
 
