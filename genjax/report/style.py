@@ -1,4 +1,4 @@
-"""The page's style sheet and its few lines of script; the page is complete without the script."""
+"""Hold the page's style sheet and its short script; the page is complete without the script."""
 
 from __future__ import annotations
 
@@ -109,6 +109,18 @@ tr.floor td{color:var(--soft)}
  stroke-linecap:round;opacity:.7}
 pre.text{white-space:pre-wrap;max-height:340px;overflow:auto}
 .pairs{display:grid;grid-template-columns:repeat(4,1fr);gap:12px 12px}
+.pairs figure{display:grid;grid-template-columns:1fr 1fr;gap:0 2px;align-items:start}
+.pairs figcaption{grid-column:1/-1}
+.beside{display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:14px 16px}
+.beside figure{display:flex;gap:4px;align-items:flex-start}.beside figure>div{flex:1;min-width:0}
+.beside small{display:block;color:var(--muted);font-size:11.5px;line-height:1.3;padding-top:3px;
+ overflow-wrap:anywhere}
+.beside:has(.plain){grid-template-columns:1fr}
+.captioned{display:grid;grid-template-columns:repeat(auto-fill,minmax(84px,1fr));gap:14px 10px}
+.captioned figcaption{line-height:1.3;overflow-wrap:anywhere}
+.pieces{display:grid;gap:12px}
+img.plain{background:none;border-color:#fff;border-width:1px;image-rendering:auto}
+h4{font-size:12.5px;font-weight:600;margin:0 0 5px;color:var(--soft)}.element+.element{margin-top:16px}
 .tick{font-size:11px;fill:var(--muted)}.name{fill:var(--soft);font-size:11.5px}.hair{stroke:var(--hair)}
  .axis{stroke:var(--rule)}
 .line{stroke:var(--c);stroke-width:1.7;stroke-linejoin:round}.line.held{stroke-dasharray:1 3;
