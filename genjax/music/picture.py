@@ -95,7 +95,15 @@ def sheet(
     rows = -(-len(pieces) // columns)
     page = Image.new("RGB", (columns * width, rows * height), _PAPER)
     for i, (notes, _) in enumerate(pieces):
-        drawn = draw(notes, longest, per_bar=per_bar, span=span, width=width, height=height, title=str(i + 1))
+        drawn = draw(
+            notes,
+            longest,
+            per_bar=per_bar,
+            span=span,
+            width=width,
+            height=height,
+            title=str(i + 1) if len(pieces) > 1 else "",
+        )
         page.paste(drawn, (i % columns * width, i // columns * height))
     return page
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from genjax import kinds
 from genjax.evaluation.scores import Score
 from genjax.markup import Html, tag
 from genjax.report import layout, pictures, scoretable, words
 from genjax.report.pictures import Rows
-from genjax.report.runs import Comparison, Run
+from genjax.report.runs import FAILED, Comparison, Run
 from genjax.report.tables import FLOOR, Column, find, number, quality, spread
 from genjax.spec import Spec
 
@@ -24,7 +25,7 @@ def hero(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     rows = [*above, tag("div", class_="rule")] if above else []
     for index, (run, drawn) in enumerate(zip(comparison.entries, strips, strict=True)):
         score = measured.cells.get(run.name) if measured else None
-        rows.append(_strip_row(run.label, _under(run), drawn, score, index % 8))
+        rows.append(_strip_row(run.label, _under(run), drawn or _missing(run), score, index % 8))
     return tag("div", _strip_head(comparison.spec, measured), rows, class_="strip")
 
 
@@ -38,8 +39,13 @@ def _under(run: Run) -> str:
     return f"{number(size)} parameters" if size else scoretable.second_name(run) or ""
 
 
+def _by_class(spec: Spec) -> bool:
+    """Return True if a sampler is given a class label, by which samples are arranged."""
+    return any(kinds.label_of(spec, name) in spec.conditions for name in spec.targets)
+
+
 def _strip_head(spec: Spec, measured: Column | None) -> Html:
-    by_class = spec.label is not None and not pictures.given(spec)
+    by_class = _by_class(spec) and not pictures.given(spec)
     what = "first samples of each class, in order of drawing" if by_class else "first samples, as drawn"
     texts = ("", what, f"{measured.label} {measured.arrow}" if measured else "")
     return tag("div", [tag("span", text, class_="head mid") for text in texts], class_="row")
@@ -71,13 +77,17 @@ def _in_order(comparison: Comparison) -> Rows | None:
     return {name: column for name, column in real.items() if name != spec.label}
 
 
-def _strip_row(name: str, under: str, drawn: Html | None, score: Score | None, index: int | None) -> Html:
+def _missing(run: Run, element: str = "div") -> Html:
+    return tag(element, "no samples" if run.status == FAILED else "no samples yet", class_="none")
+
+
+def _strip_row(name: str, under: str, drawn: Html, score: Score | None, index: int | None) -> Html:
     css = "row real" if index is None else f"row c{index}"
     fact = [number(score.value, score.low, score.high), tag("small", spread(score))] if score else ""
     return tag(
         "div",
         tag("div", tag("i", class_="c"), name, tag("small", under), class_="name"),
-        drawn or tag("div", "no pictures yet", class_="none"),
+        drawn,
         tag("div", fact, class_="fact"),
         class_=css,
         data_entry=index,
@@ -92,10 +102,9 @@ def samples(comparison: Comparison) -> Html | None:
         return None
     cards = [] if real is None else [real]
     for index, (run, content) in enumerate(zip(comparison.entries, shown, strict=True)):
-        missing = tag("p", "no samples yet", class_="none")
-        cards.append(layout.card(run.label, _note(run), index % 8, content or missing))
+        cards.append(layout.card(run.label, _note(run), index % 8, content or _missing(run, "p")))
     title = "Samples" if real is None else "Samples beside real data"
-    return layout.section("samples", title, _lead(comparison.spec), layout.cards(cards))
+    return layout.section("samples", title, _lead(comparison), layout.cards(cards))
 
 
 def _real_card(comparison: Comparison) -> Html | None:
@@ -144,13 +153,15 @@ def _note(run: Run) -> str:
     return note + (", no labels" if unlabelled else "")
 
 
-def _lead(spec: Spec) -> str:
+def _lead(comparison: Comparison) -> str:
+    spec = comparison.spec
     parts = ["The first samples that were drawn; none were chosen by eye."]
     if pictures.given(spec):
         parts.append("Each output stands beside the input that it answers.")
-    elif spec.label in spec.conditions:
+    elif _by_class(spec):
         parts.append("Where a family takes a class label, each column holds one class.")
-    parts.append("Smaller pictures below show how the samples changed during training.")
+    if any(len(run.pictures()) > 1 for run in comparison.entries):
+        parts.append("Smaller pictures below show how the samples changed during training.")
     return " ".join(parts)
 
 

@@ -48,7 +48,7 @@ button{font:inherit;color:var(--muted);background:none;border:1px solid var(--ru
  padding:1px 12px;cursor:pointer;margin-left:auto}
 section{padding:52px 0 0}
 img{display:block;background:#101216;border:5px solid #101216;border-radius:3px;max-width:100%;
- image-rendering:pixelated}
+ height:auto;image-rendering:pixelated}
 figure{margin:0}
 svg{display:block;width:100%;height:auto;overflow:visible}
 i.c,.swatch{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--c);
