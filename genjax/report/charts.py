@@ -119,7 +119,7 @@ def _key(player: str, held_out: bool, points: Sequence[Thinned], css: str) -> Ht
     last = next((v for _, v, _, _ in reversed(points) if math.isfinite(v)), math.nan)
     said = " ".join(w for w in (player, "held out" if held_out else "training") if w)
     swatch = tag("i", class_=css + (" held" if held_out else ""))
-    return tag("li", swatch, f"{said} ", tag("b", f"{last:#.3g}"))
+    return tag("li", swatch, f"{said} ", tag("b", f"{last:#.3g}".rstrip(".")))
 
 
 def numbers_kept(parameters: Score) -> float:
@@ -151,10 +151,12 @@ def against(dots: Sequence[Dot], quality: Column, x_label: str) -> Html | None:
     x = svg.Axis.over([d.x for d in dots], 48, width - 14, log=True, pad=0.16)
     y = svg.Axis.over(ends, height - 42, 26, log)
     marks: list[Html] = svg.axes(x, y, x_label, f"{quality.label} {quality.arrow}")
-    if floor:
-        marks.append(_floor(x, y, floor))
     spots = [(x(d.x), y(d.y.value)) for d in dots]
     taken: list[Box] = [(a - 6, b - 6, a + 6, b + 6) for a, b in spots]
+    if floor:
+        marks.append(_floor(x, y, floor))
+        line = y(interval(floor)[1]) - 5
+        taken.append((x.end - 88, line - 9, x.end, line + 3))
     frame: Box = (x.start, y.end - 8, x.end + 12, y.start)
     for dot, spot in zip(dots, spots, strict=True):
         where, anchor = _place(dot.name, spot, taken, frame)

@@ -23,7 +23,7 @@ MARGIN = 96
 class Point:
     """Hold one evaluation during training: what had been spent, and the held-out nats per token."""
 
-    tokens: float
+    units: float
     seconds: float
     loss: float
 
@@ -52,7 +52,7 @@ def tokens_per_row(spec: Spec) -> int:
 
 
 def chart(comparison: Comparison, axis: str, label: str) -> Html | None:
-    """Return every family's held-out loss over "tokens" or "seconds" (logarithmic); None below two lines."""
+    """Return every family's held-out loss over "units" or "seconds" (logarithmic); None below two lines."""
     found = {i: [p for p in points(r) if getattr(p, axis) > 0] for i, r in enumerate(comparison.entries)}
     lines = {i: line for i, line in found.items() if line}
     if len(lines) < 2:
@@ -96,7 +96,7 @@ def section(comparison: Comparison, columns: Sequence[Column]) -> tuple[str, lis
         return None
     panels = [
         tag("figure", panel, class_="card")
-        for axis, label in (("tokens", "training tokens"), ("seconds", "training seconds"))
+        for axis, label in (("units", "training tokens"), ("seconds", "training seconds"))
         if (panel := chart(comparison, axis, label)) is not None
     ]
     if not panels:
