@@ -144,7 +144,8 @@ pre.command::before{content:"$ ";color:var(--muted)}
 details{border-top:1px solid var(--hair);padding:8px 0}summary{cursor:pointer}summary small{
  color:var(--muted)}details pre{margin-top:10px;max-height:420px}
 .kind td{padding:7px 0 7px 12px;text-align:right;vertical-align:baseline}.kind td:nth-child(2){width:45%}
- .kind th{padding-right:0;white-space:nowrap}.kind .bar{width:100%}.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
+ .kind th{padding-right:0;white-space:nowrap}.kind .bar{width:100%}
+.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
 .caveats{margin:0;padding-left:20px;max-width:700px;color:var(--soft);font-size:16.5px;line-height:1.5}
  .caveats li{padding-bottom:8px}
 .status{display:table;margin:2px 0 0 17px;
