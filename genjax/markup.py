@@ -1,4 +1,4 @@
-"""HTML and SVG as nested calls. Text is escaped by construction: only `Html` passes through unescaped."""
+"""Build HTML and SVG from nested calls. All text is escaped except `Html`, which is markup already."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ VOID = frozenset({"meta", "img", "br", "hr", "input", "col", "link"})
 
 
 class Html(str):
-    """Text that is already markup."""
+    """Mark text as markup, which is not escaped."""
 
     __slots__ = ()
 
 
 def join(children: Iterable[Any]) -> Html:
-    """The children as markup: None is nothing, lists are flattened, any other value is escaped text."""
+    """Return the children as markup: None is left out, lists are flattened, other values are escaped text."""
     parts: list[str] = []
     for child in children:
         if child is None or child is False:
@@ -31,7 +31,11 @@ def join(children: Iterable[Any]) -> Html:
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """One element. `class_="a"` is class, `data_entry=1` is data-entry; None is left out, True is bare."""
+    """Return one element.
+
+    Attributes: `class_` is written as class and `data_entry` as data-entry; None and False are left out, and
+    True is written without a value.
+    """
     written = []
     for key, value in attributes.items():
         if value is None or value is False:

@@ -117,7 +117,7 @@ def test_the_rule_sees_a_wrong_arrow():
     models, training = ROOT / "genjax/models/gpt.py", ROOT / "genjax/training/loop.py"
     assert forbidden(models, {"genjax.models.vae", "genjax.nn.conv"}) == ["genjax.models.vae"]
     assert forbidden(training, {"genjax.models.vae.Config"}) == ["genjax.models.vae.Config"]
-    assert forbidden(ROOT / "genjax/report/grids.py", {"genjax.evaluation.prdc"}) == [
+    assert forbidden(ROOT / "genjax/report/figure.py", {"genjax.evaluation.prdc"}) == [
         "genjax.evaluation.prdc"
     ]
 

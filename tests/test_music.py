@@ -219,7 +219,7 @@ def test_a_synthesiser_of_the_system_comes_first(tmp_path: Path, monkeypatch: py
     program.write_text('#!/bin/sh\nhead -c 100 /dev/zero > "$4"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(sound, "_FONTS", ())
+    monkeypatch.setattr(sound, "FONTS", ())
     monkeypatch.delenv("SOUNDFONT", raising=False)
     tune = [Note(0, 4, 69, 0)]
     score = midi.write(tmp_path / "a.mid", tune, 4)

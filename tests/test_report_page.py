@@ -1,4 +1,4 @@
-"""The pages themselves: whole, self-contained, safe, and honest about what is not there yet."""
+"""The pages themselves: complete, self-contained, safe, and clear about what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from PIL import Image
 from test_report_runs import FAMILIES, QUALITY, build, build_run, write_json
 
 from genjax.errors import DataError, ProtocolError
+from genjax.kinds import _pixels
 from genjax.report import compare, figure, single
+from genjax.spec import Element, Spec, to_json
 
 VOID = {"meta", "img", "br", "hr", "input", "col", "link"}
 
@@ -215,7 +217,7 @@ def test_one_run_has_a_page_of_its_own(tmp_path: Path):
     young = build_run(tmp_path / "vae", "vae", "training")
     shown = Page(single.write(young).read_text("utf-8"))
     assert "trained (1200 steps)" in shown.text
-    assert "samples" in shown.ids, "the pictures that training left are shown"
+    assert "samples" in shown.ids, "the pictures that training saved are shown"
     with pytest.raises(DataError, match=r"config\.json"):
         single.write(tmp_path / "nowhere")
 
@@ -223,11 +225,130 @@ def test_one_run_has_a_page_of_its_own(tmp_path: Path):
 def test_points_and_text_are_shown_too(tmp_path: Path):
     rng = np.random.default_rng(0)
     directory = build_run(tmp_path / "vae", "vae")
-    np.savez(directory / "samples" / "samples.npz", point=rng.normal(size=(300, 2)).astype(np.float32))
+    np.savez(directory / "samples" / "samples.npz", spot=rng.normal(size=(300, 2)).astype(np.float32))
+    save_spec(directory, Spec({"spot": Element((2,), "float32", None, "point", "target")}))
     assert "cloud" in single.write(directory).read_text("utf-8")
-    (directory / "samples" / "samples.npz").unlink()
+    words = Spec({"words": Element((17,), "int32", 256, "tokens", "target")})
+    save_spec(directory, words)
     (directory / "samples" / "final.txt").write_text("To <be> or not", "utf-8")
+    np.savez(directory / "samples" / "samples.npz", words=rng.integers(0, 256, (3, 17)))
     assert "To <be> or not" in Page(single.write(directory).read_text("utf-8")).text
+    (directory / "samples" / "samples.npz").unlink()
+    assert "To <be> or not" in Page(single.write(directory).read_text("utf-8")).text
+
+
+def save_spec(directory: Path, spec: Spec) -> None:
+    write_json(directory / "dataset.json", {"name": "made up", "spec": to_json(spec)})
+
+
+def images(rng: np.random.Generator, count: int, side: int, channels: int = 1) -> np.ndarray:
+    return rng.integers(0, 256, (count, side, side, channels)).astype(np.uint8)
+
+
+def drawn(directory: Path, spec: Spec, rows: dict[str, np.ndarray], captions: list[str] | None = None) -> str:
+    """The samples section of a run with these samples."""
+    build_run(directory, "vae", "training")
+    for path in (directory / "samples").glob("*.png"):
+        path.unlink()
+    save_spec(directory, spec)
+    np.savez(directory / "samples" / "samples.npz", allow_pickle=False, **rows)
+    if captions is not None:
+        write_json(directory / "samples" / "final_captions.json", captions)
+    text = single.write(directory).read_text("utf-8")
+    Page(text)
+    return re.findall(r'<section id="samples">.*?</section>', text, re.S)[0]
+
+
+def test_an_input_is_shown_beside_its_output(tmp_path: Path):
+    """Super-resolution: every row is a figure with two pictures, the condition first."""
+    rng = np.random.default_rng(0)
+    spec = Spec(
+        {
+            "high": Element((8, 8, 3), "uint8", 256, "image", "target"),
+            "low": Element((4, 4, 3), "uint8", 256, "image", "condition"),
+        },
+        paired=True,
+    )
+    rows = {"low": images(rng, 30, 4, 3), "high": images(rng, 30, 8, 3)}
+    shown = drawn(tmp_path / "run", spec, rows)
+    figures = re.findall(r"<figure>(.*?)</figure>", shown, re.S)
+    assert len(figures) == 12
+    for figure_ in figures:
+        assert re.findall(r"<small>(.*?)</small>", figure_) == ["low", "→ high"]
+        assert figure_.count("<img") == 2
+    text = (tmp_path / "run" / "report.html").read_text("utf-8")
+    hero = text[text.index('class="strip"') : text.index("<nav")]
+    assert ">Input<" in hero.replace("</i>", ">").replace("<small>", "<")
+
+
+def test_every_target_has_a_card_with_its_own_pictures_from_training(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    kinds = {"left": "image", "right": "image", "where": "point"}
+    shapes = {"left": (4, 4, 1), "right": (4, 4, 1), "where": (2,)}
+    spec = Spec(
+        {
+            n: Element(
+                shapes[n], "uint8" if k == "image" else "float32", 256 if k == "image" else None, k, "target"
+            )
+            for n, k in kinds.items()
+        }
+    )
+    rows = {
+        "left": images(rng, 20, 4),
+        "right": images(rng, 20, 4),
+        "where": rng.normal(size=(20, 2)).astype(np.float32),
+    }
+    shown = drawn(tmp_path / "run", spec, rows)
+    assert re.findall(r"<h4>(.*?)</h4>", shown) == ["left", "right", "where"]
+    assert shown.count('class="points"') == 1
+    for step in (1, 2):
+        for name in ("left", "right"):
+            _pixels.save(tmp_path / "run" / "samples" / f"step_{step:08d}_{name}.png", rows[name], 256, 5)
+    text = single.write(tmp_path / "run").read_text("utf-8")
+    assert text.count('class="steps"') == 2
+
+
+def test_captions_stand_below_the_samples_that_they_belong_to(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    spec = Spec(
+        {
+            "image": Element((4, 4, 1), "uint8", 256, "image", "target"),
+            "said": Element((9,), "int32", 300, "caption", "condition"),
+        }
+    )
+    rows = {"image": images(rng, 30, 4), "said": rng.integers(0, 300, (30, 9))}
+    shown = drawn(tmp_path / "run", spec, rows, [f"picture <{n}>" for n in range(5)])
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", shown) == [f"picture &lt;{n}&gt;" for n in range(5)]
+    assert shown.count("<img") == 5
+
+
+def test_music_is_drawn_and_what_needs_a_tokenizer_is_shown_as_it_was_saved(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    spec = Spec({"piece": Element((9, 88), "uint8", 2, "roll", "target")})
+    shown = drawn(tmp_path / "roll", spec, {"piece": (rng.random((4, 9, 88)) < 0.05).astype(np.uint8)})
+    assert shown.count('class="plain"') == 3
+    voices = Spec({"piece": Element((9,), "int32", 90, "voices", "target")})
+    rows = {"piece": rng.integers(0, 90, (4, 9))}
+    assert "no samples yet" not in drawn(tmp_path / "voices", spec, {"piece": np.zeros((1, 9, 88), np.uint8)})
+    save_spec(tmp_path / "voices", voices)
+    np.savez(tmp_path / "voices" / "samples" / "samples.npz", **rows)
+    _pixels.save(tmp_path / "voices" / "samples" / "final.png", images(rng, 4, 4), 256, 2)
+    text = single.write(tmp_path / "voices").read_text("utf-8")
+    assert text.count("<img") == 1
+
+
+def test_a_failed_entry_is_named_with_its_error(tmp_path: Path):
+    directory = build(tmp_path / "failed", {"gan": "waiting"})
+    about = json.loads((directory / "compare.json").read_text("utf-8"))
+    about["entries"]["gan"]["error"] = "the loss is NaN at step 7"
+    write_json(directory / "compare.json", about)
+    page = Page(compare.write(directory).read_text("utf-8"))
+    assert "GAN failed: the loss is NaN at step 7." in page.text
+    assert "waiting" not in page.text
+    assert "Not finished" not in page.text
+    report = json.loads((directory / "report.json").read_text("utf-8"))
+    assert report["entries"]["gan"]["status"] == "failed"
+    assert report["entries"]["gan"]["error"] == "the loss is NaN at step 7"
 
 
 def test_a_picture_that_cannot_be_read_is_shown_as_such(tmp_path: Path):
@@ -253,7 +374,7 @@ def test_the_figure_shows_every_family_that_has_samples(whole: Path, tmp_path: P
 
 def test_the_report_imports_no_jax_and_nothing_heavy_before_it_is_needed():
     code = (
-        "import sys; from genjax.report import compare, single, grids, figure; "
+        "import sys; from genjax.report import compare, single, figure; "
         "print([m for m in ('jax', 'flax', 'numpy', 'matplotlib', 'PIL') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Reading run directories; and `build`, which writes a comparison that no training has made."""
+"""Reading run directories; and `build`, which writes a made-up comparison without any training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.datasets import load_digits
 
 from genjax.errors import DataError
 from genjax.evaluation import scores as evaluation
 from genjax.evaluation.scores import Score
-from genjax.report import grids, runs
+from genjax.kinds import _pixels
+from genjax.report import runs, samples
+from genjax.spec import Element, Spec, to_json
 
 FAMILIES = {"ngram": "n-gram", "vae": "VAE", "gan": "GAN", "gpt": "GPT", "diffusion": "Diffusion"}
 QUALITY = {  # made up, in the order of NAMES
@@ -42,6 +43,8 @@ COST = {  # made up: parameters, training FLOP an example, training seconds, sam
     "gpt": (813_568, 2.2e7, 60.4, 120.0),
     "diffusion": (1_510_017, 4.4e7, 60.3, 21.0),
 }
+LABELS = {"frechet": ("Fréchet distance", "between Gaussians fitted to the features"), "kid": ("KID", "")}
+"""Headings and meanings that metrics give to some of the scores; the others are shown by their names."""
 SHARED = {
     "dataset": "digits",
     "fingerprint": "5e1f0c",
@@ -52,6 +55,14 @@ SHARED = {
 }
 
 
+DIGITS = Spec(
+    {
+        "image": Element((8, 8, 1), "uint8", 17, "image", "target"),
+        "label": Element((), "int32", 10, "label", "condition"),
+    }
+)
+
+
 def quality(row: str) -> list[Score]:
     """The made-up scores of a row."""
     out = []
@@ -60,9 +71,9 @@ def quality(row: str) -> list[Score]:
             half = abs(value) * (0.03 if criterion != "controllability" else 0.012)
             protocol = {**SHARED, "metric": name}
             detail = {"sets": 5, "interval": "independent sets"}
-            out.append(
-                Score(name, value, value - half, value + half, better, criterion, "", protocol, detail)
-            )
+            ends = (value - half, value + half)
+            label = LABELS.get(name, ("", ""))
+            out.append(Score(name, value, *ends, better, criterion, "", protocol, detail, *label))
     return out
 
 
@@ -82,7 +93,9 @@ def cost(row: str) -> list[Score]:
     if kind:
         bits = {"ngram": 2.61, "gpt": 1.72, "vae": 2.33, "diffusion": 2.05}[row]
         name = f"bits_per_dim/{kind}"
-        out.append(Score(name, bits, bits - 0.03, bits + 0.03, "lower", "realism", "bits", SHARED))
+        label = f"Bits per dimension ({kind})"
+        ends = (bits - 0.03, bits + 0.03)
+        out.append(Score(name, bits, *ends, "lower", "realism", "bits", SHARED, label=label))
     return out
 
 
@@ -114,9 +127,10 @@ def build_run(directory: Path, row: str, stage: str = "scored", seed: int = 0) -
     }  # fmt: skip
     if row == "diffusion":
         config["sample"] = {"sampler": "ddim", "steps": 50, "guidance": 1.5}
-    spec = {"elements": {"image": {"shape": [8, 8, 1], "dtype": "uint8", "levels": 17}}}
     write_json(directory / "config.json", config)
-    write_json(directory / "dataset.json", {"name": "digits", "fingerprint": "5e1f0c", "spec": spec})
+    write_json(
+        directory / "dataset.json", {"name": "digits", "fingerprint": "5e1f0c", "spec": to_json(DIGITS)}
+    )
     players = ("generator", "critic") if row == "gan" else ("model",)
     with open(directory / "metrics.jsonl", "w") as file:
         for step in range(0, 0 if row == "ngram" else 1201, 5):
@@ -139,18 +153,19 @@ def build_run(directory: Path, row: str, stage: str = "scored", seed: int = 0) -
                     "model/loss": line["model/loss"] + 0.06,
                 }
                 file.write(json.dumps(held) + "\n")
-    samples = digits(rng, row)
+    drawn = digits(rng, row)
     for step in (0, 400, 800, 1200) if row != "ngram" else ():
-        noise = rng.integers(0, 17, samples["image"].shape)
-        mixed = np.where(rng.random(noise.shape) < step / 1200, samples["image"], noise)
-        grids.save(directory / "samples" / f"step_{step:08d}.png", mixed[:25], 17, 5)
+        noise = rng.integers(0, 17, drawn["image"].shape)
+        mixed = np.where(rng.random(noise.shape) < step / 1200, drawn["image"], noise)
+        _pixels.save(directory / "samples" / f"step_{step:08d}.png", mixed[:25], 17, 5)
     if stage != "training":
-        np.savez(directory / "samples" / "samples.npz", allow_pickle=False, **samples)
+        np.savez(directory / "samples" / "samples.npz", allow_pickle=False, **drawn)
         real = digits(np.random.default_rng(9), "real", 40)["image"]
         distance = rng.uniform(3, 12, 40)
         np.savez(
             directory / "samples" / "neighbours.npz",
-            image=samples["image"][:40],
+            element=np.asarray("image"),
+            sample=drawn["image"][:40],
             neighbour=real,
             distance=distance,
         )
@@ -198,9 +213,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def test_a_scored_run_is_read_whole(tmp_path: Path):
     run = runs.run(build_run(tmp_path / "gpt", "gpt"), "gpt", "GPT")
-    assert (run.status, run.levels, run.progress) == ("scored", 17, (1200, 1200))
+    assert (run.status, run.progress) == ("scored", (1200, 1200))
+    assert run.spec == DIGITS
     assert run.examples == 1200 * 128
-    assert run.knobs == {"temperature": 1.0, "num": 900}
+    assert run.options == {"temperature": 1.0, "num": 900}
     assert run.samples is not None
     assert run.samples["image"].shape == (200, 8, 8, 1)
     assert [step for step, _ in run.pictures()] == [0, 400, 800, 1200]
@@ -219,6 +235,39 @@ def test_nothing_there_is_waiting(tmp_path: Path):
     assert runs.run(tmp_path / "later").status == "waiting"
 
 
+def test_a_dataset_file_without_kinds_is_read_and_nothing_of_it_is_drawn(tmp_path: Path):
+    directory = build_run(tmp_path / "vae", "vae")
+    image = {"shape": [8, 8, 1], "dtype": "uint8", "levels": 17}
+    write_json(directory / "dataset.json", {"name": "digits", "spec": {"elements": {"image": image}}})
+    run = runs.run(directory)
+    assert run.spec["image"].kind is None
+    assert run.spec.targets == ()
+    assert samples.samples(runs.Comparison(directory, {}, (run,), None, None)) is None
+
+
+def test_a_failed_entry_is_neither_waiting_nor_scored(tmp_path: Path):
+    directory = build(tmp_path / "failed", {"gan": "waiting"})
+    about = json.loads((directory / "compare.json").read_text())
+    about["entries"]["gan"]["error"] = "the loss is NaN at step 7"
+    write_json(directory / "compare.json", about)
+    gan = next(r for r in runs.comparison(directory).entries if r.name == "gan")
+    assert (gan.status, gan.pending) == ("failed", False)
+    assert gan.state == "failed: the loss is NaN at step 7"
+
+
+def test_pictures_of_several_elements_are_kept_apart(tmp_path: Path):
+    directory = tmp_path / "pair" / "samples"
+    directory.mkdir(parents=True)
+    for name in ("step_00000010_image_a", "step_00000010_image_b", "step_00000020_image_a", "final_image_2"):
+        (directory / f"{name}.png").write_bytes(b"")
+    run = runs.run(tmp_path / "pair")
+    assert [(step, path.stem) for step, path in run.pictures("image_a")] == [
+        (10, "step_00000010_image_a"),
+        (20, "step_00000020_image_a"),
+    ]
+    assert len(run.pictures()) == 3
+
+
 def test_a_line_being_written_is_left_out_and_a_corrupt_one_is_named(tmp_path: Path):
     directory = build_run(tmp_path / "vae", "vae")
     before = len(runs.run(directory).metrics)
@@ -231,6 +280,11 @@ def test_a_line_being_written_is_left_out_and_a_corrupt_one_is_named(tmp_path: P
         runs.run(directory)
 
 
+def read_all(directory: Path) -> list[Any]:
+    run = runs.run(directory)
+    return [run.spec, run.samples, run.captions, run.neighbours]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -238,6 +292,8 @@ def test_a_line_being_written_is_left_out_and_a_corrupt_one_is_named(tmp_path: P
         ("scores.json", b'{"frechet": 3}'),
         ("scores.json", b'[{"value": 3}]'),
         ("config.json", b"{"),
+        ("dataset.json", b'{"spec": {"elements": [1]}}'),
+        ("samples/final_captions.json", b'{"a": 1}'),
         ("metrics.jsonl", b"[1]\n"),
         ("samples/samples.npz", b"PK not an archive"),
     ],
@@ -246,48 +302,5 @@ def test_a_broken_file_is_one_error_that_names_it(tmp_path: Path, name: str, con
     directory = build_run(tmp_path / "vae", "vae")
     (directory / name).write_bytes(content)
     with pytest.raises(DataError, match=Path(name).name) as caught:
-        assert runs.run(directory).samples
+        read_all(directory)
     assert caught.value.hint
-
-
-def test_levels_span_black_to_white_and_tiles_lie_in_reading_order():
-    tiles = np.stack([np.full((2, 3, 1), level, np.uint8) for level in (0, 16, 8)])
-    drawn = np.asarray(grids.grid(tiles, 17, 2, 2, gap=1, background=7))
-    assert drawn.shape == (2 * 4 + 1, 2 * 6 + 1)
-    assert (drawn[:4, :6] == 0).all()
-    assert (drawn[:4, 7:] == 255).all()
-    assert (drawn[5:, :6] == 128).all()
-    assert (drawn[5:, 7:] == 7).all()
-    assert (drawn[4] == 7).all()
-
-
-def test_colour_and_transparent_gaps():
-    tiles = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3)).astype(np.uint8)
-    picture = grids.grid(tiles, 256, 5, 1, gap=2, background=None)
-    assert picture.mode == "RGBA"
-    pixels = np.asarray(picture)
-    np.testing.assert_array_equal(pixels[:, 6:10, :3], tiles[1])
-    assert (pixels[:, 4:6, 3] == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("shape", "top", "columns"),
-    [
-        ((3, 4, 4), 3, 2),
-        ((3, 4, 4, 2), 3, 2),
-        ((0, 4, 4, 1), 3, 2),
-        ((3, 4, 4, 1), 17, 2),
-        ((3, 4, 4, 1), 3, 0),
-    ],
-)
-def test_what_is_no_image_is_refused(shape: tuple[int, ...], top: int, columns: int):
-    with pytest.raises(ValueError, match=r"images|values|columns"):
-        grids.grid(np.full(shape, top, np.uint8), 17, columns, 2)
-
-
-def test_save_writes_a_png_that_reads_back(tmp_path: Path):
-    tiles = np.random.default_rng(0).integers(0, 17, (6, 8, 8, 1)).astype(np.uint8)
-    path = grids.save(tmp_path / "new" / "grid.png", tiles, 17, 3, 4)
-    with Image.open(path) as picture:
-        np.testing.assert_array_equal(np.asarray(picture), np.asarray(grids.grid(tiles, 17, 3, 4)))
-    assert [p.name for p in path.parent.iterdir()] == ["grid.png"]

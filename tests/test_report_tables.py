@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from genjax.errors import ProtocolError
-from genjax.evaluation.scores import Score
-from genjax.report import charts, svg, words
+from genjax.evaluation.scores import LIKELIHOOD_KINDS, Score
+from genjax.report import charts, sections, svg, words
 from genjax.report.runs import Comparison, Run
 from genjax.report.tables import bands, columns, number, spread
 
@@ -51,6 +51,25 @@ def test_likelihoods_of_different_kinds_are_different_columns():
     rows = {"gpt": [score(1.7, name="bits_per_dim/exact")], "vae": [score(2.1, name="bits_per_dim/bound")]}
     assert [c.kind for c in columns(compared(rows))] == ["exact", "bound"]
     assert columns(compared({"a": [score(1.0, name="density")]}))[0].kind == ""
+
+
+def test_the_heading_is_the_scores_own_and_is_not_completed_again():
+    exact = score(1.7, name="bits_per_dim/exact", label="Bits per dimension (exact)", meaning="of all rows")
+    found = columns(compared({"a": [exact, score(1.0, name="samples_per_second_64", criterion="cost")]}))
+    assert [c.label for c in found] == ["Bits per dimension (exact)", "Samples per second 64"]
+    assert [c.meaning for c in found] == ["of all rows", "lower is better"]
+    assert columns(compared({"a": [score(1.0, name="nats/codes")]}))[0].label == "Nats (codes)"
+
+
+@pytest.mark.parametrize("kind", LIKELIHOOD_KINDS)
+def test_every_kind_of_likelihood_has_a_card_and_a_sentence(kind: str):
+    rows = {n: [score(v, name=f"nats/{kind}")] for n, v in {"a": 1.0, "b": 2.0}.items()}
+    found = columns(compared(rows))
+    assert found[0].kind == kind
+    shown = sections.likelihoods(compared(rows), found)
+    assert shown is not None
+    assert f"{sections.KINDS[kind][1:]}." in shown
+    assert any(words.LIKELY[kind] in said for said in words.findings(compared(rows), found))
 
 
 def test_best_needs_an_interval_apart_from_all_others():

@@ -38,10 +38,15 @@ def save(pieces: Sequence[Piece], path: Path, columns: int) -> Path:
     return music.save(pieces, path, columns=max(1, min(columns, 3)))
 
 
-def card(pieces: Sequence[Piece], alt: str) -> Html | None:
-    """Draw the first pieces below each other; None without a piece."""
+def card(pieces: Sequence[Piece], alt: str, captions: Sequence[str] | None = None) -> Html | None:
+    """Draw the first pieces below each other, each above its caption; None without a piece."""
     drawn = [_drawn(piece, alt) for piece in pieces[:SHOWN]]
-    return tag("div", drawn, class_="pieces") if drawn else None
+    texts = [None] * len(drawn) if captions is None else captions
+    figures = [
+        tag("figure", piece, None if text is None else tag("figcaption", text))
+        for piece, text in zip(drawn, texts, strict=False)
+    ]
+    return tag("div", figures, class_="pieces") if figures else None
 
 
 def tiles(pieces: Sequence[Piece], alt: str) -> list[Html]:

@@ -46,9 +46,9 @@ def save(field: Field, path: Path, columns: int, captions: Sequence[str] | None 
 def card(
     field: Field, alt: str, scale_with: Field | None = None, captions: Sequence[str] | None = None
 ) -> Html | None:
-    """Draw the first piano rolls."""
-    del scale_with, captions
-    return _music.card(pieces(field.first(_music.SHOWN)), alt)
+    """Draw the first piano rolls, each above its caption."""
+    del scale_with
+    return _music.card(pieces(field.first(_music.SHOWN)), alt, captions)
 
 
 def tiles(field: Field, alt: str) -> list[Html]:

@@ -57,6 +57,7 @@ def card(
 ) -> Html | None:
     """Draw the first pieces as piano rolls; None without a tokenizer."""
     del scale_with, captions
+    # Packed rows hold several pieces each: a caption of a row would not belong to one piece.
     found = pieces(field.first(_music.SHOWN))
     return _music.card(found, alt) if found else None
 

@@ -1,4 +1,4 @@
-"""MIDI files of notes, written and read back."""
+"""Write notes as MIDI files and read them back."""
 
 from __future__ import annotations
 
@@ -8,76 +8,102 @@ from typing import Any
 
 import numpy as np
 
+from genjax import files
 from genjax.music.notes import REST, Note
 
 TICKS = 480
 """Ticks of a quarter note."""
 PROGRAM = 19
-"""Church organ, of the General MIDI instruments (from 0)."""
+"""Church organ among the General MIDI instruments (from 0)."""
+VELOCITY = 76
+"""Loudness of every note, of at most 127."""
 
 
 def write(
     path: Path, notes: Sequence[Note], steps: int, *, per_quarter: int = 4, tempo: float = 80.0
 ) -> Path:
-    """Writes a MIDI file: a track and a channel for each voice, lasting all `steps`.
+    """Write a MIDI file: a track and a channel for each voice, lasting all `steps`; return the path.
 
     Args:
+      path: of the file; its folder is created.
+      notes: in any order.
+      steps: length of the piece.
       per_quarter: steps of a quarter note.
       tempo: quarter notes a minute.
     """
     import mido
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     step = TICKS // per_quarter
     file = mido.MidiFile(ticks_per_beat=TICKS)
     head = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo))])
     head.append(mido.MetaMessage("end_of_track", time=steps * step))
     file.tracks.append(head)
     for voice in sorted({n.voice for n in notes}):
-        track: Any = mido.MidiTrack()
-        channel = voice if voice < 9 else voice + 1  # channel 10 is drums
-        track.append(mido.Message("program_change", channel=channel, program=PROGRAM))
-        # A note that ends comes before one that begins at the same time.
-        events = sorted(
-            e
-            for n in notes
-            if n.voice == voice
-            for e in ((n.end * step, 0, n.pitch), (n.start * step, 1, n.pitch))
-        )
-        at = 0
-        for time, on, pitch in events:
-            kind, velocity = ("note_on", 76) if on else ("note_off", 0)
-            track.append(mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=time - at))
-            at = time
-        track.append(mido.MetaMessage("end_of_track", time=steps * step - at))
-        file.tracks.append(track)
-    file.save(path)
+        file.tracks.append(_track([n for n in notes if n.voice == voice], steps, step))
+    with files.replacing(path) as partial:
+        file.save(partial)
     return path
 
 
+def _track(notes: Sequence[Note], steps: int, step: int) -> Any:
+    """Return the track of one voice, whose notes are given; `step` is in ticks."""
+    import mido
+
+    track: Any = mido.MidiTrack()
+    voice = notes[0].voice
+    # Channel 10 (9 when counted from 0) is reserved for drums.
+    channel = voice if voice < 9 else voice + 1
+    track.append(mido.Message("program_change", channel=channel, program=PROGRAM))
+    # A note that ends (0) is sorted before one that begins (1) at the same time.
+    events = sorted(
+        event for n in notes for event in ((n.end * step, 0, n.pitch), (n.start * step, 1, n.pitch))
+    )
+    at = 0
+    for time, on, pitch in events:
+        kind = "note_on" if on else "note_off"
+        velocity = VELOCITY if on else 0
+        # MIDI times are differences from the message before.
+        track.append(mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=time - at))
+        at = time
+    track.append(mido.MetaMessage("end_of_track", time=steps * step - at))
+    return track
+
+
 def read(path: Path, *, per_quarter: int = 4) -> tuple[list[Note], int]:
-    """(notes, steps) of a MIDI file; a note's voice is its channel, its times are rounded to steps."""
+    """Return (notes, steps) of a MIDI file; a note's voice is its channel, times are rounded to steps."""
     import mido
 
     file = mido.MidiFile(path)
-    step, out, last = file.ticks_per_beat / per_quarter, [], 0
+    step = file.ticks_per_beat / per_quarter
+    out: list[Note] = []
+    last = 0
     for track in file.tracks:
-        at, sounding = 0, {}
-        for message in track:
-            at += message.time
-            if message.type not in ("note_on", "note_off"):
-                continue
-            key = message.channel, message.note
-            if key in sounding:
-                out.append(Note(round(sounding.pop(key) / step), round(at / step), message.note, key[0]))
-            if message.type == "note_on" and message.velocity:
-                sounding[key] = at
-        last = max(last, round(at / step))
+        notes, end = _read_track(track, step)
+        out += notes
+        last = max(last, end)
     return sorted(out), last
 
 
+def _read_track(track: Any, step: float) -> tuple[list[Note], int]:
+    """Return (notes, steps) of one track; `step` is in ticks."""
+    out = []
+    at = 0
+    sounding: dict[tuple[int, int], int] = {}
+    for message in track:
+        at += message.time
+        if message.type not in ("note_on", "note_off"):
+            continue
+        key = (message.channel, message.note)
+        if key in sounding:
+            out.append(Note(round(sounding.pop(key) / step), round(at / step), message.note, key[0]))
+        # A note_on without velocity is another way to write note_off.
+        if message.type == "note_on" and message.velocity:
+            sounding[key] = at
+    return out, round(at / step)
+
+
 def voices(notes: Sequence[Note], steps: int, count: int = 4) -> np.ndarray:
-    """Notes as (steps, count) pitches, REST where a voice is silent; the inverse of notes_of_voices."""
+    """Return (steps, count) pitches, with REST for a silent voice; the inverse of notes_of_voices."""
     out = np.full((steps, count), REST, np.int16)
     for n in notes:
         out[n.start : n.end, n.voice] = n.pitch

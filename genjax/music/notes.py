@@ -1,4 +1,7 @@
-"""Pitches, voices and notes. Pitches are MIDI numbers (60 is middle C); time is counted in steps."""
+"""Convert between pitches, voices, piano rolls and notes.
+
+Pitches are MIDI numbers (60 is middle C); time is counted in steps.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from typing import NamedTuple
 import numpy as np
 
 REST = -1
-"""Where a voice is silent."""
+"""The pitch of a silent voice."""
 LOWEST_KEY = 21
 """The MIDI number of the first of a piano's 88 keys (A0)."""
 CENTRES = (71, 65, 60, 52)
-"""Where soprano, alto, tenor and bass mostly lie in four-part chorales."""
+"""Typical pitches of soprano, alto, tenor and bass in four-part chorales."""
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _NAME = re.compile(r"([A-Ga-g])([#b]?)(-?\d+)")
 
 
 class Note(NamedTuple):
-    """A tone from step `start` up to step `end`; `voice` counts from the highest (0)."""
+    """Hold a tone from step `start` up to step `end`; `voice` counts from the highest (0)."""
 
     start: int
     end: int
@@ -29,12 +32,12 @@ class Note(NamedTuple):
 
 
 def name(pitch: int) -> str:
-    """60 -> C4."""
+    """Return the name of a pitch: 60 is C4."""
     return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def pitch(name: str) -> int:
-    """C4 -> 60; sharps (#) and flats (b).
+    """Return the pitch of a name, with sharps (#) and flats (b): C4 is 60.
 
     Raises:
       ValueError: it is not the name of a pitch.
@@ -47,8 +50,14 @@ def pitch(name: str) -> int:
 
 
 def assign(pitches: Sequence[int], near: Sequence[int] = CENTRES) -> list[int]:
-    """Which voices sing these pitches (given from high to low): the voices' order is kept, and the sum of
-    the distances to where each voice was (`near`) is the smallest. What has no voice left gets len(near)."""
+    """Return the voice of each pitch (given from high to low); len(near) if no voice is left.
+
+    The order of the voices is kept, and the sum of the distances to their earlier pitches is the smallest.
+
+    Args:
+      pitches: of notes that sound together.
+      near: the earlier pitch of each voice.
+    """
     voices = len(near)
     if len(pitches) >= voices:
         return [*range(voices), *[voices] * (len(pitches) - voices)]
@@ -57,10 +66,10 @@ def assign(pitches: Sequence[int], near: Sequence[int] = CENTRES) -> list[int]:
 
 
 def voices_of_frames(frames: Iterable[Sequence[float]]) -> np.ndarray:
-    """Frames of up to four pitches as (steps, 4) int16, REST where a voice is silent.
+    """Return frames of up to four pitches as (steps, 4) int16, with REST for a silent voice.
 
-    A frame of four gives each voice its own, in order (NaN is a rest). A shorter one has left out its
-    silent voices: the notes go to the voices that were nearest (`assign`).
+    A frame of four holds the pitch of each voice, in order (NaN is a rest). A shorter one leaves out the
+    silent voices: its notes are given to the voices whose pitches were nearest (`assign`).
     """
     frames = list(frames)
     out = np.full((len(frames), 4), REST, np.int16)
@@ -76,30 +85,28 @@ def voices_of_frames(frames: Iterable[Sequence[float]]) -> np.ndarray:
 
 
 def notes_of_voices(voices: np.ndarray) -> list[Note]:
-    """Notes of (steps, voices) pitches: equal neighbours are one note, for nothing says otherwise."""
+    """Return the notes of (steps, voices) pitches; equal neighbours are one note."""
     out = []
     for v, line in enumerate(np.asarray(voices).T):
         edges = np.flatnonzero(np.diff(line)) + 1
-        starts, ends = np.r_[0, edges], np.r_[edges, len(line)]
+        bounds = [0, *edges.tolist(), len(line)]
         out += [
-            Note(int(a), int(b), int(line[a]), v)
-            for a, b in zip(starts, ends, strict=True)
-            if b > a and line[a] != REST
+            Note(a, b, int(line[a]), v) for a, b in itertools.pairwise(bounds) if b > a and line[a] != REST
         ]
     return sorted(out)
 
 
 def notes_of_roll(roll: np.ndarray) -> list[Note]:
-    """Notes of a piano roll (steps, 88). Of four that sound together the highest is the soprano's, and so on;
-    of fewer, a note's voice is the one that it is nearest to when it begins (`assign`)."""
+    """Return the notes of a piano roll (steps, 88).
+
+    Of four notes that sound together the highest is the soprano's, and so on; of fewer, a note belongs to
+    the voice that is nearest when it begins (`assign`).
+    """
     roll = np.asarray(roll) > 0
-    full = roll[roll.sum(1) == len(CENTRES)]
-    around = (
-        CENTRES if not len(full) else np.median(np.nonzero(full)[1].reshape(-1, 4), axis=0)[::-1] + LOWEST_KEY
-    )
+    near = _centres(roll)
     held: dict[int, tuple[int, int]] = {}  # pitch -> (start, voice)
     out: list[Note] = []
-    near = [int(p) for p in around]
+    # A silent frame at the end closes the notes that are still held.
     for t, frame in enumerate([*roll, np.zeros(roll.shape[1], bool)]):
         pitches = [int(k) + LOWEST_KEY for k in np.flatnonzero(frame)[::-1]]
         for p in [p for p in held if p not in pitches]:
@@ -112,8 +119,18 @@ def notes_of_roll(roll: np.ndarray) -> list[Note]:
     return sorted(out)
 
 
+def _centres(roll: np.ndarray) -> list[int]:
+    """Return the median pitch of each voice in the frames where all four sound, or the typical ones."""
+    full = roll[roll.sum(1) == len(CENTRES)]
+    if not len(full):
+        return list(CENTRES)
+    # Each full frame has four keys in ascending order: reversed, they are soprano to bass.
+    keys = np.nonzero(full)[1].reshape(-1, len(CENTRES))
+    return [int(key) + LOWEST_KEY for key in np.median(keys, axis=0)[::-1]]
+
+
 def roll_of_voices(voices: np.ndarray) -> np.ndarray:
-    """(steps, voices) pitches as a piano roll (steps, 88) uint8; pitches that a piano lacks are left out."""
+    """Return (steps, voices) pitches as a roll (steps, 88) uint8, without pitches that a piano lacks."""
     out = np.zeros((len(voices), 88), np.uint8)
     step, voice = np.nonzero(np.asarray(voices) != REST)
     key = np.asarray(voices)[step, voice].astype(int) - LOWEST_KEY

@@ -1,1 +1,1 @@
-"""Run directories as tables, figures and pages. Reads plain files and imports no jax."""
+"""Present run directories as tables, figures and pages. Reads plain files and imports no jax."""

@@ -1,14 +1,15 @@
-"""A comparison's report: report.html, one self-contained page, and report.json, the same for programs.
+"""Write the report of a comparison: report.html, one self-contained page, and report.json for programs.
 
 report.json is an object:
 
     title, dataset, command, budget
     entries      {entry name: {
                    family, run (its directory, relative), description,
-                   status ("waiting", "training", "sampled" or "scored"), steps, params,
+                   status ("waiting", "training", "sampled", "scored" or "failed"),
+                   error (why it failed, else an empty string), steps, params,
                    scores {score name: {value, low, high, better, criterion, unit, detail}},
                    curves {metric: {split: [[step, mean], ...]}}   at most 160 points each,
-                   knobs (the sampler's settings)}}
+                   knobs (the sampler's options)}}
     floor        {score name: {value, low, high, ...}} of real against real, or null
     best         {score name: the entry that is best and whose interval overlaps no other's, or null}
     protocol     {score name: what all rows of that column have in common}
@@ -23,18 +24,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genjax import __version__
+from genjax import __version__, files
 from genjax.evaluation.scores import Score
-from genjax.report import charts, runs, sections, words
-from genjax.report.page import page, tidy, write_text
+from genjax.report import charts, costs, protocol, runs, samples, sections, words
+from genjax.report.page import page, tidy
 from genjax.report.tables import FLOOR, Column, columns
 
 
 def write(directory: str | Path) -> Path:
-    """Writes report.html and report.json of a comparison, finished or not; returns the page's path.
+    """Write report.html and report.json of a comparison, finished or not; return the path of report.html.
 
     Args:
-      directory: what `genjax compare` writes: compare.json, the entries' run directories, floor/, real/.
+      directory: written by `genjax compare`: compare.json, the entries' run directories, floor/, real/.
 
     Raises:
       DataError: a file cannot be read; names it.
@@ -43,32 +44,32 @@ def write(directory: str | Path) -> Path:
     comparison = runs.comparison(directory)
     found = columns(comparison)
     text = json.dumps(tidy(as_json(comparison, found)), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(comparison.directory / "report.json", text + "\n")
-    return write_text(comparison.directory / "report.html", _html(comparison, found))
+    files.write_text(comparison.directory / "report.json", text + "\n")
+    return files.write_text(comparison.directory / "report.html", _html(comparison, found))
 
 
 def _html(comparison: runs.Comparison, found: Sequence[Column]) -> str:
     about = comparison.about
     title = str(about.get("title") or about.get("name") or comparison.directory.name)
     kicker = " · ".join(
-        w for w in ("genjax comparison", str(about.get("dataset") or ""), sections.budget(about)) if w
+        w for w in ("genjax comparison", str(about.get("dataset") or ""), protocol.budget(about)) if w
     )
     return page(
         title,
         kicker,
         _stand(comparison),
-        sections.hero(comparison, found),
+        samples.hero(comparison, found),
         [
-            sections.says(comparison, found),
+            sections.findings(comparison, found),
             sections.scores(comparison, found),
-            sections.samples(comparison),
+            samples.samples(comparison),
             sections.learns(comparison, found),
-            sections.costs(comparison, found),
+            costs.costs(comparison, found),
             sections.curves(comparison),
-            sections.neighbours(comparison, found),
+            samples.neighbours(comparison, found),
             sections.likelihoods(comparison, found),
-            sections.protocol(comparison, found),
-            sections.reproduce(about, comparison.entries),
+            protocol.protocol(comparison, found),
+            protocol.reproduce(about, comparison.entries),
             sections.caveats(comparison, found),
         ],
         f"Written by genjax {__version__} from the files of {comparison.directory.name}/. "
@@ -77,22 +78,26 @@ def _html(comparison: runs.Comparison, found: Sequence[Column]) -> str:
 
 
 def _stand(comparison: runs.Comparison) -> str:
-    """The paragraph under the headline: what was compared, and how far it is."""
+    """Return the paragraph under the headline: the entries, their data and budget, and their progress."""
     about = comparison.about
     count = len(comparison.entries)
     said = f"{words.listed([r.label for r in comparison.entries])}, on the same data"
     said += f" ({about['dataset']})" if about.get("dataset") else ""
-    said += f", with {sections.budget(about)}" if sections.budget(about) else ""
-    said += ", judged by one protocol."
+    said += f", with {protocol.budget(about)}" if protocol.budget(about) else ""
+    said += ", measured under one protocol."
     done = sum(r.status == runs.SCORED for r in comparison.entries)
-    if done < count:
-        rest = [f"{r.label} is {r.state}" for r in comparison.entries if r.status != runs.SCORED]
+    rest = [f"{r.label} is {r.state}" for r in comparison.entries if r.pending]
+    failed = [f"{r.label} {r.state}" for r in comparison.entries if r.status == runs.FAILED]
+    if rest:
         said += f" Not finished: {done} of {count} scored; {words.listed(rest)}."
-    return said
+    elif failed:
+        said += f" {done} of {count} scored."
+    # Each error is a sentence of its own, which may contain commas.
+    return " ".join([said, *(f"{text.rstrip('.')}." for text in failed)])
 
 
 def as_json(comparison: runs.Comparison, found: Sequence[Column]) -> dict[str, Any]:
-    """The comparison as report.json has it (see the module's docstring)."""
+    """Return the content of report.json (see the docstring of the module)."""
     about = comparison.about
     return {
         "title": about.get("title") or about.get("name"),
@@ -112,21 +117,26 @@ def as_json(comparison: runs.Comparison, found: Sequence[Column]) -> dict[str, A
 
 def _entry(comparison: runs.Comparison, run: runs.Run) -> dict[str, Any]:
     params = next((s.value for s in run.scores or () if s.name in ("params", "parameters")), None)
+    inside = run.directory.is_relative_to(comparison.directory)
     return {
         "family": run.family,
-        "run": str(run.directory.relative_to(comparison.directory))
-        if run.directory.is_relative_to(comparison.directory)
-        else str(run.directory),
+        "run": str(run.directory.relative_to(comparison.directory) if inside else run.directory),
         "description": run.description,
         "status": run.status,
+        "error": run.error,
         "steps": run.progress[0],
         "params": None if params is None else int(params),
         "scores": _scores(run.scores or ()),
-        "curves": {
-            metric: {split: [[s, v] for s, v, _, _ in charts.thin(c)] for split, c in splits.items()}
-            for metric, splits in charts.curves(run).items()
-        },
-        "knobs": run.knobs,
+        "curves": _curves(run),
+        "knobs": run.options,
+    }
+
+
+def _curves(run: runs.Run) -> dict[str, Any]:
+    """Return {metric: {split: [[step, mean], ...]}}."""
+    return {
+        metric: {split: [[s, v] for s, v, _, _ in charts.thin(c)] for split, c in splits.items()}
+        for metric, splits in charts.curves(run).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""How fast each family learns, where all minimise one quantity: held-out loss over tokens and seconds."""
+"""Plot held-out loss over tokens and seconds, if all families minimise the same quantity."""
 
 from __future__ import annotations
 
@@ -6,99 +6,103 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from genjax import kinds
 from genjax.markup import Html, tag
 from genjax.report import svg
 from genjax.report.runs import Comparison, Run
-from genjax.report.tables import Column, number
+from genjax.report.tables import Column, coherence, number
+from genjax.spec import Spec
 
-WIDTH, HEIGHT, ROOM = 460, 320, 96
+WIDTH = 460
+HEIGHT = 320
+MARGIN = 96
+"""Pixels to the right of the curves, for their names."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One evaluation in training: what had been spent, and the held-out nats a token."""
+    """Hold one evaluation during training: what had been spent, and the held-out nats per token."""
 
-    tokens: float
+    units: float
     seconds: float
     loss: float
 
 
-def column(columns: Sequence[Column]) -> Column | None:
-    """The exact likelihood of sequences, in which families can be compared while they learn."""
-    names = ("nats_per_token/exact", "nats_per_frame/exact")
-    return next((c for c in columns if c.name in names), None)
-
-
 def points(run: Run) -> list[Point]:
-    """The evaluations that training logged: the first phase's loss on the eval split."""
-    batch = int((run.config.get("data") or {}).get("batch") or 0)
-    spec = (run.dataset.get("spec") or {}).get("elements") or {}
-    length = int((spec.get("tokens") or spec.get("roll") or {}).get("shape", [2])[0]) - 1
+    """Return the evaluations that training logged: the first phase's loss on the eval split."""
+    each = run.batch * tokens_per_row(run.spec)
     found = []
     for record in run.metrics:
         if record.get("split") != "eval":
             continue
-        loss = next(
-            (v for k, v in record.items() if k.endswith("/loss") and isinstance(v, int | float)), None
-        )
-        if loss is not None and math.isfinite(loss):
-            spent = record["step"] * batch * length
-            found.append(Point(float(spent), float(record.get("seconds") or 0), float(loss)))
+        losses = [v for k, v in record.items() if k.endswith("/loss") and isinstance(v, int | float)]
+        if losses and math.isfinite(losses[0]):
+            seconds = float(record.get("seconds") or 0)
+            found.append(Point(float(record["step"] * each), seconds, float(losses[0])))
     return found
 
 
+def tokens_per_row(spec: Spec) -> int:
+    """Return how many tokens or frames of the main target are predicted in a row; 1 if it has no length."""
+    name = kinds.main_target(spec)
+    kind = kinds.of(spec[name]) if name else None
+    if name is None or kind is None or not spec[name].shape:
+        return 1
+    return max(spec[name].shape[0] - kind.RUNNING, 1)
+
+
 def chart(comparison: Comparison, axis: str, label: str) -> Html | None:
-    """Every family's held-out loss over "tokens" or "seconds" (logarithmic), named at its last point."""
-    lines = {i: [p for p in points(r) if getattr(p, axis) > 0] for i, r in enumerate(comparison.entries)}
-    lines = {i: line for i, line in lines.items() if line}
+    """Return every family's held-out loss over "units" or "seconds" (logarithmic); None below two lines."""
+    found = {i: [p for p in points(r) if getattr(p, axis) > 0] for i, r in enumerate(comparison.entries)}
+    lines = {i: line for i, line in found.items() if line}
     if len(lines) < 2:
         return None
-    xs = [getattr(p, axis) for line in lines.values() for p in line]
     losses = [p.loss for line in lines.values() for p in line]
-    x = svg.Axis.over(xs, 48, WIDTH - ROOM, log=True)
+    x = svg.Axis.over(
+        [getattr(p, axis) for line in lines.values() for p in line], 48, WIDTH - MARGIN, log=True
+    )
     y = svg.Axis.over(losses, HEIGHT - 42, 26, log=max(losses) > 4 * min(losses))
     marks: list[Html] = svg.axes(x, y, label, "held-out nats ↓")
-    ends = _apart({i: y(line[-1].loss) for i, line in lines.items()})
+    heights = _apart({i: y(line[-1].loss) for i, line in lines.items()})
     for i, line in lines.items():
-        run, css, last = comparison.entries[i], f"line c{i % 8}", line[-1]
+        name = comparison.entries[i].label
         path = [(x(getattr(p, axis)), y(p.loss)) for p in line]
-        dots = [tag("circle", cx=a, cy=b, r=2.6, class_=f"dot {css}") for a, b in path]
-        said = f"{run.label}: {number(last.loss)} after {number(getattr(last, axis))} {label}"
-        marks.append(
-            tag(
-                "g",
-                tag("title", said),
-                svg.polyline(path, class_=css),
-                dots,
-                tag("text", run.label, x=x.end + 8, y=ends[i] + 4, class_="mark"),
-                class_=f"c{i % 8}",
-                data_entry=i % 8,
-            )
-        )
+        said = f"{name}: {number(line[-1].loss)} after {number(getattr(line[-1], axis))} {label}"
+        mark = tag("text", name, x=x.end + 8, y=heights[i] + 4, class_="mark")
+        marks.append(_curve(path, said, mark, i % 8))
     return svg.picture(WIDTH, HEIGHT, f"held-out loss over {label}", *marks)
 
 
+def _curve(path: Sequence[tuple[float, float]], said: str, mark: Html, index: int) -> Html:
+    """Return one family's line with a dot at each evaluation, and its name."""
+    css = f"line c{index}"
+    dots = [tag("circle", cx=a, cy=b, r=2.6, class_=f"dot {css}") for a, b in path]
+    line = svg.polyline(path, class_=css)
+    return tag("g", tag("title", said), line, dots, mark, class_=f"c{index}", data_entry=index)
+
+
 def _apart(places: dict[int, float], least: float = 14.0) -> dict[int, float]:
-    """The names' heights, moved down as far as they would cover each other."""
-    out, free = {}, -math.inf
+    """Return the heights of the names, moved down where they would cover each other."""
+    out = {}
+    free = -math.inf
     for i, place in sorted(places.items(), key=lambda item: item[1]):
         out[i] = free = max(place, free + least)
     return out
 
 
 def section(comparison: Comparison, columns: Sequence[Column]) -> tuple[str, list[Html]] | None:
-    """(what the reader should know, the panels); None where families have no loss in common."""
-    if column(columns) is None:
+    """Return (an introduction, the panels); None if the families have no loss in common."""
+    if coherence(columns) is None:
         return None
     panels = [
         tag("figure", panel, class_="card")
-        for axis, label in (("tokens", "training tokens"), ("seconds", "training seconds"))
+        for axis, label in (("units", "training tokens"), ("seconds", "training seconds"))
         if (panel := chart(comparison, axis, label)) is not None
     ]
     if not panels:
         return None
     lead = (
-        "Every family here minimises one quantity, nats for each held-out token or frame, so that their "
-        "curves may share a picture. In training each row is read from nothing, without what came before it."
+        "Every family here minimises the same quantity, nats per token or frame, so their curves can share "
+        "a chart. During training each row is read by itself, without the text that precedes it."
     )
     return lead, panels

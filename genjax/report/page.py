@@ -1,11 +1,9 @@
-"""The page around the sections: one file, no external resource, complete without script."""
+"""Build the page around the sections: one file, no external resource, complete without script."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from genjax.markup import Html, tag
@@ -15,11 +13,15 @@ from genjax.report.style import CSS, JS
 def page(
     title: str, kicker: str, stand: str, hero: Html | None, sections: Sequence[Html | None], foot: str
 ) -> str:
-    """A whole HTML document.
+    """Return a complete HTML document.
 
     Args:
-      title: the headline. kicker: the small line above it. stand: the paragraph under it.
-      hero: the picture at the head. sections: in order; None is left out. foot: the last line.
+      title: the headline.
+      kicker: the small line above it.
+      stand: the paragraph below it.
+      hero: the picture at the head.
+      sections: in order; None is left out.
+      foot: the last line.
     """
     kept = [s for s in sections if s is not None]
     head = tag(
@@ -45,24 +47,13 @@ def page(
 
 
 def _link(section: Html) -> Html:
-    """A link to a section by its id, which is also its short name."""
+    """Return a link to a section by its id, which is also its short name."""
     name = re.findall(r' id="([^"]+)"', section[: section.index(">")])[0]
     return tag("a", name.capitalize(), href=f"#{name}")
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
 def tidy(value: Any) -> Any:
-    """A value as JSON can hold it: NaN and infinities become None, mappings plain dicts."""
+    """Return a value that JSON can hold: NaN and infinities become None, and mappings plain dicts."""
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, dict):

@@ -1,195 +1,166 @@
-"""Samples, real rows and nearest neighbours as embedded pictures."""
+"""Draw samples, real rows and nearest neighbours through the kinds of their elements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from genjax import kinds
+from genjax.kinds import Field, Kind
 from genjax.markup import Html, tag
-from genjax.report import grids
-from genjax.report.runs import Comparison, Run
+from genjax.report import embedded
+from genjax.report.runs import Run
+from genjax.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
 
-ROW = 20
-SHARPEST = 2_000_000
+Rows = Mapping[str, "np.ndarray"]
+STRIP = 20
+"""Samples of a strip."""
+BESIDE = 12
+"""Samples that are shown beside their conditions."""
+PAIRS = 8
+"""Samples that are shown beside their nearest training rows."""
 
 
-def image(pixels: np.ndarray, levels: int, columns: int, alt: str) -> Html:
-    """An embedded grid of tiles, enlarged by whole pixels."""
-    scale = grids.scale_for(max(pixels.shape[1:3]))
-    gap = max(2, scale * pixels.shape[2] // 6)
-    levels = max(levels, int(pixels.max()) + 1)  # a sample beyond the data's levels must not break the page
-    picture = grids.grid(pixels, levels, columns, scale, gap=gap, background=None)
-    return tag("img", src=grids.data_uri(picture), alt=alt, width=picture.width, height=picture.height)
+def strip(spec: Spec, rows: Rows | None, names: Sequence[str], alt: str) -> Html | None:
+    """Return one line of rows, of the first of the named elements that has such a form; None without one."""
+    for field, kind in kinds.fields(spec, rows or {}, names):
+        found = kind.strip(field, alt, STRIP)
+        if found is not None:
+            return found
+    return None
 
 
-def rows_of(samples: Mapping[str, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """(images, labels or None) where the samples are images that can be drawn."""
-    pixels = None if samples is None else samples.get("image")
-    if pixels is None or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or not len(pixels):
+def given(spec: Spec) -> list[str]:
+    """Return the names of the conditions that are shown as pictures."""
+    return [name for name, kind in kinds.shown(spec, spec.conditions) if kind.PICTURE]
+
+
+def cards(
+    spec: Spec,
+    rows: Rows | None,
+    alt: str,
+    *,
+    real: Rows | None = None,
+    captions: Sequence[str] | None = None,
+    saved: Path | None = None,
+) -> list[tuple[str, Html]]:
+    """Draw every target, with the conditions that are pictures beside it.
+
+    Args:
+      spec: of the rows.
+      rows: {column: array}; None without samples.
+      alt: a description for readers who do not see pictures.
+      real: real rows, which set the axes of plots.
+      captions: a text for each of the first rows.
+      saved: where `kinds.save_rows` has written the same rows, without suffix. It is shown if a kind draws
+        nothing here: text needs a tokenizer, which a report does not have.
+
+    Returns:
+      (element, what is drawn) of each target that can be shown.
+    """
+    scales = {field.name: field for field, _ in kinds.fields(spec, real or {}, spec.targets)}
+    conditions = kinds.pictures(kinds.fields(spec, rows or {}, spec.conditions))
+    present = {field.name: (field, kind) for field, kind in kinds.fields(spec, rows or {}, spec.targets)}
+    out = []
+    for name, kind in kinds.shown(spec, spec.targets):
+        drawn: Html | None = None
+        if name in present:
+            field = present[name][0]
+            drawn = _beside(conditions, field, kind, alt)
+            drawn = drawn or _card(field, kind, alt, scales.get(name), captions)
+        if drawn is None and saved is not None:
+            drawn = embedded.show(_path(spec, saved, name, kind), alt)
+        if drawn is not None:
+            out.append((name, drawn))
+    return out
+
+
+def _card(
+    field: Field, kind: Kind, alt: str, scale_with: Field | None, captions: Sequence[str] | None
+) -> Html | None:
+    """Draw one target; only the rows that have a caption if there are captions."""
+    some = field if captions is None else field.first(len(captions))
+    return kind.card(some, alt, scale_with, captions)
+
+
+def _beside(conditions: Sequence[tuple[Field, Kind]], target: Field, kind: Kind, alt: str) -> Html | None:
+    """Draw the first rows as input and output side by side; None without an input that can be drawn so."""
+    columns: list[tuple[str, list[Html]]] = []
+    for field, own in [*conditions, (target, kind)]:
+        tiles = own.tiles(field.first(BESIDE), f"{field.name} of {alt}")
+        if tiles is not None:
+            columns.append((field.name, tiles))
+    if len(columns) < 2 or columns[-1][0] != target.name:
         return None
-    return pixels, (samples or {}).get("label")
+    heads = [name for name, _ in columns]
+    figures = [_row(tiles, heads) for tiles in zip(*(tiles for _, tiles in columns), strict=True)]
+    return tag("div", figures, class_="beside")
 
 
-def strip(samples: Mapping[str, np.ndarray] | None, levels: int, alt: str) -> Html:
-    """One row of samples in order of class, as two pictures: a phone shows the first alone."""
-    found = rows_of(samples)
-    if found is None:
-        return tag("div", "no pictures yet", class_="none")
-    pixels, labels = found
-    chosen = row(labels, len(pixels))
-    half = ROW // 2
-    parts = [chosen[:half], chosen[half:]]
-    return tag(
-        "div",
-        [image(pixels[part], levels, half, alt if n == 0 else "") for n, part in enumerate(parts) if part],
-        class_="tiles",
-    )
+def _row(tiles: Sequence[Html], heads: Sequence[str]) -> Html:
+    """Draw the tiles of one row next to each other, each above the name of its element."""
+    named = [
+        tag("div", tile, tag("small", ("→ " if n else "") + head))
+        for n, (tile, head) in enumerate(zip(tiles, heads, strict=True))
+    ]
+    return tag("figure", named)
 
 
-def row(labels: np.ndarray | None, available: int, length: int = ROW) -> list[int]:
-    """The rows of the strip: each class once, then each again, in the order in which they were drawn."""
-    import numpy as np
-
-    if labels is None:
-        return list(range(min(length, available)))
-    labels = np.asarray(labels)[:available]
-    classes = np.unique(labels)
-    places = {int(c): np.flatnonzero(labels == c) for c in classes}
-    rounds = max(len(p) for p in places.values())
-    order = [int(places[int(c)][r]) for r in range(rounds) for c in classes if r < len(places[int(c)])]
-    return order[:length]
+def _path(spec: Spec, saved: Path, name: str, kind: Kind) -> Path:
+    """Return the file that `kinds.save_rows` wrote for a target."""
+    alone = len(kinds.shown(spec, spec.targets)) + len(given(spec)) == 1
+    return kinds.path_of(saved, name, alone).with_suffix(kind.SUFFIX)
 
 
-def sheet(
-    samples: Mapping[str, np.ndarray] | None, levels: int, alt: str, reach: float = 0.0, per_class: int = 8
-) -> Html:
-    """Samples, large: images in a column for each class (or the first 80 as drawn), points as dots."""
-    import numpy as np
-
-    if samples is not None and "point" in samples:
-        return points(samples["point"], alt, reach=reach)
-    found = rows_of(samples)
-    if found is None:
-        return tag("p", "no pictures yet", class_="none")
-    pixels, labels = found
-    if labels is None:
-        level = tag("div", tag("span", "\u00a0"), class_="labels", aria_hidden="true")
-        return tag("div", level, image(pixels[:80], levels, 10, alt))
-    classes = np.unique(np.asarray(labels)[: len(pixels)])[:10]
-    columns = [np.flatnonzero(labels[: len(pixels)] == c)[:per_class] for c in classes]
-    deep = min(len(c) for c in columns)
-    order = [int(c[r]) for r in range(deep) for c in columns]
-    heads = tag("div", [tag("span", c) for c in classes], class_="labels", aria_hidden="true")
-    return tag("div", heads, image(pixels[order], levels, len(classes), alt))
+def latest(run: Run, name: str) -> Html | None:
+    """Return the last picture of a target that training saved, large, for a run without samples."""
+    found = run.pictures(name)
+    return embedded.show(found[-1][1], f"{run.label} at step {found[-1][0]}") if found else None
 
 
-def film(run: Run, most: int = 4) -> Html | None:
-    """How the samples grew: pictures that training left, evenly chosen, the last among them."""
-    found = run.pictures()
+def film(run: Run, name: str, most: int = 4) -> Html | None:
+    """Return evenly chosen pictures of a target from training, the first and the last among them."""
+    found = run.pictures(name)
     if len(found) < 2:
         return None
-    places = sorted(
-        {round(i * (len(found) - 1) / (min(most, len(found)) - 1)) for i in range(min(most, len(found)))}
-    )
-    frames = [(step, _file(path)) for step, path in (found[i] for i in places)]
-    return tag(
-        "div",
-        [
-            tag(
-                "figure",
-                tag("img", src=uri, alt=f"{run.label} at step {step}")
-                if uri
-                else tag("p", "unreadable", class_="none"),
-                tag("figcaption", f"step {step:,}".replace(",", " ")),
-            )
-            for step, uri in frames
-        ],
-        class_="steps",
-    )
+    count = min(most, len(found))
+    places = sorted({round(i * (len(found) - 1) / (count - 1)) for i in range(count)})
+    return tag("div", [_frame(run, *found[i]) for i in places], class_="steps")
 
 
-def latest(run: Run) -> Html | None:
-    """The last picture that training left, large, for a run that has not been sampled yet."""
-    found = run.pictures()
-    uri = _file(found[-1][1]) if found else None
-    return tag("img", src=uri, alt=f"{run.label} at step {found[-1][0]}") if uri else None
+def _frame(run: Run, step: int, path: Path) -> Html:
+    drawn = embedded.show(path, f"{run.label} at step {step}")
+    missing = tag("p", "unreadable", class_="none")
+    return tag("figure", drawn or missing, tag("figcaption", f"step {step:,}".replace(",", " ")))
 
 
-def _file(path: Path) -> str | None:
-    """A picture file as a URI: its upper left part where it is large, None where it cannot be read."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            if picture.width * picture.height > SHARPEST:
-                picture = picture.crop((0, 0, min(picture.width, 1400), min(picture.height, 1400)))
-            return grids.data_uri(picture)
-    except (OSError, UnidentifiedImageError, ValueError):
-        return None
-
-
-def pairs(run: Run, levels: int, most: int = 8) -> Html | None:
-    """The samples nearest to any training image, beside it, with their distance; nearest first."""
+def pairs(run: Run, most: int = PAIRS) -> Html | None:
+    """Draw the samples that lie nearest to a training row beside it, with their distance; nearest first."""
     import numpy as np
 
     found = run.neighbours
-    if not found:
+    if not found or not {"element", "sample", "neighbour", "distance"} <= found.keys():
         return None
-    sample, near = found.get("image", found.get("sample")), found.get("neighbour", found.get("nearest"))
-    distance = found.get("distance")
-    if sample is None or near is None or distance is None or sample.ndim != 4 or not len(sample):
+    name = str(found["element"])
+    kind = kinds.of(run.spec[name]) if name in run.spec else None
+    if kind is None or not len(found["sample"]):
         return None
-    distance = distance.reshape(len(sample), -1)[:, 0]
-    near = near if near.ndim == 4 else near[:, 0]
+    distance = found["distance"].reshape(len(found["sample"]), -1)[:, 0]
     order = np.argsort(distance, kind="stable")[:most]
-    return tag(
-        "div",
-        [
-            tag(
-                "figure",
-                image(
-                    np.stack([sample[i], near[i]]), levels, 2, f"sample {i} and its nearest training image"
-                ),
-                tag("figcaption", f"{distance[i]:#.3g}"),
-            )
-            for i in order
-        ],
-        class_="pairs",
-    )
-
-
-def points(rows: np.ndarray, alt: str, most: int = 1500, reach: float = 0.0) -> Html:
-    """Two-dimensional samples as dots; the frame is the same for all that have the same `reach`."""
-    rows = rows[:most, :2].astype(float)
-    reach = reach or float(abs(rows).max()) * 1.1 or 1.0
-    dots = "".join(f"M{x / reach:.3f} {-y / reach:.3f}h0" for x, y in rows)
-    return tag(
-        "svg",
-        tag("path", d=dots, class_="cloud"),
-        viewBox="-1.02 -1.02 2.04 2.04",
-        role="img",
-        aria_label=alt,
-        class_="points",
-    )
-
-
-def text(run: Run, most: int = 900) -> Html | None:
-    """What the run wrote as text (samples/final.txt), its beginning; None where it wrote none."""
-    try:
-        written = (run.directory / "samples" / "final.txt").read_text("utf-8", errors="replace")
-    except OSError:
+    sample = _tiles(run.spec, kind, name, found["sample"][order], "sample")
+    near = _tiles(run.spec, kind, name, found["neighbour"][order], "its nearest training row")
+    if sample is None or near is None:
         return None
-    return tag("pre", written[:most] + ("…" if len(written) > most else ""), class_="text")
+    figures = [
+        tag("figure", a, b, tag("figcaption", f"{d:#.3g}"))
+        for a, b, d in zip(sample, near, distance[order], strict=True)
+    ]
+    return tag("div", figures, class_="pairs")
 
 
-def any_images(comparison: Comparison) -> bool:
-    """Whether there is anything to draw."""
-    return any(
-        rows_of(s) is not None or (s is not None and "point" in s)
-        for s in (comparison.real, *(r.samples for r in comparison.entries))
-    )
+def _tiles(spec: Spec, kind: Kind, name: str, values: Any, alt: str) -> list[Html] | None:
+    return kind.tiles(Field(name, spec[name], {name: values}, special=spec.special), alt)

@@ -1,13 +1,14 @@
-"""Run directories as values: plain files are read here and nowhere else in the report.
+"""Read run directories: the only part of the report that opens their files.
 
-A run that is not finished has fewer files and is read as far as it goes. A file that is there and
-cannot be read is one DataError that names it.
+A run that is not finished has fewer files and is read as far as it goes. A file that exists and cannot be
+read is one DataError that names it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,28 @@ from typing import TYPE_CHECKING, Any
 from genjax.errors import DataError
 from genjax.evaluation.scores import Score
 from genjax.evaluation.scores import read as read_scores
+from genjax.spec import Spec, from_json
 
 if TYPE_CHECKING:
     import numpy as np
 
 REGENERATE = "delete the file and repeat the command that wrote it"
-WAITING, TRAINING, SAMPLED, SCORED = "waiting", "training", "sampled", "scored"
+WAITING = "waiting"
+TRAINING = "training"
+SAMPLED = "sampled"
+SCORED = "scored"
+FAILED = "failed"
+_PICTURE = re.compile(r"step_(\d+)(?:_(.+))?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run directory: its config, its metrics, its scores and its samples, as far as they are there."""
+    """Hold one run directory: its config, metrics, scores and samples, as far as they exist.
+
+    Attributes:
+      label: what the reader is shown: the family if no other entry is of it, else the name.
+      error: why the entry of a comparison failed; empty for one that did not.
+    """
 
     directory: Path
     name: str
@@ -37,16 +49,23 @@ class Run:
     metrics: tuple[dict[str, Any], ...]
     scores: tuple[Score, ...] | None
     label: str = ""
-    """What the reader is shown: the family where no other entry is of it, else the name."""
+    error: str = ""
 
     @property
     def status(self) -> str:
-        """waiting (nothing yet), training, sampled (not scored) or scored."""
+        """One of failed, scored, sampled (not scored), training and waiting (no file yet)."""
+        if self.error:
+            return FAILED
         if self.scores is not None:
             return SCORED
         if self.samples is not None:
             return SAMPLED
         return TRAINING if self.config or self.metrics else WAITING
+
+    @property
+    def pending(self) -> bool:
+        """True if the run is neither scored nor failed."""
+        return self.status not in (SCORED, FAILED)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -57,61 +76,77 @@ class Run:
 
     @property
     def state(self) -> str:
-        """The status in words, with the step while it trains."""
-        step, of = self.progress
+        """The status in words, with the step while it trains and the error of a failed run."""
         if self.status == TRAINING:
-            return (
-                f"trained ({step} steps)" if of and step >= of else f"training (step {step} of {of or '?'})"
-            )
+            step, of = self.progress
+            done = of and step >= of
+            return f"trained ({step} steps)" if done else f"training (step {step} of {of or '?'})"
+        if self.status == FAILED:
+            return f"failed: {self.error}"
         return "sampled and not scored" if self.status == SAMPLED else self.status
 
     @property
     def examples(self) -> int:
-        """Training examples seen so far: steps times the batch; 0 where the config does not say it."""
-        data = self.config.get("data")
-        return self.progress[0] * int(data.get("batch") or 0) if isinstance(data, dict) else 0
+        """Training examples seen so far: steps times the batch; 0 if the config does not give it."""
+        return self.progress[0] * self.batch
 
     @property
-    def knobs(self) -> dict[str, Any]:
-        """The sampler's settings."""
+    def batch(self) -> int:
+        """Rows of a training batch; 0 if the config does not give it."""
+        data = self.config.get("data")
+        return int(data.get("batch") or 0) if isinstance(data, dict) else 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the sampler."""
         return dict(self.config.get("sample") or {})
 
-    @property
-    def levels(self) -> int | None:
-        """The grey levels of the dataset's images, where dataset.json says them."""
-        spec = self.dataset.get("spec") or {}
-        image = (spec.get("elements") or spec).get("image") or {}
-        return int(image["levels"]) if image.get("levels") else None
+    @cached_property
+    def spec(self) -> Spec:
+        """The form of the data, from dataset.json; empty if it is missing.
+
+        Raises:
+          DataError: dataset.json holds something else.
+        """
+        saved = self.dataset.get("spec") or {"elements": {}}
+        try:
+            return from_json(saved)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path = self.directory / "dataset.json"
+            raise DataError(f"{path} does not describe data: {error!r}", REGENERATE) from error
 
     @cached_property
     def samples(self) -> dict[str, np.ndarray] | None:
-        """samples/samples.npz: `image` (N, H, W, C) and perhaps `label` (N,); None where it is missing."""
+        """samples/samples.npz: a column for each target and given condition; None if it is missing."""
         return arrays(self.directory / "samples" / "samples.npz")
 
     @cached_property
     def neighbours(self) -> dict[str, np.ndarray] | None:
-        """neighbours.npz: `image`, `neighbour` (M, H, W, C) and `distance` (M,); None where missing."""
-        for path in (self.directory / "samples" / "neighbours.npz", self.directory / "neighbours.npz"):
-            if path.exists():
-                return arrays(path)
-        return None
+        """samples/neighbours.npz: `element` (its name), `sample`, `neighbour`, `distance` (M); or None."""
+        return arrays(self.directory / "samples" / "neighbours.npz")
 
-    def pictures(self) -> list[tuple[int, Path]]:
-        """The sample pictures that training left, (step, path) in order of step."""
+    @cached_property
+    def captions(self) -> list[str] | None:
+        """A text for each of the first samples, from samples/final_captions.json; None if it is missing."""
+        return captions(self.directory / "samples" / "final_captions.json")
+
+    def pictures(self, name: str | None = None) -> list[tuple[int, Path]]:
+        """Return the sample pictures that training saved, as (step, path) in order of step.
+
+        Args:
+          name: of the element, where a picture is saved for each of several; None for all pictures.
+        """
         out = []
-        for path in (self.directory / "samples").glob("*.png"):
-            digits = "".join(c for c in path.stem if c.isdigit())
-            if digits:
-                out.append((int(digits), path))
+        for path in (self.directory / "samples").glob("step_*.png"):
+            found = _PICTURE.fullmatch(path.stem)
+            if found and (name is None or found[2] in (None, name)):
+                out.append((int(found[1]), path))
         return sorted(out)
-
-    def score(self, name: str) -> Score | None:
-        return next((s for s in self.scores or () if s.name == name), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A directory of `genjax compare`: compare.json, the entries' runs, the floor and the real samples."""
+    """Hold a directory of `genjax compare`: compare.json, the entries' runs, the floor and real rows."""
 
     directory: Path
     about: dict[str, Any]
@@ -125,17 +160,13 @@ class Comparison:
         return {run.name: run.label for run in self.entries}
 
     @property
-    def levels(self) -> int:
-        """The grey levels of the images: the first that a dataset.json says, else the real images' own."""
-        said = [run.levels for run in self.entries if run.levels]
-        if said:
-            return said[0]
-        images = [s["image"] for s in (self.real, *(r.samples for r in self.entries)) if s and "image" in s]
-        return max(2, *(int(i.max()) + 1 for i in images)) if images else 256
+    def spec(self) -> Spec:
+        """The form of the data, which all entries share; empty before one has begun."""
+        return next((run.spec for run in self.entries if run.spec.elements), Spec({}))
 
 
 def comparison(directory: str | Path) -> Comparison:
-    """Reads a comparison.
+    """Read a comparison.
 
     Raises:
       DataError: compare.json is missing, or a file that is there cannot be read.
@@ -146,24 +177,25 @@ def comparison(directory: str | Path) -> Comparison:
         raise DataError(f"no compare.json in {directory}", "give the directory that `genjax compare` wrote")
     if not isinstance(about, dict) or not isinstance(about.get("entries"), dict):
         raise DataError(f"{directory / 'compare.json'} has no entries", REGENERATE)
-    entries = []
-    for name, entry in about["entries"].items():
-        where = directory / str(entry.get("run") or name)
-        entries.append(
-            run(where, name, str(entry.get("family") or name), str(entry.get("description") or ""))
-        )
-    families = [entry.family for entry in entries]
-    entries = [
-        dataclasses.replace(e, label=e.family if families.count(e.family) == 1 else e.name) for e in entries
-    ]
-    floor = directory / str((about.get("floor") or {}).get("scores") or "floor/scores.json")
-    return Comparison(
-        directory, about, tuple(entries), scores(floor) or None, arrays(directory / "real" / "samples.npz")
+    found = [_entry(directory, name, entry) for name, entry in about["entries"].items()]
+    families = [entry.family for entry in found]
+    entries = tuple(
+        dataclasses.replace(e, label=e.family if families.count(e.family) == 1 else e.name) for e in found
     )
+    floor = directory / str((about.get("floor") or {}).get("scores") or "floor/scores.json")
+    real = arrays(directory / "real" / "samples.npz")
+    return Comparison(directory, about, entries, scores(floor) or None, real)
+
+
+def _entry(directory: Path, name: str, entry: dict[str, Any]) -> Run:
+    """Return the run of one entry of compare.json."""
+    where = directory / str(entry.get("run") or name)
+    found = run(where, name, str(entry.get("family") or name), str(entry.get("description") or ""))
+    return dataclasses.replace(found, error=str(entry.get("error") or ""))
 
 
 def run(directory: str | Path, name: str = "", family: str = "", description: str = "") -> Run:
-    """Reads one run directory, as far as it goes.
+    """Read one run directory, as far as it goes.
 
     Raises:
       DataError: a file that is there cannot be read.
@@ -186,7 +218,7 @@ def run(directory: str | Path, name: str = "", family: str = "", description: st
 
 
 def scores(path: Path) -> tuple[Score, ...] | None:
-    """scores.json as Scores; None where the file is missing.
+    """Return the scores of a scores.json; None if the file is missing.
 
     Raises:
       DataError: not a list of scores.
@@ -198,7 +230,11 @@ def scores(path: Path) -> tuple[Score, ...] | None:
 
 
 def load_json(path: Path) -> Any:
-    """The file's value, None where it is missing. DataError where it is not JSON."""
+    """Return the file's value; None if it is missing.
+
+    Raises:
+      DataError: the file is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -208,30 +244,51 @@ def load_json(path: Path) -> Any:
 
 
 def load_lines(path: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl. A last line without its newline is being written now and is left out."""
+    """Return the records of metrics.jsonl; none if the file is missing.
+
+    Raises:
+      DataError: a line is not a record with a step.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}", REGENERATE) from error
-    out = []
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            record["step"] = int(record["step"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, line {number}, is not a record with a step: {error}", REGENERATE
-            ) from error
-        out.append(record)
-    return out
+    # A last line without its newline is still being written: it is left out.
+    lines = enumerate(text.split("\n")[:-1], 1)
+    return [_record(path, number, line) for number, line in lines if line.strip()]
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        record["step"] = int(record["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}, line {number}, is not a record with a step: {error}", REGENERATE) from error
+    return record
+
+
+def captions(path: Path) -> list[str] | None:
+    """Return the list of texts in a JSON file; None if it is missing.
+
+    Raises:
+      DataError: the file is not a list.
+    """
+    found = load_json(path)
+    if found is None:
+        return None
+    if not isinstance(found, list):
+        raise DataError(f"{path} is not a list of texts", REGENERATE)
+    return [str(text) for text in found]
 
 
 def arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of an npz, None where the file is missing. DataError where it cannot be read."""
+    """Return the arrays of an npz; None if the file is missing.
+
+    Raises:
+      DataError: the file cannot be read as arrays.
+    """
     import numpy as np
 
     try:

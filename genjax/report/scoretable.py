@@ -1,4 +1,4 @@
-"""The key table: the floor first, then the families; columns under the seven criteria."""
+"""Build the key table: the floor first, then the families; columns under the seven criteria."""
 
 from __future__ import annotations
 
@@ -7,37 +7,29 @@ from itertools import groupby
 
 from genjax.markup import Html, tag
 from genjax.report import charts
-from genjax.report.runs import SCORED, Comparison, Run
-from genjax.report.tables import CRITERIA, FLOOR, MEANINGS, Column, bands, number, reason, spread
+from genjax.report.runs import FAILED, SCORED, Comparison, Run
+from genjax.report.tables import CRITERIA, FLOOR, Column, bands, number, reason, spread
 
 
 def tables(comparison: Comparison, columns: Sequence[Column]) -> list[Html]:
-    """The columns as one table or, where there are many, as several with the same rows."""
+    """Return the columns as one table, or as several with the same rows if there are many."""
     return [_table(comparison, band) for band in bands(columns)]
 
 
 def _table(comparison: Comparison, columns: Sequence[Column]) -> Html:
     groups = [(key, len(list(found))) for key, found in groupby(columns, lambda c: c.criterion)]
+    criteria = [tag("th", tag("span", CRITERIA[key]), colspan=n, scope="colgroup") for key, n in groups]
+    heads = [_head(c, n + 1) for n, c in enumerate(columns)]
     head = tag(
         "thead",
-        tag(
-            "tr",
-            tag("th"),
-            [tag("th", tag("span", CRITERIA[key]), colspan=n, scope="colgroup") for key, n in groups],
-            class_="group",
-        ),
-        tag("tr", tag("th", "Family", scope="col"), [_head(c, n + 1) for n, c in enumerate(columns)]),
+        tag("tr", tag("th"), criteria, class_="group"),
+        tag("tr", tag("th", "Family", scope="col"), heads),
     )
-    body = [_row(None, n, columns) for n in range(1) if comparison.floor is not None]
+    body = [] if comparison.floor is None else [_floor(columns)]
     body += [_row(run, index, columns) for index, run in enumerate(comparison.entries)]
-    return tag(
-        "div",
-        tag(
-            "table", head, tag("tbody", body), class_="scores", style=f"min-width:{140 + 92 * len(columns)}px"
-        ),
-        class_="scroll",
-        tabindex="0",
-    )
+    width = f"min-width:{140 + 92 * len(columns)}px"
+    table = tag("table", head, tag("tbody", body), class_="scores", style=width)
+    return tag("div", table, class_="scroll", tabindex="0")
 
 
 def _head(column: Column, place: int) -> Html:
@@ -50,15 +42,20 @@ def _head(column: Column, place: int) -> Html:
         tag("small", column.unit) if column.unit else None,
         scope="col",
         data_column=place,
-        title=f"{MEANINGS.get(column.name, way)}; {under}",
+        title=f"{column.meaning}; {under}",
     )
 
 
-def _row(run: Run | None, index: int, columns: Sequence[Column]) -> Html:
-    if run is None:
-        name = tag("th", "Real against real", tag("small", "the floor", style="padding:0"), scope="row")
-        return tag("tr", name, [_cell(c, None, None) for c in columns], class_="floor")
-    pending = None if run.status == SCORED else tag("span", run.status, class_="status")
+def _floor(columns: Sequence[Column]) -> Html:
+    """Return the row of real data against real data."""
+    name = tag("th", "Real against real", tag("small", "the floor", style="padding:0"), scope="row")
+    return tag("tr", name, [_cell(c, None, None) for c in columns], class_="floor")
+
+
+def _row(run: Run, index: int, columns: Sequence[Column]) -> Html:
+    # The error of a failed run is a sentence: it stands in the title, and in full above the page.
+    why = run.state if run.status == FAILED else None
+    pending = None if run.status == SCORED else tag("span", run.status, class_="status", title=why)
     name = tag(
         "th",
         tag("i", class_=f"c c{index % 8}"),
@@ -88,7 +85,7 @@ def _cell(column: Column, run: Run | None, index: int | None) -> Html:
 
 
 def second_name(run: Run) -> str | None:
-    """The entry's name (or, where that is the label, its family), unless it says the same again."""
+    """Return the entry's name, or its family if the name is its label; None if that repeats the label."""
     other = run.name if run.label != run.name else run.family
     same = "".join(filter(str.isalnum, other.lower())) == "".join(filter(str.isalnum, run.label.lower()))
     return None if same else other

@@ -1,18 +1,18 @@
-"""One run's report: its samples, its curves, its scores and how to repeat it, in one self-contained page."""
+"""Write the report of one run: its samples, curves and scores, and how to repeat it, in one page."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from genjax import __version__
+from genjax import __version__, files
 from genjax.errors import DataError
-from genjax.report import runs, sections
-from genjax.report.page import page, write_text
+from genjax.report import protocol, runs, samples, sections
+from genjax.report.page import page
 from genjax.report.tables import columns
 
 
 def write(run_directory: str | Path) -> Path:
-    """Writes report.html into a run directory, finished or not; returns its path.
+    """Write report.html into a run directory, finished or not; return its path.
 
     Raises:
       DataError: not a run directory, or a file that cannot be read; names it.
@@ -30,19 +30,19 @@ def write(run_directory: str | Path) -> Path:
         run.name,
         " · ".join(w for w in ("genjax run", run.family, _dataset(run)) if w),
         f"One run, {run.state}" + (f"; the last step on record is {last}." if run.samples else "."),
-        sections.hero(alone, found),
+        samples.hero(alone, found),
         [
             sections.scores(alone, found) if found else None,
-            sections.samples(alone),
+            samples.samples(alone),
             sections.curves(alone),
-            sections.neighbours(alone, found),
+            samples.neighbours(alone, found),
             sections.likelihoods(alone, found),
-            sections.protocol(alone, found),
-            sections.reproduce({}, [run]),
+            protocol.protocol(alone, found),
+            protocol.reproduce({}, [run]),
         ],
         f"Written by genjax {__version__} from the files of {run.directory.name}/.",
     )
-    return write_text(run.directory / "report.html", text)
+    return files.write_text(run.directory / "report.html", text)
 
 
 def _dataset(run: runs.Run) -> str:

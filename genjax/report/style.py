@@ -1,4 +1,4 @@
-"""The page's style sheet and its few lines of script; the page is complete without the script."""
+"""Hold the page's style sheet and its short script; the page is complete without the script."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ button{font:inherit;color:var(--muted);background:none;border:1px solid var(--ru
  padding:1px 12px;cursor:pointer;margin-left:auto}
 section{padding:52px 0 0}
 img{display:block;background:#101216;border:5px solid #101216;border-radius:3px;max-width:100%;
- image-rendering:pixelated}
+ height:auto;image-rendering:pixelated}
 figure{margin:0}
 svg{display:block;width:100%;height:auto;overflow:visible}
 i.c,.swatch{display:inline-block;width:9px;height:9px;border-radius:50%;background:var(--c);
@@ -83,7 +83,7 @@ thead .sort{cursor:pointer}thead .sort:hover{color:var(--accent)}
 table.scores{table-layout:fixed}table.scores th:first-child{width:150px}table.scores thead tr:last-child{
  border-bottom:1.5px solid var(--ink)}
 table.scores tbody th,table.scores thead th:first-child{position:sticky;left:0;background:var(--paper);
- z-index:1;padding-left:10px;white-space:nowrap}
+ z-index:1;padding-left:10px;overflow-wrap:anywhere}
 
 tbody th{font-weight:600}
 tbody th small{display:block;font-weight:400;color:var(--muted);font-size:12px;padding-left:17px}
@@ -109,6 +109,18 @@ tr.floor td{color:var(--soft)}
  stroke-linecap:round;opacity:.7}
 pre.text{white-space:pre-wrap;max-height:340px;overflow:auto}
 .pairs{display:grid;grid-template-columns:repeat(4,1fr);gap:12px 12px}
+.pairs figure{display:grid;grid-template-columns:1fr 1fr;gap:0 2px;align-items:start}
+.pairs figcaption{grid-column:1/-1}
+.beside{display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:14px 16px}
+.beside figure{display:flex;gap:4px;align-items:flex-start}.beside figure>div{flex:1;min-width:0}
+.beside small{display:block;color:var(--muted);font-size:11.5px;line-height:1.3;padding-top:3px;
+ overflow-wrap:anywhere}
+.beside:has(.plain){grid-template-columns:1fr}
+.captioned{display:grid;grid-template-columns:repeat(auto-fill,minmax(84px,1fr));gap:14px 10px}
+.captioned figcaption{line-height:1.3;overflow-wrap:anywhere}
+.pieces{display:grid;gap:12px}
+img.plain{background:none;border-color:#fff;border-width:1px;image-rendering:auto}
+h4{font-size:12.5px;font-weight:600;margin:0 0 5px;color:var(--soft)}.element+.element{margin-top:16px}
 .tick{font-size:11px;fill:var(--muted)}.name{fill:var(--soft);font-size:11.5px}.hair{stroke:var(--hair)}
  .axis{stroke:var(--rule)}
 .line{stroke:var(--c);stroke-width:1.7;stroke-linejoin:round}.line.held{stroke-dasharray:1 3;
@@ -132,7 +144,8 @@ pre.command::before{content:"$ ";color:var(--muted)}
 details{border-top:1px solid var(--hair);padding:8px 0}summary{cursor:pointer}summary small{
  color:var(--muted)}details pre{margin-top:10px;max-height:420px}
 .kind td{padding:7px 0 7px 12px;text-align:right;vertical-align:baseline}.kind td:nth-child(2){width:45%}
- .kind th{padding-right:0}.kind .bar{width:100%}.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
+ .kind th{padding-right:0;white-space:nowrap}.kind .bar{width:100%}
+.two{display:grid;grid-template-columns:1fr 1fr;gap:0 52px}
 .caveats{margin:0;padding-left:20px;max-width:700px;color:var(--soft);font-size:16.5px;line-height:1.5}
  .caveats li{padding-bottom:8px}
 .status{display:table;margin:2px 0 0 17px;

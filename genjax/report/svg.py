@@ -1,4 +1,4 @@
-"""Axes and marks for our charts: SVG that takes its colours from the page's CSS variables."""
+"""Draw axes and marks of charts: SVG that takes its colours from the page's CSS variables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genjax.report.tables import number
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """A map from [low, high] of the data to [start, end] of the picture, linear or logarithmic."""
+    """Map [low, high] of the data to [start, end] of the picture, linearly or logarithmically."""
 
     low: float
     high: float
@@ -22,17 +22,18 @@ class Axis:
 
     @classmethod
     def over(cls, values: Sequence[float], start: float, end: float, log: bool = False, pad: float = 0.06):
-        """An axis that holds all finite values (positive ones, where logarithmic), with some room."""
+        """Return an axis that holds all finite values (positive ones on a log scale), with a margin."""
         kept = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
-        low, high = min(kept), max(kept)
+        low = min(kept)
+        high = max(kept)
         if log:
-            room = max((math.log10(high) - math.log10(low)) * pad, 0.08)
-            return cls(low / 10**room, high * 10**room, start, end, True)
-        room = (high - low) * pad or abs(high) * 0.1 or 1.0
-        return cls(low - room, high + room, start, end)
+            margin = max((math.log10(high) - math.log10(low)) * pad, 0.08)
+            return cls(low / 10**margin, high * 10**margin, start, end, True)
+        margin = (high - low) * pad or abs(high) * 0.1 or 1.0
+        return cls(low - margin, high + margin, start, end)
 
     def __call__(self, value: float) -> float:
-        """Where the value lies, clipped to the axis."""
+        """Return the position of a value, clipped to the axis."""
         if self.log:
             value = max(value, self.low)
             part = math.log(value / self.low) / math.log(self.high / self.low)
@@ -41,7 +42,7 @@ class Axis:
         return self.start + min(1.0, max(0.0, part)) * (self.end - self.start)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round values inside the axis."""
+        """Return round values inside the axis."""
         return self._log_ticks(most) if self.log else self._linear_ticks(most)
 
     def _linear_ticks(self, most: int) -> list[float]:
@@ -52,7 +53,8 @@ class Axis:
         return [n * step for n in range(first, first + most + 2) if n * step <= self.high * (1 + 1e-12)]
 
     def _log_ticks(self, most: int) -> list[float]:
-        low, high = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        low = math.floor(math.log10(self.low))
+        high = math.ceil(math.log10(self.high))
         for multiples in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
             ticks = [m * 10.0**p for p in range(low, high + 1) for m in multiples]
             ticks = [t for t in ticks if self.low <= t <= self.high]
@@ -64,14 +66,15 @@ class Axis:
 
 
 def label_of(value: float) -> str:
-    """A tick's value, short."""
+    """Write the value of a tick in few characters."""
     text = number(value) if value == 0 or abs(value) >= 1e4 or abs(value) < 1e-3 else f"{value:g}"
     return text.removeprefix("1\u202f×\u202f").replace("-", "−")
 
 
 def polyline(points: Sequence[tuple[float, float]], **attributes: object) -> Html:
-    """A path through the points; a point that is NaN breaks it."""
-    parts, pen = [], "M"
+    """Return a path through the points; a NaN interrupts it."""
+    parts = []
+    pen = "M"
     for x, y in points:
         if math.isfinite(x) and math.isfinite(y):
             parts.append(f"{pen}{x:.1f} {y:.1f}")
@@ -84,30 +87,16 @@ def polyline(points: Sequence[tuple[float, float]], **attributes: object) -> Htm
 def band(
     upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]], **attributes: object
 ) -> Html:
-    """The area between two lines over the same points."""
+    """Return the area between two lines over the same points."""
     around = [p for p in (*upper, *reversed(lower)) if all(map(math.isfinite, p))]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in around) + "Z" if around else ""
     return tag("path", d=path, **attributes)
 
 
 def axes(x: Axis, y: Axis, x_label: str, y_label: str, ticks: tuple[int, int] = (5, 5)) -> list[Html]:
-    """Hairlines and tick labels: horizontals through the picture, ticks along the foot."""
-    marks = [
-        tag(
-            "g",
-            tag("line", x1=x.start, x2=x.end, y1=y(t), y2=y(t), class_="hair"),
-            tag("text", label_of(t), x=x.start - 6, y=y(t) + 3.5, class_="tick", text_anchor="end"),
-        )
-        for t in y.ticks(ticks[1])
-    ]
-    marks += [
-        tag(
-            "g",
-            tag("line", x1=x(t), x2=x(t), y1=y.start, y2=y.start + 4, class_="axis"),
-            tag("text", label_of(t), x=x(t), y=y.start + 16, class_="tick", text_anchor="middle"),
-        )
-        for t in x.ticks(ticks[0])
-    ]
+    """Return hairlines and tick labels: horizontals through the picture, ticks along the foot."""
+    marks = [*(_level(x, y(t), label_of(t)) for t in y.ticks(ticks[1]))]
+    marks += [_notch(x(t), y.start, label_of(t)) for t in x.ticks(ticks[0])]
     marks.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
     if x_label:
         marks.append(tag("text", x_label, x=x.end, y=y.start + 32, class_="name", text_anchor="end"))
@@ -116,8 +105,20 @@ def axes(x: Axis, y: Axis, x_label: str, y_label: str, ticks: tuple[int, int] = 
     return marks
 
 
+def _level(x: Axis, at: float, text: str) -> Html:
+    """Return a horizontal line with its label."""
+    line = tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="hair")
+    return tag("g", line, tag("text", text, x=x.start - 6, y=at + 3.5, class_="tick", text_anchor="end"))
+
+
+def _notch(at: float, foot: float, text: str) -> Html:
+    """Return a tick of the horizontal axis with its label."""
+    line = tag("line", x1=at, x2=at, y1=foot, y2=foot + 4, class_="axis")
+    return tag("g", line, tag("text", text, x=at, y=foot + 16, class_="tick", text_anchor="middle"))
+
+
 def picture(width: float, height: float, title: str, *marks: object, **attributes: object) -> Html:
-    """The svg element; `title` is its accessible name."""
+    """Return the svg element; `title` is its accessible name."""
     return tag(
         "svg",
         *marks,

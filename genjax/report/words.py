@@ -1,56 +1,71 @@
-"""What the scores say, in sentences that their intervals support and no others."""
+"""Write sentences about the scores: only what their intervals support."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from genjax.evaluation.scores import Score
-from genjax.report.runs import SCORED, Comparison
+from genjax.report.runs import FAILED, Comparison
 from genjax.report.tables import FLOOR, Column, apart, exact, find, interval, number, spread, unmeasured
 
 
 def findings(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
-    """Sentences about realism, diversity, control, likelihood, cost and memorisation, in that order."""
+    """Return sentences on realism, diversity, control, likelihood, cost and memorisation, in that order."""
     names = comparison.labels
-    waiting = [f"{r.label} ({r.status})" for r in comparison.entries if r.status != SCORED]
     said = [
         *_realism(find(columns, "frechet") or find(columns, "fid") or find(columns, "kid"), names),
         *_leader(
             find(columns, "recall") or find(columns, "coverage"), "covers most of the data’s variety", names
         ),
         *_leader(_class_accuracy(columns), "follows its class labels most reliably", names),
-        *(s for c in columns if c.kind for s in _leader(c, _likely(c.kind), names)),
+        *(s for c in columns if c.kind for s in _leader(c, LIKELY[c.kind], names)),
         *_cost(columns, names),
         *_memorised(columns, names),
     ]
+    return said + _unscored(comparison)
+
+
+def _unscored(comparison: Comparison) -> list[str]:
+    """Return sentences on the entries that the other sentences leave out."""
+    waiting = [f"{r.label} ({r.status})" for r in comparison.entries if r.pending]
+    failed = [r.label for r in comparison.entries if r.status == FAILED]
+    said = []
     if waiting:
-        verb, them = ("is", "it") if len(waiting) == 1 else ("are", "them")
-        said.append(f"{listed(waiting)} {verb} not scored yet: the other sentences say nothing of {them}.")
+        verb = "is" if len(waiting) == 1 else "are"
+        said.append(f"{listed(waiting)} {verb} not scored yet and left out of the other sentences.")
+    if failed:
+        said.append(f"{listed(failed)} failed; the error is stated at the head of this page.")
     return said
 
 
-def _likely(kind: str) -> str:
-    return {
-        "exact": "gives the data the highest likelihood",
-        "bound": "has the best bound of the likelihood",
-    }.get(kind, "gives the data the highest density")
+LIKELY = {
+    "exact": "gives the data the highest likelihood",
+    "bound": "has the best bound of the likelihood",
+    "density": "gives the data the highest density",
+    "conditional": "predicts the missing part of a row best",
+    "codes": "gives the codes of the data the highest likelihood",
+}
+"""{kind of likelihood: what the best family does}."""
 
 
 def mention(column: Column) -> str:
-    """The column's name inside a sentence."""
+    """Return the column's heading as it is written inside a sentence."""
     label = column.label
-    return label if label.startswith(("Fréchet", "KID", "FID", "FLOP")) else label[:1].lower() + label[1:]
+    # Acronyms and names of people keep their capital.
+    keep = label[:2].isupper() or label.startswith("Fréchet")
+    return label if keep else label[:1].lower() + label[1:]
 
 
 def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
+    """Write a list: a, b and c."""
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def value_of(score: Score) -> str:
-    """A value with its interval, for a sentence."""
-    value, around = number(score.value, score.low, score.high), spread(score)
+    """Write a value with its interval, for a sentence."""
+    value = number(score.value, score.low, score.high)
+    around = spread(score)
     if not around:
         return value
     return f"{value}\u00a0{around}" if around.startswith("±") else f"{value}, interval {around}"
@@ -102,26 +117,37 @@ def _realism(column: Column | None, names: dict[str, str]) -> list[str]:
 
 
 def _cost(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
-    said = []
+    return [*_speed(columns, names), *_size(columns, names)]
+
+
+def _speed(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
+    """Compare the fastest and the slowest sampler at the largest batch."""
     speeds = [c for c in columns if c.criterion == "cost" and "per_second" in c.name and len(c.ranked()) > 1]
-    if speeds:
-        speed = speeds[-1]  # the largest batch
-        fast, slow = speed.ranked()[0], speed.ranked()[-1]
-        ratio = speed.cells[fast].value / max(speed.cells[slow].value, 1e-12)
-        if ratio >= 1.5 and apart(speed.cells[fast], speed.cells[slow]):
-            said.append(
-                f"Sampling speed differs by a factor of about {number(float(f'{ratio:.2g}'))}: {names[fast]} "
-                "draws "
-                f"{_rough(speed.cells[fast])} {mention(speed)}, {names[slow]} {_rough(speed.cells[slow])}."
-            )
+    if not speeds:
+        return []
+    speed = speeds[-1]
+    fast = speed.ranked()[0]
+    slow = speed.ranked()[-1]
+    ratio = speed.cells[fast].value / max(speed.cells[slow].value, 1e-12)
+    if ratio < 1.5 or not apart(speed.cells[fast], speed.cells[slow]):
+        return []
+    return [
+        f"Sampling speed differs by a factor of about {number(float(f'{ratio:.2g}'))}: {names[fast]} draws "
+        f"{_rough(speed.cells[fast])} {mention(speed)}, {names[slow]} {_rough(speed.cells[slow])}."
+    ]
+
+
+def _size(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
+    """Compare the smallest and the largest model."""
     size = find(columns, "parameters")
-    if size is not None and len(size.ranked()) > 1 and size.cells[size.ranked()[-1]].value > 0:
-        small, large = (n for n in (size.ranked()[0], size.ranked()[-1]))
-        said.append(
-            f"Sizes differ: from {_rough(size.cells[small])} parameters learned by gradient "
-            f"({names[small]}) to {_rough(size.cells[large])} ({names[large]})."
-        )
-    return said
+    if size is None or len(size.ranked()) < 2 or size.cells[size.ranked()[-1]].value <= 0:
+        return []
+    small = size.ranked()[0]
+    large = size.ranked()[-1]
+    return [
+        f"Sizes differ: from {_rough(size.cells[small])} parameters learned by gradient "
+        f"({names[small]}) to {_rough(size.cells[large])} ({names[large]})."
+    ]
 
 
 def _rough(score: Score) -> str:
@@ -130,7 +156,7 @@ def _rough(score: Score) -> str:
 
 
 def _memorised(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
-    """Where the whole interval lies above 1/2, samples are nearer to the training data than fresh data."""
+    """Name the entries whose samples are nearer to the training data than fresh data: interval above 1/2."""
     column = next((c for c in columns if c.name == "memorisation"), None)
     if column is None:
         return []
@@ -139,20 +165,35 @@ def _memorised(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
         return ["No family’s samples lie nearer to the training data than fresh real data do (memorisation)."]
     each = listed([f"{name} ({value_of(score)})" for name, score in near.items()])
     return [
-        f"Samples of {each} lie nearer to the training data than fresh real data do (memorisation; "
-        "0.5 would be "
-        "as fresh). Blur does this as well as copying: look at the nearest training images."
+        f"Samples of {each} lie nearer to the training data than fresh real data do (memorisation; fresh "
+        "data would have 0.5). Blur has the same effect as copying: look at the nearest training rows."
     ]
 
 
+BUDGETS = {
+    "seconds": "training time on this machine",
+    "steps": "numbers of steps",
+    "flops": "training FLOPs",
+}
+
+
 def caveats(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
-    """What a careful reader must know before quoting the numbers; only what holds for this comparison."""
+    """Return what a careful reader must know before quoting the numbers of this comparison."""
+    several = (
+        "A best value is marked only if its interval overlaps with no other; with several columns, some "
+        "differences will look clear by chance."
+    )
+    return [*_setting(comparison), *_measurement(columns), several]
+
+
+def _setting(comparison: Comparison) -> list[str]:
+    """Return the limits of the comparison: floor, features, seeds and budget."""
     said = []
-    about = comparison.about
     if comparison.floor is None:
-        said.append("There is no real-against-real floor: how small a distance could be is not known.")
-    if about.get("features"):
-        accuracy = about["features"].get("accuracy")
+        said.append("There is no real-against-real floor: the smallest possible distance is not known.")
+    features = comparison.about.get("features")
+    if features:
+        accuracy = features.get("accuracy")
         how_good = f" (held-out accuracy {accuracy})" if accuracy is not None else ""
         said.append(
             f"Distances are measured in the features of one classifier{how_good}. They are not comparable "
@@ -163,35 +204,28 @@ def caveats(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
     if comparison.entries and len(seeds) <= 1:
         said.append(
             "Each family was trained once, with one seed. The intervals are those of sampling and of "
-            "evaluation, "
-            "not of training: another seed may order close families differently."
+            "evaluation, not of training: another seed may order close families differently."
         )
-    if about.get("budget"):
+    budget = comparison.about.get("budget")
+    if budget:
+        kind = str(budget.get("kind", ""))
         said.append(
-            f"Equal budget means equal {_kind(about)}. Under another budget, or tuned for longer, the "
-            "order may change."
+            f"Equal budget means equal {BUDGETS.get(kind, kind)}. Under another budget, or after more "
+            "tuning, the order may change."
         )
+    return said
+
+
+def _measurement(columns: Sequence[Column]) -> list[str]:
+    """Return the limits of what was measured: kinds of likelihood, and criteria without a score."""
+    said = []
     kinds = sorted({c.kind for c in columns if c.kind})
     if len(kinds) > 1:
         said.append(
             f"Likelihoods are of different kinds here ({listed(kinds)}) and stand in separate columns; a "
-            "bound may "
-            "be loose, and a density of real-valued data is not a probability."
+            "bound may be loose, and a density of real-valued data is not a probability."
         )
     missing = unmeasured(columns)
     if missing and columns:
         said.append(f"Not measured in this comparison: {listed([m.lower() for m in missing])}.")
-    said.append(
-        "A best value is marked only where its interval overlaps with no other; with several columns, some "
-        "differences will look clear by chance."
-    )
     return said
-
-
-def _kind(about: dict) -> str:
-    kind = str(about["budget"].get("kind", ""))
-    return {
-        "seconds": "training time on this machine",
-        "steps": "numbers of steps",
-        "flops": "training FLOPs",
-    }.get(kind, kind)
