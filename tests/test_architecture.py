@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -170,10 +171,10 @@ def element_names() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict):
                 keys = zip(node.keys, node.values, strict=True)
-                found |= {k.value for k, v in keys if isinstance(k, ast.Constant) and describes(v)}
+                found |= {str(k.value) for k, v in keys if isinstance(k, ast.Constant) and describes(v)}
             if isinstance(node, ast.Assign) and describes(node.value):
                 targets = [t.slice for t in node.targets if isinstance(t, ast.Subscript)]
-                found |= {s.value for s in targets if isinstance(s, ast.Constant)}
+                found |= {str(s.value) for s in targets if isinstance(s, ast.Constant)}
     return found
 
 
@@ -187,7 +188,7 @@ def named_elements(code: str, names: set[str]) -> list[int]:
     """Lines that compare with, or look up, the name of an element."""
     lines = []
     for node in ast.walk(ast.parse(code)):
-        asked: list[ast.AST] = []
+        asked: Sequence[ast.AST] = []
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             # `element.role == "target"` is about a role, which has the name of an element of pairs.

@@ -53,7 +53,7 @@ class ClassLabel:
         """
         if not self.classes:
             return jnp.zeros((rows, 0), jnp.float32)
-        if not self.given(batch):
+        if self.name is None or not self.given(batch):
             raise ConfigError(
                 f"this model is conditioned on {self.name!r}, and none is given",
                 "give one per row, or train with model.conditional=False",

@@ -142,6 +142,7 @@ class Pairs:
                 density=self.density,
                 mean_span=self.mean_span,
             )
+            assert keys is not None, "dropped spans are drawn from keys"
             found = jax.vmap(drop)(keys, target, self._lengths(batch))
             source, source_length, target, target_length = found
         seen = inside(source, source_length).astype(jnp.float32)

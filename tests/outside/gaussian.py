@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -86,7 +87,7 @@ class _Gaussian:
         std = jnp.sqrt((weight * jnp.square(x - mean[None])).sum(0))
         return variables.replace(state={"mean": mean, "std": jnp.maximum(std, self.config.smallest)})
 
-    def moments(self, variables, batch, rows):
+    def moments(self, variables, batch, rows) -> Any:
         params = {"params": variables.params["model"]}
         return self.network.apply(params, self.label.index(batch, rows))
 

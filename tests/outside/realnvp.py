@@ -114,22 +114,26 @@ class _RealNVP:
         """Return (z, log |det dz/dx|, state). With a row mask `fit`, ActNorm is fitted on the way."""
         total = jnp.zeros(x.shape[0])
         state = dict(v.state)
-        for i, net in enumerate(self.nets):
+        for i in range(len(self.nets)):
             if fit is not None:
                 state[f"norm_{i}"] = _statistics(x, fit)
             norm = state[f"norm_{i}"]
             x = (x - norm["shift"][None]) * jnp.exp(-norm["log_scale"])[None]
             fixed, free = jnp.split(x, 2, -1)
-            log_scale, shift = net.apply({"params": v.params["flow"][f"coupling_{i}"]}, fixed, label)
+            log_scale, shift = self.coupling(v, i, fixed, label)
             # The halves change places, so that the next coupling transforms the other one.
             x = jnp.concatenate([free * jnp.exp(log_scale) + shift, fixed], -1)
             total = total + log_scale.sum(-1) - norm["log_scale"].sum()
         return x, total, state
 
+    def coupling(self, v: Variables, i: int, fixed: Array, label: Array) -> Any:
+        """Return log scale and shift of coupling layer i."""
+        return self.nets[i].apply({"params": v.params["flow"][f"coupling_{i}"]}, fixed, label)
+
     def inverse(self, v: Variables, z: Array, label: Array) -> Array:
-        for i, net in reversed(list(enumerate(self.nets))):
+        for i in reversed(range(len(self.nets))):
             moved, fixed = jnp.split(z, 2, -1)
-            log_scale, shift = net.apply({"params": v.params["flow"][f"coupling_{i}"]}, fixed, label)
+            log_scale, shift = self.coupling(v, i, fixed, label)
             z = jnp.concatenate([fixed, (moved - shift) * jnp.exp(-log_scale)], -1)
             norm = v.state[f"norm_{i}"]
             z = z * jnp.exp(norm["log_scale"])[None] + norm["shift"][None]

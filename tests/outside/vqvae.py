@@ -121,7 +121,9 @@ class _VQVAE:
         return Variables({"codec": params}, state, frozen=frozen)
 
     def features(self, variables: Variables, batch: Batch) -> Float[Array, "B h w D"]:
-        return self.encoder.apply({"params": variables.params["codec"]["encoder"]}, self.patches(batch))
+        encoder = {"params": variables.params["codec"]["encoder"]}
+        out: Any = self.encoder.apply(encoder, self.patches(batch))
+        return out
 
     def fit(self, variables: Variables, batch: Batch, keys: Keys) -> Variables:
         """Initialise the codebook by k-means on the features of real rows."""
@@ -165,7 +167,7 @@ class _VQVAE:
         return {"codebook": total / (count + 1e-5)[:, None], "count": count, "total": total}
 
     def reconstruct(self, variables: Variables, z: Array) -> Float[Array, "B H W C"]:
-        out = self.decoder.apply({"params": variables.params["codec"]["decoder"]}, z)
+        out: Any = self.decoder.apply({"params": variables.params["codec"]["decoder"]}, z)
         return out.reshape(-1, *self.element.shape)
 
     def encode(self, variables: Variables, batch: Batch, keys: Keys | None = None) -> Batch:
