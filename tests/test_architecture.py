@@ -52,7 +52,7 @@ MAY_IMPORT = {
         )
     }
     | LEAVES,
-    "commands": {"workflows", "settings", "data", "report", "training.memory"} | LEAVES,
+    "commands": {"workflows", "settings", "data", "report", "training"} | LEAVES,
     "cli": {"errors", "commands"},
 }
 

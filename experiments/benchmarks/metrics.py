@@ -1,9 +1,9 @@
-"""Our Fréchet distance and PRDC beside pytorch-fid's and prdc's, in one run: seconds, and ours over theirs.
+"""Time the Fréchet distance and PRDC against pytorch-fid and prdc in one run.
 
     python experiments/benchmarks/metrics.py [--rows 5000] [--dims 64 2048] [--repeats 1]
 
-Both sides get the same float32 features in memory. Compilation is timed apart: ours is run once before on
-the same shapes. A ratio below 1 means that ours is faster.
+Both sides get the same float32 features in memory. Compilation is timed separately: genjax runs
+once before on the same shapes. A ratio below 1 means that genjax is faster.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def features(rows: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def peer_prdc(real: np.ndarray, fake: np.ndarray) -> tuple[float, ...]:
-    """prdc's (precision, recall, density, coverage)."""
+    """Return prdc's function to (precision, recall, density, coverage)."""
     from prdc import compute_prdc
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -49,7 +49,7 @@ def peer_prdc(real: np.ndarray, fake: np.ndarray) -> tuple[float, ...]:
 
 
 def peer_frechet() -> Metric:
-    """pytorch-fid's, covariances included."""
+    """Return pytorch-fid's distance, with the computation of the covariances."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "peers"))
     from test_metrics_peers import module  # type: ignore[import-not-found]
 
@@ -67,7 +67,7 @@ def peer_frechet() -> Metric:
 
 
 def timed(metric: Metric, real: np.ndarray, fake: np.ndarray) -> tuple[float, Any]:
-    """(seconds, the metric)."""
+    """Return (seconds, the value of the metric)."""
     start = time.perf_counter()
     value = metric(real, fake)
     return time.perf_counter() - start, value
