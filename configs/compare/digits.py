@@ -1,4 +1,4 @@
-"""Five families on scikit-learn's 1,797 real 8x8 digits, under one budget of training seconds.
+"""Compare five families on scikit-learn's 1,797 real 8x8 digits, under one budget of training seconds.
 
     genjax compare --config=compare/digits          (or: make compare)
 
@@ -24,7 +24,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "gpt": {"config": "digits/gpt" + suffix, "family": "GPT"},
         "diffusion": {"config": "digits/diffusion" + suffix, "family": "Diffusion"},
     }
-    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
+    config.entries = ConfigDict(entries, sort_keys=False)  # keeps the order of the report
     if smoke:
         config.evaluate = {"samples": 32, "sets": 2}
     return config

@@ -1,4 +1,4 @@
-"""Five families on 5,000 real 28x28 handwritten digits, about an hour on two CPU cores.
+"""Compare five families on 5,000 real 28x28 handwritten digits, in about an hour on two CPU cores.
 
     genjax compare --config=compare/mnist5k
 
@@ -24,7 +24,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "gpt": {"config": "mnist5k/gpt" + suffix, "family": "GPT"},
         "diffusion": {"config": "mnist5k/diffusion" + suffix, "family": "Diffusion"},
     }
-    config.entries = ConfigDict(entries, sort_keys=False)  # the report's order
+    config.entries = ConfigDict(entries, sort_keys=False)  # keeps the order of the report
     if smoke:
         config.evaluate = {"samples": 32, "sets": 2}
     return config

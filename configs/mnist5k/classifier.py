@@ -1,4 +1,4 @@
-"""The classifier of 28x28 digits in whose features images are judged.
+"""Configure a classifier of 28x28 digits, whose features serve the Fréchet distance and other metrics.
 
 genjax train --config=mnist5k/classifier
 """

@@ -1,9 +1,9 @@
-"""Our Fréchet distance and PRDC beside pytorch-fid's and prdc's, in one run: seconds, and ours over theirs.
+"""Time the Fréchet distance and PRDC against pytorch-fid and prdc in one run.
 
     python experiments/benchmarks/metrics.py [--rows 5000] [--dims 64 2048] [--repeats 1]
 
-Both sides get the same float32 features in memory. Compilation is timed apart: ours is run once before on
-the same shapes. A ratio below 1 means that ours is faster.
+Both sides get the same float32 features in memory. Compilation is timed separately: genjax runs
+once before on the same shapes. A ratio below 1 means that genjax is faster.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ Metric = Callable[[np.ndarray, np.ndarray], Any]
 
 
 def features(rows: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of correlated features (rows, dim) float32."""
+    """Return two sets of correlated features (rows, dim) float32."""
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(dim, dim)) / np.sqrt(dim)
-    real, fake = rng.normal(size=(rows, dim)) @ mix, 0.9 * rng.normal(size=(rows, dim)) @ mix + 0.1
+    real = rng.normal(size=(rows, dim)) @ mix
+    fake = 0.9 * rng.normal(size=(rows, dim)) @ mix + 0.1
     return real.astype(np.float32), fake.astype(np.float32)
 
 
 def peer_prdc(real: np.ndarray, fake: np.ndarray) -> tuple[float, ...]:
-    """prdc's (precision, recall, density, coverage)."""
+    """Return prdc's function to (precision, recall, density, coverage)."""
     from prdc import compute_prdc
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -48,7 +49,7 @@ def peer_prdc(real: np.ndarray, fake: np.ndarray) -> tuple[float, ...]:
 
 
 def peer_frechet() -> Metric:
-    """pytorch-fid's, covariances included."""
+    """Return pytorch-fid's distance, with the computation of the covariances."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "peers"))
     from test_metrics_peers import module  # type: ignore[import-not-found]
 
@@ -58,14 +59,15 @@ def peer_frechet() -> Metric:
     def run(real: np.ndarray, fake: np.ndarray) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            a, b = real.astype(np.float64), fake.astype(np.float64)
+            a = real.astype(np.float64)
+            b = fake.astype(np.float64)
             return float(distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False)))
 
     return run
 
 
 def timed(metric: Metric, real: np.ndarray, fake: np.ndarray) -> tuple[float, Any]:
-    """(seconds, the metric)."""
+    """Return (seconds, the value of the metric)."""
     start = time.perf_counter()
     value = metric(real, fake)
     return time.perf_counter() - start, value
@@ -87,11 +89,12 @@ def main() -> None:
 
 
 def compare(name: str, mine: Metric, peer: Metric, real: np.ndarray, fake: np.ndarray, repeats: int) -> None:
-    """Times both on the same features and prints a line."""
+    """Time both on the same features and print a line."""
     first, a = timed(mine, real, fake)
     ours = statistics.median(timed(mine, real, fake)[0] for _ in range(repeats))
     runs = [timed(peer, real, fake) for _ in range(repeats)]
-    other, b = statistics.median(r[0] for r in runs), runs[0][1]
+    other = statistics.median(r[0] for r in runs)
+    b = runs[0][1]
     agree = np.allclose(np.asarray(a), np.asarray(b), rtol=1e-4)
     cells = f"{first:9.3f} {ours:9.3f} {other:9.3f} {ours / other:9.2f} {agree!s:>9}"
     print(f"{name:>9} {len(real):9} {real.shape[1]:9} {cells}", flush=True)
