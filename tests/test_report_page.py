@@ -245,8 +245,10 @@ def images(rng: np.random.Generator, count: int, side: int, channels: int = 1) -
     return rng.integers(0, 256, (count, side, side, channels)).astype(np.uint8)
 
 
-def drawn(directory: Path, spec: Spec, rows: dict[str, np.ndarray], captions: list[str] | None = None) -> str:
-    """The samples section of a run with these samples."""
+def sampled(
+    directory: Path, spec: Spec, rows: dict[str, np.ndarray], captions: list[str] | None = None
+) -> Path:
+    """A run with these samples and no pictures."""
     build_run(directory, "vae", "training")
     for path in (directory / "samples").glob("*.png"):
         path.unlink()
@@ -254,6 +256,11 @@ def drawn(directory: Path, spec: Spec, rows: dict[str, np.ndarray], captions: li
     np.savez(directory / "samples" / "samples.npz", allow_pickle=False, **rows)
     if captions is not None:
         write_json(directory / "samples" / "final_captions.json", captions)
+    return directory
+
+
+def section(directory: Path) -> str:
+    """The samples of a run's page."""
     text = single.write(directory).read_text("utf-8")
     Page(text)
     return re.findall(r'<section id="samples">.*?</section>', text, re.S)[0]
@@ -270,7 +277,7 @@ def test_an_input_is_shown_beside_its_output(tmp_path: Path):
         paired=True,
     )
     rows = {"low": images(rng, 30, 4, 3), "high": images(rng, 30, 8, 3)}
-    shown = drawn(tmp_path / "run", spec, rows)
+    shown = section(sampled(tmp_path / "run", spec, rows))
     figures = re.findall(r"<figure>(.*?)</figure>", shown, re.S)
     assert len(figures) == 12
     for figure_ in figures:
@@ -279,6 +286,30 @@ def test_an_input_is_shown_beside_its_output(tmp_path: Path):
     text = (tmp_path / "run" / "report.html").read_text("utf-8")
     hero = text[text.index('class="strip"') : text.index("<nav")]
     assert ">Input<" in hero.replace("</i>", ">").replace("<small>", "<")
+
+
+def test_an_input_is_shown_above_an_output_that_is_text(tmp_path: Path):
+    """A captioning model: the text is read from the file that was saved, as there is no tokenizer."""
+    rng = np.random.default_rng(0)
+    spec = Spec(
+        {
+            "photo": Element((4, 4, 1), "uint8", 256, "image", "condition"),
+            "words": Element((9,), "int32", 300, "tokens", "target"),
+        },
+        paired=True,
+    )
+    rows = {"photo": images(rng, 30, 4), "words": rng.integers(0, 300, (30, 9))}
+    directory = sampled(tmp_path / "run", spec, rows)
+    (directory / "samples" / "final_words.txt").write_text("a grey square\n", "utf-8")
+    shown = section(directory)
+    assert shown.index("photo (input)") < shown.index("<img") < shown.index("a grey square")
+
+
+def test_real_captions_stand_below_real_rows(tmp_path: Path):
+    directory = build(tmp_path / "said")
+    write_json(directory / "real" / "final_captions.json", ["a real nought", "a real one"])
+    text = compare.write(directory).read_text("utf-8")
+    assert text.count("<figcaption>a real") == 2
 
 
 def test_every_target_has_a_card_with_its_own_pictures_from_training(tmp_path: Path):
@@ -298,7 +329,7 @@ def test_every_target_has_a_card_with_its_own_pictures_from_training(tmp_path: P
         "right": images(rng, 20, 4),
         "where": rng.normal(size=(20, 2)).astype(np.float32),
     }
-    shown = drawn(tmp_path / "run", spec, rows)
+    shown = section(sampled(tmp_path / "run", spec, rows))
     assert re.findall(r"<h4>(.*?)</h4>", shown) == ["left", "right", "where"]
     assert shown.count('class="points"') == 1
     for step in (1, 2):
@@ -317,7 +348,7 @@ def test_captions_stand_below_the_samples_that_they_belong_to(tmp_path: Path):
         }
     )
     rows = {"image": images(rng, 30, 4), "said": rng.integers(0, 300, (30, 9))}
-    shown = drawn(tmp_path / "run", spec, rows, [f"picture <{n}>" for n in range(5)])
+    shown = section(sampled(tmp_path / "run", spec, rows, [f"picture <{n}>" for n in range(5)]))
     assert re.findall(r"<figcaption>(.*?)</figcaption>", shown) == [f"picture &lt;{n}&gt;" for n in range(5)]
     assert shown.count("<img") == 5
 
@@ -325,16 +356,12 @@ def test_captions_stand_below_the_samples_that_they_belong_to(tmp_path: Path):
 def test_music_is_drawn_and_what_needs_a_tokenizer_is_shown_as_it_was_saved(tmp_path: Path):
     rng = np.random.default_rng(0)
     spec = Spec({"piece": Element((9, 88), "uint8", 2, "roll", "target")})
-    shown = drawn(tmp_path / "roll", spec, {"piece": (rng.random((4, 9, 88)) < 0.05).astype(np.uint8)})
-    assert shown.count('class="plain"') == 3
+    rows = {"piece": (rng.random((4, 9, 88)) < 0.05).astype(np.uint8)}
+    assert section(sampled(tmp_path / "roll", spec, rows)).count('class="plain"') == 3
     voices = Spec({"piece": Element((9,), "int32", 90, "voices", "target")})
-    rows = {"piece": rng.integers(0, 90, (4, 9))}
-    assert "no samples yet" not in drawn(tmp_path / "voices", spec, {"piece": np.zeros((1, 9, 88), np.uint8)})
-    save_spec(tmp_path / "voices", voices)
-    np.savez(tmp_path / "voices" / "samples" / "samples.npz", **rows)
-    _pixels.save(tmp_path / "voices" / "samples" / "final.png", images(rng, 4, 4), 256, 2)
-    text = single.write(tmp_path / "voices").read_text("utf-8")
-    assert text.count("<img") == 1
+    directory = sampled(tmp_path / "voices", voices, {"piece": rng.integers(0, 90, (4, 9))})
+    _pixels.save(directory / "samples" / "final.png", images(rng, 4, 4), 256, 2)
+    assert section(directory).count("<img") == 1
 
 
 def test_a_failed_entry_is_named_with_its_error(tmp_path: Path):

@@ -48,7 +48,7 @@ def cards(
     captions: Sequence[str] | None = None,
     saved: Path | None = None,
 ) -> list[tuple[str, Html]]:
-    """Draw every target, with the conditions that are pictures beside it.
+    """Draw every target beside its conditions that are pictures, or below them if it has no such form.
 
     Args:
       spec: of the rows.
@@ -60,23 +60,33 @@ def cards(
         nothing here: text needs a tokenizer, which a report does not have.
 
     Returns:
-      (element, what is drawn) of each target that can be shown.
+      (element, its markup) of each target that can be shown.
     """
     scales = {field.name: field for field, _ in kinds.fields(spec, real or {}, spec.targets)}
     conditions = kinds.pictures(kinds.fields(spec, rows or {}, spec.conditions))
-    present = {field.name: (field, kind) for field, kind in kinds.fields(spec, rows or {}, spec.targets)}
+    fields = {field.name: field for field, _ in kinds.fields(spec, rows or {}, spec.targets)}
     out = []
     for name, kind in kinds.shown(spec, spec.targets):
-        drawn: Html | None = None
-        if name in present:
-            field = present[name][0]
-            drawn = _beside(conditions, field, kind, alt)
-            drawn = drawn or _card(field, kind, alt, scales.get(name), captions)
-        if drawn is None and saved is not None:
-            drawn = embedded.show(_path(spec, saved, name, kind), alt)
+        field = fields.get(name)
+        drawn = _beside(conditions, field, kind, alt) if field else None
+        if drawn is None:
+            own = _card(field, kind, alt, scales.get(name), captions) if field else None
+            if own is None and saved is not None:
+                own = embedded.show(_path(spec, saved, name, kind), alt)
+            drawn = own and _below(conditions, own)
         if drawn is not None:
             out.append((name, drawn))
     return out
+
+
+def _below(conditions: Sequence[tuple[Field, Kind]], drawn: Html) -> Html:
+    """Return a target below the first rows of its conditions, each under its name."""
+    above = []
+    for field, kind in conditions:
+        found = kind.card(field.first(BESIDE), f"input: {field.name}")
+        if found is not None:
+            above.append(tag("div", tag("h4", f"{field.name} (input)"), found, class_="element"))
+    return tag("div", above, tag("div", drawn, class_="element")) if above else drawn
 
 
 def _card(

@@ -159,6 +159,11 @@ class Comparison:
         """{entry name: what the reader is shown}."""
         return {run.name: run.label for run in self.entries}
 
+    @cached_property
+    def captions(self) -> list[str] | None:
+        """A text for each of the first real rows, from real/final_captions.json; None if it is missing."""
+        return captions(self.directory / "real" / "final_captions.json")
+
     @property
     def spec(self) -> Spec:
         """The form of the data, which all entries share; empty before one has begun."""

@@ -19,9 +19,10 @@ def hero(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     """Return the strip: a line of real data, then one of each family; None if nothing can be drawn so."""
     measured = quality(columns)
     strips = [pictures.strip(r.spec, r.samples, r.spec.targets, _alt(r)) for r in comparison.entries]
-    above = _given_rows(comparison) + _real_row(comparison, measured)
-    if not above and not any(strips):
+    real = _real_row(comparison, measured)
+    if not real and not any(strips):
         return None
+    above = _given_rows(comparison) + real
     rows = [*above, tag("div", class_="rule")] if above else []
     for index, (run, drawn) in enumerate(zip(comparison.entries, strips, strict=True)):
         score = measured.cells.get(run.name) if measured else None
@@ -110,9 +111,13 @@ def samples(comparison: Comparison) -> Html | None:
 def _real_card(comparison: Comparison) -> Html | None:
     if comparison.real is None:
         return None
-    folder = comparison.directory / "real"
     drawn = pictures.cards(
-        comparison.spec, comparison.real, "real data", real=comparison.real, saved=folder / "final"
+        comparison.spec,
+        comparison.real,
+        "real data",
+        real=comparison.real,
+        captions=comparison.captions,
+        saved=comparison.directory / "real" / "final",
     )
     return layout.card("Real data", "held out", None, _named(drawn)) if drawn else None
 

@@ -189,6 +189,10 @@ class _Comparison:
             return
         rows = self.dataset.eval.rows(np.arange(min(len(self.dataset.eval), scoring.KEPT)))
         sample.save_arrays(self.where / "real" / "samples.npz", rows)
+        # The report has no tokenizer: it shows real texts and captions from these files.
+        sample.save(
+            self.dataset, {k: v[: sample.SHOWN] for k, v in rows.items()}, self.where / "real" / "final"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         scores = evaluation.floor(self.dataset, self.features, self.evaluation, reference=self.reference)
         evaluation.write(path, scores)
