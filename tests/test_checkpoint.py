@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoints can be kept"):
         Checkpoints(tmp_path)
     run = trainer(toys.counts(), toys.dataset(), resume_worker.config(), batch=16, devices=ONE)
-    with pytest.raises(CheckpointError, match="cannot be made"):
+    with pytest.raises(CheckpointError, match="cannot be created"):
         run(Path("/proc/no/run"), Hooks())
 
 

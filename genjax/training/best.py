@@ -24,7 +24,7 @@ class Best:
 
         Args:
           known: the metrics of the model's own evaluation.
-          evaluates: there is an on_eval hook, which may return others.
+          evaluates: there is an on_eval hook, which may return further metrics.
 
         Raises:
           ConfigError: no evaluation of this run can have the metric.

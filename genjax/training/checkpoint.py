@@ -1,8 +1,8 @@
 """Write checkpoints with Orbax in the background, and restore them on any number of devices and processes.
 
 A checkpoint is a folder checkpoints/STEP with the leaves of the TrainState by their paths (`state`) and a
-JSON record beside them (`record/metadata`): what model, data and tree they belong to. Orbax renames
-the folder into place when it is whole, so one that was cut short is never taken for a checkpoint.
+JSON record (`record/metadata`) that identifies their model, data and tree. Orbax renames the folder into
+place when it is complete, so that an interrupted save is never taken for a checkpoint.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("genjax")
 
 
 class Restored(NamedTuple):
-    """Hold a run's state, to go on from: the steps taken, the TrainState, and the JSON beside it."""
+    """Hold what a run resumes from: the steps taken, the TrainState, and its JSON record."""
 
     step: int
     state: TrainState
@@ -44,7 +44,7 @@ class Restored(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """Hold a finished model, to sample from: the steps taken, its Variables, and the JSON beside them."""
+    """Hold a trained model: the steps taken, its Variables, and their JSON record."""
 
     step: int
     variables: Variables
@@ -67,7 +67,7 @@ class Checkpoints:
     """Keep the checkpoints of one run directory, for the processes of the run that writes them."""
 
     def __init__(self, directory: Path | str, keep_last: int = 3):
-        """Open the folder. Raises CheckpointError if it cannot be made."""
+        """Open the folder, created if it is missing. Raises CheckpointError if it cannot be."""
         self.folder = (Path(directory) / FOLDER).absolute()
         self._keep = _Keep(keep_last)
         self._unfinished = _unfinished(self.folder)
@@ -85,9 +85,9 @@ class Checkpoints:
         """Start writing a canonical state; return when it has been copied from the devices.
 
         Args:
-          record: plain data kept beside it; `step`, `tree` and the version are added. The same in
-            all processes, of which each writes its share of the leaves.
-          best: keep this one until a better one comes.
+          record: plain data, saved with it; `step`, `tree` and the version are added. Equal in all
+            processes, each of which writes its share of the leaves.
+          best: keep this one until a better one is saved.
 
         Raises:
           CheckpointError: this save, or one that was still being written, failed.
@@ -131,7 +131,7 @@ class Checkpoints:
             raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
 
     def wait(self) -> None:
-        """Return when every save is on the disk. Raises CheckpointError if one has failed."""
+        """Wait until every save is on the disk. Raises CheckpointError if one has failed."""
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
@@ -148,12 +148,12 @@ class Checkpoints:
     ) -> Restored | None:
         """Return the newest checkpoint that can be read, placed by `layout`; None if there is none.
 
-        An unreadable one is named in a warning and set aside, and the one before it is taken.
+        An unreadable checkpoint is named in a warning and set aside, and the previous one is tried.
 
         Args:
           form: the canonical state's shapes and dtypes.
-          layout: its shardings, on whatever devices there are now.
-          identity: what must be the same in the record; not compared if it is None.
+          layout: its shardings on the devices of this session.
+          identity: must equal the record's; not compared if None.
 
         Raises:
           CheckpointError: the checkpoint belongs to another model or other data (names the first
@@ -224,9 +224,9 @@ def load(
     Args:
       directory: the run directory.
       step: which checkpoint; None for the newest that can be read, or "best".
-      like: the model's Variables (arrays or shapes) before training: gives the trees their types, and
-        refuses another model's checkpoint. None for nested dicts.
-      sharding: where the arrays are put; None for the default device.
+      like: the model's Variables (arrays or shapes) before training, which give the trees their types;
+        the checkpoint of another model is refused. None for nested dicts.
+      sharding: of the arrays; None for the default device.
 
     Raises:
       CheckpointError: there is no such checkpoint, it cannot be read, or it is another model's.

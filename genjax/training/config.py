@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """Give the size of each axis of the device mesh; -1 takes the remaining devices (at most one may).
+    """Set the size of each axis of the device mesh; one of them may be -1, for the remaining devices.
 
     Attributes:
       data: copies of the model; each sees its own rows of the batch.
       fsdp: shards of parameters and optimizer state that also divide the batch (ZeRO-3).
-      tensor: shards of the layers' own products.
+      tensor: shards of the matrix products inside layers.
     """
 
     data: int = -1
@@ -25,7 +25,7 @@ class Mesh:
         """Return (data, fsdp, tensor) for this many devices.
 
         Raises:
-          ValueError: they do not multiply to the number of devices.
+          ValueError: the sizes do not multiply to the number of devices.
         """
         sizes = [self.data, self.fsdp, self.tensor]
         known = 1
@@ -44,9 +44,9 @@ class Average:
     """Configure an exponential moving average of parameters, kept beside them.
 
     Attributes:
-      players: whose parameters; all of them where it is None.
+      players: the players whose parameters are averaged; all if None.
       half_life: in examples.
-      ramp_up: the half-life is at most this fraction of the examples seen so far; None for none.
+      ramp_up: the half-life is at most this fraction of the examples seen so far; None for no limit.
     """
 
     players: tuple[str, ...] | None = None
@@ -59,29 +59,32 @@ class Config:
     """Configure how long and how a model is trained.
 
     Attributes:
-      steps: steps in all, those of earlier sittings included.
+      steps: steps in all, those of earlier sessions included.
       accumulate: micro-batches that a batch is divided into.
-      steps_per_call: steps in one compiled call (a scan): for steps so short that calling costs.
+      steps_per_call: steps in one compiled call (a scan), for steps so short that dispatch dominates.
       engine: "jit" over the mesh, or "pmap" (data parallel only).
-      mesh: the device mesh; for pmap only `data` may be other than 1.
+      mesh: the device mesh; with pmap, fsdp and tensor must be 1.
       sharding: (regex, spec) pairs; the first regex that is found in a leaf's path gives its partition
-        spec, aligned at the right ("blocks/.*/kernel", (None, "fsdp")). Replicated where none is.
+        spec, aligned at the right ("blocks/.*/kernel", (None, "fsdp")). Other leaves are replicated.
       logical: (logical axis, mesh axis or None) pairs for the axes that layers name in activations.
       averages: {name: Average}.
-      fit_rows: training rows that a model's state is fitted on before step 1 (Model.fit); at most the split.
-      init_from: the run whose variables the fresh state starts from (a run directory).
-      init_match: regex; leaves of the fresh state whose path (params/PLAYER/... or state/...) it is found in
-        are copied from that run. Empty: all of them.
-      freeze: regex; parameters whose path (PLAYER/...) it is found in are never updated. None: all are.
-      log_every, eval_every, sample_every, checkpoint_every: in steps; 0 means at the end alone (logs:
-        never). The end always evaluates, samples and saves.
-      eval_batches: evaluate on so many batches of the split; None for all of it, exactly.
-      keep_last: checkpoints to keep; keep_best: also the one that is best by this metric of the
-        evaluation, e.g. "vae/loss" or "vae/loss@ema"; best: whether "min" or "max" is good.
-      on_nonfinite: "stop" at a non-finite loss or gradient, or "skip": go back to the last checkpoint
+      fit_rows: training rows that a model's state is fitted on before step 1 (Model.fit), at most all.
+      init_from: directory of the run whose variables a new run starts from.
+      init_match: regex; leaves whose path (params/PLAYER/... or state/...) it is found in are copied from
+        that run. Empty for all leaves.
+      freeze: regex; parameters whose path (PLAYER/...) it is found in are never updated. None for none.
+      log_every: steps from one log line to the next; 0 for no lines.
+      eval_every, sample_every, checkpoint_every: in steps; 0 for the last step only. The last step always
+        evaluates, samples and saves.
+      eval_batches: batches of an evaluation; None for the whole split.
+      keep_last: number of checkpoints to keep.
+      keep_best: also keep the checkpoint that is best by this metric of the evaluation, e.g. "vae/loss" or
+        "vae/loss@ema".
+      best: "min" if smaller values of that metric are better, "max" if larger ones are.
+      on_nonfinite: "stop" at a non-finite loss or gradient, or "skip": return to the last checkpoint
         and leave that batch out, at most `skip_limit` times.
-      profile: (first, last) steps of a jax.profiler trace into the run directory's `profile`.
-      compilation_cache: keep compiled programs between processes (JAX_COMPILATION_CACHE_DIR says where).
+      profile: (first, last) steps of a jax.profiler trace, written to `profile` in the run directory.
+      compilation_cache: keep compiled programs between processes (in JAX_COMPILATION_CACHE_DIR, if set).
       tensorboard: write event files; wandb: a Weights & Biases project.
       progress: show a progress bar (plain lines where there is no terminal).
     """

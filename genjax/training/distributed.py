@@ -1,8 +1,8 @@
-"""Join the processes of one run: start-up, agreement between them, and the failure of one of them.
+"""Connect the processes of one run, let them agree on values, and report the failure of one of them.
 
-One process needs none of this, and every function here then returns at once. All communication goes through
-the coordination service of `jax.distributed`, never through device collectives, so that it can be used while
-a training step is in flight. Every process must make the same calls in the same order.
+In a run of one process every function here returns at once. All communication uses the coordination service
+of `jax.distributed`, never device collectives, so that it is possible while a training step is in flight.
+Every process must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from genjax.errors import ConfigError, GenjaxError, HookError, Interrupted, NonF
 
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead
 FOREVER = 7 * 24 * 3600  # seconds; a dead process ends a wait long before
-GRACE = 15.0  # seconds that a failed process has to leave by itself
+GRACE = 15.0  # seconds after which a failed process is ended, if it has not ended by itself
 CONNECT = "get_distributed_runtime_client"  # of jaxlib: makes the client of the coordination service
 log = logging.getLogger("genjax")
 
@@ -38,7 +38,7 @@ LOST = PeerError(
     "see its own log, then start all processes again: they resume from the last checkpoint",
 )
 _SIGNS = ("gloo", "nccl", "connection closed", "connection reset", "heartbeat", "barrier", "coordination")
-"""Lower-case words in the runtime's errors when a collective or a barrier lost a participant."""
+"""Words, in lower case, of the runtime's errors when a collective or a barrier lost a participant."""
 _calls = itertools.count()
 _leaving: int | None = None
 _keep: list[Any] = []
@@ -56,18 +56,18 @@ def initialise(
 ) -> None:
     """Connect this process to the others of its run. Call it before the first JAX operation.
 
-    Reads the arguments if they are given; else JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
-    (or JOB_COMPLETION_INDEX, which Kubernetes gives to the pods of an indexed Job or JobSet); else asks
-    JAX's own detection of SLURM and Kubernetes. Does nothing for one process.
+    Uses the arguments if they are given; else JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
+    (or JOB_COMPLETION_INDEX, which Kubernetes sets in the pods of an indexed Job or JobSet); else JAX's own
+    detection of SLURM and Kubernetes. Does nothing for one process.
 
     Args:
-      coordinator: host:port of process 0, which must be free there.
+      coordinator: host:port of process 0; the port must be free there.
       processes: number of processes.
-      process: index of this one, from 0.
+      process: index of this process, from 0.
       heartbeat: seconds without a sign of life after which a process counts as dead.
 
     Raises:
-      ConfigError: the arguments are incomplete or contradict each other, or the others did not come.
+      ConfigError: the arguments are incomplete or contradict each other, or the others did not connect.
     """
     given = (coordinator, processes, process)
     if given == (None, None, None):
@@ -118,7 +118,10 @@ def _explicit(coordinator: Any, processes: Any, process: Any) -> dict[str, Any]:
 
 
 def _environment() -> tuple[str | None, int | None, int | None] | None:
-    """Return what the environment says of this process: None if it is alone, Nones if JAX detects it."""
+    """Return (coordinator, processes, process) from the environment.
+
+    None if this process is alone; three Nones if JAX's own detection finds them.
+    """
     e = os.environ
     index = e.get("JAX_PROCESS_ID") or e.get("JOB_COMPLETION_INDEX")
     if e.get("JAX_COORDINATOR_ADDRESS") and e.get("JAX_NUM_PROCESSES") and index:
@@ -138,7 +141,7 @@ def _watched() -> Iterator[None]:
     """Let this process end with PeerError's exit code if the runtime loses another one.
 
     The runtime reports a lost process to `missed_heartbeat_callback`, in a thread of its own; the default
-    callback ends the process with code 1. JAX has no public option for it, so that the private function that
+    callback ends the process with code 1. JAX has no public option for it, so the private function that
     connects to the coordinator is wrapped while JAX calls it. jaxlib 0.10 cannot convert the callback's
     argument and aborts instead, so SIGABRT is caught as well, by a handler that C can call: Python's own
     handlers run only after abort() has returned, which it never does.
@@ -193,13 +196,13 @@ def is_primary() -> bool:
 
 
 def barrier(name: str) -> None:
-    """Return when every process has come here; `name` appears in errors."""
+    """Wait until every process has called this; `name` appears in errors."""
     if count() > 1:
         _client().wait_at_barrier(f"genjax/{name}/{next(_calls)}", FOREVER * 1000)
 
 
 def gather(value: Any, timeout: float = FOREVER) -> list[Any]:
-    """Return the plain (JSON) values of all processes, in their order, in every process."""
+    """Return the plain (JSON) values of all processes, in the order of their indices, in every process."""
     if count() == 1:
         return [value]
     client = _client()
@@ -240,10 +243,10 @@ def _client() -> Any:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Report the loss of another process as PeerError, and leave soon if this one fails. May be nested.
+    """Report the loss of another process as PeerError, and end this one soon if it fails. May be nested.
 
-    A process that fails alone must not wait for the others, which may be waiting for it: it has GRACE
-    seconds to leave by itself. Errors that all processes raise together leave them all the time they need.
+    A process that fails alone must not wait for the others, which may be waiting for it: after GRACE seconds
+    it is ended. Errors that all processes raise together have no such limit.
 
     Raises:
       PeerError: a collective or a barrier lost a participant.
@@ -278,16 +281,16 @@ def _of_a_peer(error: BaseException | None) -> bool:
 
 
 def lost() -> bool:
-    """Return True once another process is known to be lost: then nothing may wait for the others."""
+    """Return True if another process is known to be lost: then nothing may wait for the others."""
     return _leaving == PeerError.exit_code
 
 
 def _leave(code: int) -> None:
-    """End the process with `code` after GRACE seconds at the latest."""
+    """End the process with `code` after GRACE seconds, unless it ends earlier."""
     global _leaving
     if _leaving is None:
         _leaving = code
-        if lost():  # threads that wait for the lost process would print tracebacks of their own
+        if lost():  # silence the tracebacks of threads that wait for the lost process
             logging.getLogger("absl").setLevel(logging.CRITICAL)
             threading.excepthook = lambda args: None
         timer = threading.Timer(GRACE, os._exit, (code,))
@@ -296,7 +299,7 @@ def _leave(code: int) -> None:
 
 
 def _leave_at_exit() -> None:
-    """Skip the orderly shutdown, which waits for all processes, if one of them is lost."""
+    """Skip JAX's shutdown, which waits for all processes, if one of them is lost."""
     if lost():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -308,6 +311,6 @@ def _lost(_: Any) -> None:
     if _leaving is None:
         os.write(2, f"genjax: {LOST}\n".encode())
         os._exit(PeerError.exit_code)
-    # The main thread has noticed, and prints its own message.
+    # The main thread is leaving already, and prints its own message.
     time.sleep(GRACE / 3)
     os._exit(_leaving)

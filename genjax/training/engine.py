@@ -238,10 +238,6 @@ class Engine:
         """Return the variables for evaluation and sampling: at an average, with the frozen stages."""
         return state.variables.replace(frozen=self.frozen).at(average)
 
-    def gathered(self, variables: Variables) -> Variables:
-        """Return variables that may be sharded over processes as arrays that this process holds whole."""
-        return sharding.gathered(variables)
-
     def metric_names(self) -> list[str]:
         """Return the names of the metrics of an evaluation; traces it and compiles nothing."""
         with self._meshed():

@@ -1,4 +1,4 @@
-"""Feed a training: batches on the devices ahead of the step, with the phases that are due."""
+"""Place batches on the devices ahead of the step, with the phases that are due."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def feed(
     Args:
       stream: yields the batches from `start` on.
       put: batches of one call -> arrays on the devices.
-      stop: the last step; data that ends earlier ends the feed.
+      stop: the last step; the iterator ends earlier if the data does.
       per_call: steps of one call.
     """
     rows = iter(stream)
@@ -47,9 +47,9 @@ def feed(
 
 
 def _alike(batches: Batches) -> list[Batches]:
-    """Return the batches of one call, or each in a call of its own if their forms differ (rows in buckets).
+    """Return the batches as one call, or as calls of one batch if their shapes differ (rows in buckets).
 
-    Cutting at each change of form would make programs for every number of steps; this makes two per form.
+    Cutting at each change of shape would need a program for every number of steps; this needs two per shape.
     """
     forms = {tuple(x.shape for x in b.values()) for b in batches}
     return [batches] if len(forms) == 1 else [[b] for b in batches]

@@ -1,4 +1,4 @@
-"""Call the functions that a run adds to the loop, survive their failures, and repeat them after a restart."""
+"""Call the hooks of a run, continue if one fails, and call it again after a restart."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Hooks(NamedTuple):
 
     Hooks are called after the checkpoint of their step is written, in every process of a distributed run,
     with the variables at the run's average. Only the primary process should write files
-    (`distributed.is_primary`), and variables that are sharded over processes can be had whole
-    (`sharding.gathered`). A hook must not keep the variables: the next step donates them. One that raises an
-    Exception is named in a warning; the run goes on, and ends with HookError.
+    (`distributed.is_primary`); `sharding.gathered` returns variables that are sharded over processes whole.
+    A hook must not keep the variables: the next step donates them. If a hook raises an Exception, a warning
+    names it at once, the run continues, and ends with HookError.
 
     Attributes:
       on_eval: (variables, step) -> {name: value}, added to the evaluation's line.
@@ -38,12 +38,12 @@ class Hooks(NamedTuple):
 class Caller:
     """Call the hooks of one run directory.
 
-    `hooks.json` in the directory holds the last step whose hooks have all finished: a run that was stopped
+    `hooks.json` in the directory holds the last step whose hooks have all finished. A run that was stopped
     between its checkpoint and its hooks calls them when it is resumed.
 
     Attributes:
       failures: one line for each call that failed.
-      values: of the last on_eval.
+      values: returned by the last on_eval.
     """
 
     def __init__(self, hooks: Hooks, directory: Path):
@@ -83,32 +83,33 @@ class Caller:
             return None
         try:
             return hook(variables, step)
-        except Exception as error:  # not KeyboardInterrupt, nor what stops the loop on purpose
+        except Exception as error:  # not BaseException: KeyboardInterrupt and SystemExit end the run
             failure = f"{name} failed at step {step}: {type(error).__name__}: {error}"
             self.failures.append(failure)
             log.warning("the hook %s", failure, exc_info=log.isEnabledFor(logging.DEBUG))
             return None
 
     def finished(self, step: int) -> None:
-        """Note that the hooks of this step have returned; a failed one is called again after a restart."""
-        distributed.barrier("hooks")  # nobody waits in a collective for the process that writes pictures
+        """Record that the hooks of this step have returned; a failed one is called again after a restart."""
+        # Wait here for the process that writes pictures: a wait in a collective would time out.
+        distributed.barrier("hooks")
         if distributed.is_primary() and not any(f" step {step}:" in f for f in self.failures):
             values = json.loads(json.dumps(self.values, default=float))
             files.write_json(self._path, {"step": step, "evaluated": self._evaluated, "values": values})
 
     def resume(self, step: int, evaluated: int) -> bool:
-        """Take up after a restart; return True if the hooks of the restored step were not finished.
+        """Read the record after a restart; return True if the hooks of the restored step did not finish.
 
         Args:
-          step: of the checkpoint.
-          evaluated: the last step of it that was evaluated.
+          step: the checkpoint's step.
+          evaluated: the last evaluated step in the checkpoint.
         """
-        noted: dict[str, Any] = distributed.agree(self._read())
+        record: dict[str, Any] = distributed.agree(self._read())
         self.values = {}
-        if noted.get("evaluated", -1) == evaluated:
-            self.values = noted.get("values", {})
+        if record.get("evaluated", -1) == evaluated:
+            self.values = record.get("values", {})
             self._evaluated = evaluated
-        return noted.get("step", -1) < step
+        return record.get("step", -1) < step
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -37,13 +37,13 @@ class Logbook:
         step: int = 0,
         again: bool = False,
     ):
-        """Open the logs of a run that goes on from `step`: lines of later steps are cut off.
+        """Open the logs of a run that resumes at `step`, and remove the lines of later steps.
 
         Args:
-          again: the evaluation of `step` is cut off as well, because it will be written again.
+          again: remove the evaluation of `step` as well, because it will be written again.
 
         Raises:
-          ConfigError: Weights & Biases is asked for and not installed.
+          ConfigError: `wandb` is given, and the package is not installed.
         """
         self.path = directory / "metrics.jsonl"
         self._directory = directory
@@ -128,19 +128,19 @@ def _wandb(project: str, directory: Path) -> Any:
 
 
 class Window:
-    """Sum means since the last line. A checkpoint holds it, so that a resumed run writes the same line."""
+    """Sum means since the last line. Checkpoints hold the sums: a resumed run writes the same line."""
 
     def __init__(self, saved: Mapping[str, Any] | None = None):
         host: Any = np.asarray
         self.sums = {k: Mean(host(total), host(count)) for k, (total, count) in (saved or {}).items()}
 
     def add(self, means: Mapping[str, Mean]) -> None:
-        """Add one step's means."""
+        """Add the means of one step."""
         for k, m in means.items():
             self.sums[k] = self.sums[k] + m if k in self.sums else m
 
     def saved(self) -> dict[str, Any]:
-        """Return plain data, exact, from which `Window` can be made again."""
+        """Return the sums as plain data, without rounding: the argument of another `Window`."""
         return {k: [np.asarray(m.total).tolist(), np.asarray(m.count).tolist()] for k, m in self.sums.items()}
 
     def take(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def values(means: Mapping[str, Mean]) -> dict[str, Any]:
 
 
 class Progress:
-    """Show a bar with speed and time left on a terminal, a plain line now and then elsewhere, or nothing."""
+    """Show a bar with speed and remaining time on a terminal, or a plain line every 10 s elsewhere."""
 
     def __init__(self, title: str, total: int, start: int, batch: int, show: bool = True):
         self._total = total
@@ -189,7 +189,7 @@ class Progress:
             self._bar.start()
 
     def __call__(self, step: int, text: str = "") -> None:
-        """Show that `step` steps are done; cheap enough to call at every step."""
+        """Show the number of steps taken, at most twice a second."""
         now = time.monotonic()
         if not self._show or (now < self._next and step < self._total):
             return

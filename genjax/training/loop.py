@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,7 @@ def train(
       Interrupted: SIGTERM or SIGINT stopped the run after it saved.
     """
     directory = _created(Path(directory))
-    if config.averages and average is not None and average not in config.averages:
-        raise ConfigError(
-            f"the run keeps no average named {average!r}", f"train.averages has: {', '.join(config.averages)}"
-        )
+    _check_average(config, average)
     if config.compilation_cache:
         cache_compilations()
     data = {"order": order, "batch": batch, "seed": seed if data_seed is None else data_seed}
@@ -88,17 +86,32 @@ def train(
         run = Run(model, dataset, config, directory, data, eval_batch or batch, _plain(whole))
         run.average = average
         run.initial = initial
-        try:
-            # A second guard, inside of `finally`: a process that fails must not wait for ever in `close`.
-            with distributed.guarded():
-                run.open(optimizer, hooks, seed, frozen, devices)
-                return run(stop)
-        except OSError as error:  # of the logs: checkpoints and hooks report their own
-            raise CheckpointError(
-                f"{directory} cannot be written: {error}", "free space there, and run again"
-            ) from error
-        finally:
-            run.close()
+        with _closing(run):
+            run.open(optimizer, hooks, seed, frozen, devices)
+            return run(stop)
+
+
+@contextlib.contextmanager
+def _closing(run: Run) -> Iterator[None]:
+    """Close the run when the block ends. Raises CheckpointError if its logs cannot be written."""
+    try:
+        # A second guard, inside of `finally`: a process that fails must not wait for ever in `close`.
+        with distributed.guarded():
+            yield
+    except OSError as error:  # of the logs: checkpoints and hooks report their own
+        raise CheckpointError(
+            f"{run.directory} cannot be written: {error}", "free space there, and run again"
+        ) from error
+    finally:
+        run.close()
+
+
+def _check_average(config: Config, average: str | None) -> None:
+    """Raise ConfigError if the run keeps averages, and none of this name."""
+    if config.averages and average is not None and average not in config.averages:
+        raise ConfigError(
+            f"the run keeps no average named {average!r}", f"train.averages has: {', '.join(config.averages)}"
+        )
 
 
 def _created(directory: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Read the metrics of steps that were dispatched, average them between log lines, and write the lines."""
+"""Read the metrics of dispatched steps, average them between log lines, and write the lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genjax.training import step
 from genjax.training.engine import Engine
 from genjax.training.logbook import Logbook, Window
 
-IN_FLIGHT = 8  # calls that are dispatched and not finished: more would only hold memory
+IN_FLIGHT = 8  # calls dispatched but not finished; more would only occupy memory
 
 
 class NonFinite(Exception):
@@ -27,7 +27,7 @@ class NonFinite(Exception):
 
 
 class Clock:
-    """Count the seconds of training: evaluation, sampling and saving are left out."""
+    """Measure the seconds of training, without evaluation, sampling and saving."""
 
     def __init__(self) -> None:
         self._before = 0.0
@@ -35,20 +35,20 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, in all sittings."""
+        """Seconds of training so far, in all sessions of the run."""
         return self._before + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
     def start(self) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._since = time.perf_counter()
 
     def pause(self) -> None:
-        """Stop counting; what follows is not training."""
+        """Stop the clock until the next `start`."""
         self._before = self.seconds
         self._since = None
 
     def at_least(self, seconds: float) -> None:
-        """Take up the count of an earlier sitting."""
+        """Continue from the seconds of an earlier session, if they are more."""
         self._before = max(self._before, seconds)
 
 
@@ -79,7 +79,7 @@ class Meter:
         self.logbook: Logbook | None = None
 
     def restart(self, at: int, window: Mapping[str, Any] | None) -> None:
-        """Forget what was not read, and go on from step `at` with the window that was saved there."""
+        """Drop unread metrics, and continue from step `at` with the window that was saved there."""
         self._pending.clear()
         self.window = Window(window)
         self._logged = (self._clock.seconds, at)

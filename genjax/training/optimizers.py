@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules from a config, for one player's parameters."""
+"""Build the optimizer and the learning-rate schedule of one player from a config."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -18,9 +18,9 @@ import optax.contrib
 from genjax.core import Model, Tree
 from genjax.errors import ConfigError
 
-# Which axes of a kernel are read (i) and written (o), aligned at the right: axes to the left of the word
-# are a stack of matrices (layers under a scan, experts). Linen's own attention has kernels of
-# model x heads x features, and heads x features x model on the way out.
+# Input (i) and output (o) axes of a kernel, aligned at the right. Axes to the left of the word are a stack
+# of matrices (layers under a scan, experts). Linen's own attention has kernels of shape (model, heads,
+# features), and (heads, features, model) for the output projection.
 AXES = (
     (r"(SelfAttention|DotProductAttention)\w*/(query|key|value)/kernel$", "ioo"),
     (r"(SelfAttention|DotProductAttention)\w*/out/kernel$", "iio"),
@@ -31,22 +31,22 @@ AXES = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """An optimizer and its schedule.
+    """Configure an optimizer and its schedule.
 
     Attributes:
       name: sgd, adam, adamw, lion or muon (Jordan 2024: orthogonalised momentum for the matrices, AdamW
         for everything else).
-      learning_rate: at its peak.
+      learning_rate: the peak of the schedule.
       b1, b2, eps: of adam, adamw, lion and of muon's AdamW part; lion's usual values are 0.9 and 0.99.
       momentum: of sgd (0: none) and muon. nesterov: of sgd and muon.
       weight_decay: decoupled (scaled by the learning rate alone) for adamw, lion and muon; L2 for sgd.
-      decay_mask: regex; leaves whose path it is found in are decayed. None: leaves of two axes or more
-        named kernel or embedding: no biases, no norms (those of stacked layers have two axes too).
+      decay_mask: regex; leaves whose path it is found in are decayed. None for leaves named kernel or
+        embedding with two axes or more. The name matters: biases and norms of stacked layers have two axes.
       clip: global norm that the player's gradient is clipped to; None for no clipping.
       schedule: constant, cosine, linear (to `end`) or wsd (warm-up, stable, linear decay).
       warmup: updates from 0 to the peak.
-      decay_steps: updates of the decay: for cosine and linear, when it has ended, counted from the
-        first update (None: the whole run); for wsd, how long its last part is (None: a fifth of the run).
+      decay_steps: in updates; for cosine and linear the end of the decay, counted from the first update
+        (None for the whole run), for wsd the length of the decay (None for a fifth of the run).
       end: the last learning rate, as a fraction of the peak.
       muon_axes: (regex, axes) pairs tried before the usual ones (`optimizers.AXES`); a leaf whose path
         has no match, or an empty word, gets AdamW.
@@ -84,46 +84,73 @@ class Config:
 
 
 def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
-    """The schedule: updates made so far -> learning rate.
+    """Return the schedule: updates made so far -> learning rate.
 
     Raises:
       ConfigError: warm-up and decay do not fit into the run.
     """
-    peak, end = config.learning_rate, config.end * config.learning_rate
+    peak = config.learning_rate
+    end = config.end * peak
     warm = optax.linear_schedule(0.0, peak, config.warmup)
+    at: list[int] = []  # updates at which the next part begins
     if config.schedule == "constant":
-        parts, at = [optax.constant_schedule(peak)], []
+        parts = [optax.constant_schedule(peak)]
     elif config.schedule == "wsd":
         decay = config.decay_steps or max(total_steps // 5, 1)
         stable = total_steps - config.warmup - decay
         _fits(stable >= 0, config, total_steps)
-        parts, at = [optax.constant_schedule(peak), optax.linear_schedule(peak, end, decay)], [stable]
+        parts = [optax.constant_schedule(peak), optax.linear_schedule(peak, end, decay)]
+        at = [stable]
     else:
         length = (config.decay_steps or total_steps) - config.warmup
         _fits(length > 0, config, total_steps)
         cosine = config.schedule == "cosine"
         decay = optax.cosine_decay_schedule(peak, length, config.end) if cosine else None
-        parts, at = [decay or optax.linear_schedule(peak, end, length)], []
+        parts = [decay or optax.linear_schedule(peak, end, length)]
     if not config.warmup:
         return optax.join_schedules(parts, at) if at else parts[0]
     return optax.join_schedules([warm, *parts], [config.warmup, *(config.warmup + n for n in at)])
 
 
 def updates(every: Sequence[int], steps: int) -> int:
-    """How many updates a player has made after `steps` steps, by phases that come every so many."""
+    """Count the updates of a player after `steps` steps, given the intervals of its phases."""
     return sum(-(-steps // n) for n in every)
 
 
 def rates(config: Config, total_steps: int, counts: Sequence[int]) -> np.ndarray:
-    """The learning rate of the last of `counts` updates, for each; on the host, in one call.
+    """Return the learning rate of the last of `counts` updates, for each count, on the host.
 
-    For logs: asking the schedule while training would wait for the devices.
+    For logs: evaluating the schedule during training would wait for the devices.
     """
     if not len(counts):
         return np.zeros(0)
     schedule = learning_rate(config, total_steps)
     last = np.maximum(np.asarray(counts, np.int32) - 1, 0)
     return np.asarray(jax.jit(jax.vmap(lambda n: jnp.asarray(schedule(n), jnp.float32)))(last), np.float64)
+
+
+def of_players(
+    model: Model, configs: Mapping[str, Config], steps: int, every: int
+) -> tuple[dict[str, optax.GradientTransformation], dict[str, np.ndarray]]:
+    """Return each player's optimizer, and its learning rate at each log line.
+
+    Args:
+      configs: {player: its optimizer}.
+      steps: of the run.
+      every: steps from one log line to the next; 0 for no lines.
+
+    Raises:
+      ConfigError: as `make`.
+    """
+    lines = range(0, steps + 1, every) if every else ()
+    transforms = {}
+    learning_rates = {}
+    for p in model.players:
+        intervals = [phase.interval for phase in model.phases.values() if phase.player == p]
+        total = max(updates(intervals, steps), 1)
+        transforms[p] = make(configs[p], total, factors(model, p))
+        learning_rates[p] = rates(configs[p], total, [updates(intervals, n) for n in lines])
+    return transforms, learning_rates
 
 
 def _fits(right: bool, config: Config, total_steps: int) -> None:
@@ -136,27 +163,26 @@ def _fits(right: bool, config: Config, total_steps: int) -> None:
 
 
 Factors = Callable[[Tree], Tree]
-"""params -> a tree like them of factors on the learning rate, numbers that are known when it is traced."""
+"""params -> a tree like them of factors on the learning rate, Python numbers when traced."""
 
 
 def factors(model: Model, player: str) -> Factors | None:
-    """The factors that a model asks for on the learning rate of a player's parameters."""
-    return (
-        None
-        if model.learning_rate_multipliers is None
-        else functools.partial(model.learning_rate_multipliers, player)
-    )
+    """Return the model's factors on the learning rate of a player's parameters; None for 1 everywhere."""
+    if model.learning_rate_multipliers is None:
+        return None
+    return functools.partial(model.learning_rate_multipliers, player)
 
 
 def make(config: Config, total_steps: int, factors: Factors | None = None) -> optax.GradientTransformation:
-    """The optimizer of one player, for `total_steps` updates in all.
+    """Return the optimizer of one player, for `total_steps` updates in all.
 
     Args:
-      factors: on the learning rate of each leaf, of adam, adamw and lion, whose steps have a size of their
-        own. Decay has none of them: it acts at the schedule's rate, so that it does not fade with width.
+      factors: on the learning rate of each leaf; for adam, adamw and lion only, whose step size does not
+        depend on the gradient's scale. Weight decay uses the schedule's rate without them, so that it does
+        not vanish as the width grows.
 
     Raises:
-      ConfigError: the schedule does not fit into the run; factors for an optimizer that they do not fit.
+      ConfigError: the schedule does not fit into the run, or the optimizer takes no factors.
     """
     rate = learning_rate(config, total_steps)
     adam: dict[str, Any] = {"b1": config.b1, "b2": config.b2, "eps": config.eps}
@@ -182,11 +208,11 @@ def make(config: Config, total_steps: int, factors: Factors | None = None) -> op
 def _scaled(
     config: Config, rate: optax.Schedule, adam: dict[str, Any], decay: dict[str, Any], factors: Factors
 ) -> optax.GradientTransformation:
-    """adam, adamw or lion with a factor on every leaf's step, before the decay."""
+    """Return adam, adamw or lion with a factor on the step of every leaf, applied before the decay."""
     if config.name not in ("adam", "adamw", "lion"):
         raise ConfigError(
-            f"optimizer {config.name!r} for a model whose learning rates go with its width",
-            "name adam, adamw or lion, or leave out the maximal-update parametrisation (model.mup_base)",
+            f"optimizer {config.name!r} does not support the learning-rate multipliers of this model",
+            "use adam, adamw or lion, or switch off the maximal-update parametrisation (model.mup_base)",
         )
     lion = config.name == "lion"
     direction = optax.scale_by_lion(config.b1, config.b2) if lion else optax.scale_by_adam(**adam)
@@ -198,7 +224,7 @@ def _scaled(
 
 
 def decayed(config: Config, params: Tree) -> Tree:
-    """True at each leaf that weight decay acts on."""
+    """Return a tree like params: True at each leaf that weight decay acts on."""
 
     def one(path: Any, x: Any) -> bool:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -210,9 +236,9 @@ def decayed(config: Config, params: Tree) -> Tree:
 
 
 def muon_dimensions(config: Config, params: Tree) -> Tree:
-    """optax's MuonDimensionNumbers at each leaf that muon orthogonalises; None at those of AdamW.
+    """Return optax's MuonDimensionNumbers at each leaf that muon orthogonalises, None at those of AdamW.
 
-    Without them optax takes every leaf that has not exactly two axes for AdamW's, in silence.
+    Without them, optax silently gives every leaf that does not have exactly two axes to AdamW.
     """
 
     def one(path: Any, x: Any) -> optax.contrib.MuonDimensionNumbers | None:
@@ -230,8 +256,8 @@ def muon_dimensions(config: Config, params: Tree) -> Tree:
 
 
 def _muon(config: Config, rate: optax.Schedule, adam: dict[str, Any], decay: dict[str, Any]):
-    # Composed here and not by optax.contrib.muon, whose AdamW part has neither its own decay mask nor
-    # plain (non-Nesterov) moments.
+    # Not optax.contrib.muon: its AdamW part has neither a decay mask of its own nor plain (non-Nesterov)
+    # moments.
     def dimensions(params: Tree) -> Tree:
         return muon_dimensions(config, params)
 
@@ -253,12 +279,13 @@ def _muon(config: Config, rate: optax.Schedule, adam: dict[str, Any], decay: dic
 
 
 def _scale_by_shape(dimensions: Callable[[Tree], Tree], rms: float | None) -> optax.GradientTransformation:
-    """An orthogonal matrix's entries shrink with its size: this takes the size out of the update."""
+    """Scale each orthogonalised update so that its size does not depend on the size of the matrix."""
 
     def scale(dims: Any, g: jax.Array) -> jax.Array:
         if dims is None:
             return g
         read, written = (math.prod(g.shape[n] for n in axes) for axes in dims)
+        # An orthogonal (read x written) matrix has a root mean square of 1 / sqrt(max(read, written)).
         return g * (math.sqrt(max(1, written / read)) if rms is None else rms * math.sqrt(max(read, written)))
 
     return optax.stateless(lambda g, _: jax.tree.map(scale, dimensions(g), g, is_leaf=_is_dimensions))

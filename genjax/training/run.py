@@ -35,10 +35,10 @@ class Result(NamedTuple):
 
     Attributes:
       step: steps taken in all.
-      variables: with averages, and frozen stages.
+      variables: with averages and frozen stages.
       metrics: of the last evaluation, {"phase/metric" or "phase/metric@average": value}.
-      seconds: spent training in all sittings; evaluation and sampling left out.
-      skipped: numbers of the batches that were left out.
+      seconds: training time of all sessions, without evaluation, sampling and saving.
+      skipped: indices of the batches that were left out.
     """
 
     step: int
@@ -52,9 +52,11 @@ class Run:
     """Take a run from its last checkpoint, or from step 0, to its last step.
 
     Attributes:
-      step: steps dispatched; their metrics may not have been read.
+      average: the average of the variables that hooks receive; None for the parameters themselves.
+      initial: variables of another run that step 1 starts from, or None.
+      step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
-      losses: of the last evaluation, at step `evaluated`; a checkpoint holds them.
+      losses: results of the last evaluation, at step `evaluated`; a checkpoint holds them.
     """
 
     average: str | None
@@ -106,7 +108,7 @@ class Run:
         """Build the engine, restore the state and open the logs."""
         c = self.config
         self.process = sharding.share(sharding.make_mesh(c.mesh, list(devices or jax.devices())))
-        transforms, rates = self._transforms(optimizer)
+        transforms, rates = optimizers.of_players(self.model, optimizer, c.steps, c.log_every)
         example = self._stream(0)[0]
         self.engine = Engine(self.model, transforms, c, example, frozen=frozen, seed=seed, devices=devices)
         if self.eval_batch % self.engine.ways:
@@ -136,31 +138,17 @@ class Run:
         if pending:
             self._call_hooks(pending, written="on_eval" not in pending)
 
-    def _transforms(self, optimizer: Mapping[str, optimizers.Config]) -> tuple[dict, dict]:
-        """Return each player's optimizer, and its learning rate at each log line."""
-        steps = self.config.steps
-        every = self.config.log_every
-        lines = range(0, steps + 1, every) if every else ()
-        transforms = {}
-        rates = {}
-        for p in self.model.players:
-            own = [phase.interval for phase in self.model.phases.values() if phase.player == p]
-            total = max(optimizers.updates(own, steps), 1)
-            transforms[p] = optimizers.make(optimizer[p], total, optimizers.factors(self.model, p))
-            counts = [optimizers.updates(own, n) for n in lines]
-            rates[p] = optimizers.rates(optimizer[p], total, counts)
-        return transforms, rates
-
     def close(self) -> None:
         """Close the logs and wait for the checkpoints."""
-        for thing in (self.progress, self.logbook):
-            if thing is not None:
-                thing.close()
+        if self.progress is not None:
+            self.progress.close()
+        if self.logbook is not None:
+            self.logbook.close()
         if self.checkpoints is not None and not distributed.lost():
             self.checkpoints.close()
 
     def _restore(self) -> list[str]:
-        """Set the newest state that can be read, or the first; return the hooks it has still to call."""
+        """Restore the newest readable checkpoint, or create the first state; return hooks left to call."""
         assert self.checkpoints is not None
         found = self.checkpoints.restore(self.engine.form, self.engine.layout, self.identity)
         record = found.record if found else {}
@@ -177,7 +165,7 @@ class Run:
         return record.get("hooks", []) if found and unfinished else []
 
     def _first(self) -> TrainState:
-        """Return the state that step 1 starts from."""
+        """Return the state that step 1 starts from, fitted on the first rows of the shuffled split."""
         rows: Any = {}
         if self.model.fit is not None:
             ways = self.engine.ways
@@ -190,9 +178,10 @@ class Run:
     # --- the loop ----------------------------------------------------------------------------------
 
     def __call__(self, stop: Stop) -> Result:
+        """Take all remaining steps. Raises as `loop.train`."""
         while True:
             try:
-                self._sit(stop)
+                self._advance(stop)
                 break
             except NonFinite as bad:
                 self._step_back(bad)
@@ -201,7 +190,8 @@ class Run:
         metrics = {**self.losses, **self.caller.values}
         return Result(self.step, variables, metrics, self.clock.seconds, tuple(self.skipped))
 
-    def _sit(self, stop: Stop) -> None:
+    def _advance(self, stop: Stop) -> None:
+        """Take steps until the last one. Raises NonFinite, and Interrupted at a signal."""
         assert self.checkpoints is not None
         c = self.config
         tracing = False
@@ -213,7 +203,7 @@ class Run:
             due = self.step if _every(c.log_every, self.step) else None
             self.step += len(phases)
             self.meter.add(self.step, packed, phases)
-            if due is not None:  # one step late: it has finished while this step was dispatched
+            if due is not None:  # read one step late, so that the host never waits for the step it dispatched
                 self.meter.read(due)
             self.meter.limit()
             if self.progress is not None:
@@ -223,18 +213,19 @@ class Run:
                 self._leave(stop)
         if tracing:
             jax.profiler.stop_trace()
-        if self.saved != self.step:  # the data ended before the steps did
+        if self.saved != self.step:  # the data ended before the last step
             self._events(end=True)
         self.checkpoints.wait()
 
     def _stopping(self, stop: Stop) -> bool:
-        """Return True if a signal came; the processes of a run agree on the step."""
+        """Return True if a signal came. All processes of a run stop at the same step."""
         if distributed.count() == 1:
             return stop.signal is not None
         asks = self.step == self.config.steps or _every(ASK_EVERY * self.config.steps_per_call, self.step)
         return asks and distributed.any_of(stop.signal is not None)
 
     def _leave(self, stop: Stop) -> None:
+        """Save, and raise Interrupted with the name of the signal."""
         assert self.checkpoints is not None
         self._save()
         self.checkpoints.wait()
@@ -251,8 +242,7 @@ class Run:
     # --- events ------------------------------------------------------------------------------------
 
     def _events(self, end: bool) -> None:
-        """Evaluate, save and call the hooks that are due. A hook that fails cannot cost the checkpoint."""
-        assert self.checkpoints is not None
+        """Evaluate, save and call hooks, where they are due at this step."""
         c = self.config
         n = self.step
         evaluate = end or _every(c.eval_every, n)
@@ -264,8 +254,8 @@ class Run:
         self.clock.pause()
         due = self.caller.due(evaluate, sample)
         better = False
-        # The line is written before the save, unless a hook adds to it: then that hook comes after the save,
-        # except where its value decides what is saved.
+        # on_eval adds to the evaluation's line. It is called after the save, so that its failure cannot cost
+        # the checkpoint, unless its value decides what is saved.
         early = evaluate and ("on_eval" not in due or self.best.from_hook)
         if evaluate:
             self._evaluate()
@@ -275,13 +265,12 @@ class Run:
         if save or better:
             self._save(best=better, hooks=[h for h in due if h != "on_eval" or not early])
         if early and self.best.from_hook and not self.caller.failed("on_eval"):
-            self.checkpoints.wait()
             self.best.check(self.losses)
         self._call_hooks(due, written=early)
         self.clock.start()
 
     def _call_hooks(self, due: Sequence[str], written: bool) -> None:
-        """Call the hooks that are due; `written`: the evaluation's line is written, and on_eval called."""
+        """Call the hooks that are due; on_eval only if the evaluation's line is not `written` yet."""
         if "on_eval" in due and not written:
             self._write_evaluation()
         if "on_sample" in due:
@@ -290,7 +279,7 @@ class Run:
             self.caller.finished(self.step)
 
     def _evaluate(self) -> None:
-        """Set the losses and metrics of this step, at the parameters and at each average."""
+        """Compute the losses and metrics of this step, at the parameters and at each average."""
         c = self.config
         how = {"order": "once", "batch": self.eval_batch, "seed": 0, "process": self.process}
         out: dict[str, Any] = {}
@@ -316,7 +305,11 @@ class Run:
     # --- saving, and steps that are not finite -----------------------------------------------------
 
     def _save(self, best: bool = False, hooks: Sequence[str] = ()) -> None:
-        """Start a checkpoint of this step, if it is finite and there is none; `hooks` come after it."""
+        """Start a checkpoint of this step, if there is none. Raises NonFinite if the state is not finite.
+
+        Args:
+          hooks: names of the hooks that are called after the save, recorded for a restart before they end.
+        """
         assert self.checkpoints is not None
         self.meter.read(self.step)
         if self.saved == self.step:
@@ -340,7 +333,11 @@ class Run:
         self.saved = self.step
 
     def _step_back(self, bad: NonFinite) -> None:
-        """Stop with a diagnosis of the non-finite step, or go back and leave that batch out."""
+        """Restore the last checkpoint and leave the batch of the non-finite step out, or raise.
+
+        Raises:
+          NonFiniteError: names the step, the value and the first non-finite leaf.
+        """
         assert self.checkpoints is not None
         self.checkpoints.wait()
         what = f"{bad.what} at step {bad.at}; the first non-finite leaf is {self._first_nonfinite(bad.at)}"
@@ -363,14 +360,14 @@ class Run:
         rows = self._stream(0)[at].items()
         floats = {name: x for name, x in rows if np.issubdtype(x.dtype, np.inexact)}
         bad = next((name for name, x in floats.items() if not np.isfinite(x).all()), None)
-        # Each process sees its own rows only, and must not call a collective alone.
+        # Each process sees its own rows only, and `nonfinite` is a collective: all must call it, or none.
         bad = next((name for name in distributed.gather(bad) if name), None)
         if bad is not None:
             return f"batch[{bad!r}]"
         return self.engine.nonfinite(self.state) or "the loss itself (parameters and batch are finite)"
 
     def _trace(self, tracing: bool) -> bool:
-        """Start or stop the profiler, if it is time; return True while it runs (in the primary process)."""
+        """Start or stop the profiler if it is due; return True while it runs (in the primary process)."""
         first, last = self.config.profile or (-1, -1)
         if not tracing and first <= self.step < last and distributed.is_primary():
             jax.profiler.start_trace(str(self.directory / "profile"))

@@ -15,9 +15,9 @@ from genjax.training import distributed
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold the run directory; the system frees it however this process ends. May be nested.
+    """Lock the run directory. The operating system releases it however this process ends. May be nested.
 
-    The primary process of a distributed run holds it for all of them, and all learn if it cannot.
+    The primary process holds the lock for all processes of a run; if it cannot, all of them raise.
 
     Raises:
       BusyError: another process holds it; names its process id.

@@ -40,7 +40,7 @@ def make_mesh(mesh: Mesh, devices: Sequence[Any]) -> jax.sharding.Mesh:
 def spec(path: str, shape: Sequence[int], rules: Sequence[tuple[str, Any]], mesh: Any) -> PartitionSpec:
     """Return the partition spec of one leaf: that of the first rule found in its path, aligned at the right.
 
-    Axes of size 1 stay whole (factored statistics), and so does optimizer state of fewer axes than the rule.
+    Axes of size 1 (factored statistics) and optimizer state with fewer axes than the rule stay replicated.
 
     Raises:
       ConfigError: a rule names an unknown mesh axis, has more axes than a parameter, or does not divide it.
@@ -115,14 +115,14 @@ def share(mesh: jax.sharding.Mesh) -> tuple[int, int]:
 
 
 def place(tree: Tree, sharding: Any) -> Tree:
-    """Return host arrays, each process's own rows, as global arrays of this sharding."""
+    """Return global arrays of this sharding from host arrays, of which each process has its own rows."""
     if distributed.count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
 def spread(tree: Tree, layout: Tree) -> Tree:
-    """Return arrays that every process has whole as global arrays of these shardings."""
+    """Return global arrays of these shardings from arrays that every process has whole."""
     if distributed.count() == 1:
         return jax.device_put(tree, layout)
 
@@ -134,10 +134,10 @@ def spread(tree: Tree, layout: Tree) -> Tree:
 
 
 def gathered(tree: Tree) -> Tree:
-    """Return global arrays as arrays that this process holds whole, on its first device.
+    """Return whole copies of global arrays on the first device of this process.
 
-    For programs that each process runs by itself, such as samplers. In a run of one process the tree is
-    returned as it is. A collective: every process must call it.
+    For programs that each process runs by itself, such as samplers. One process gets its tree back. This is
+    a collective: every process must call it.
     """
     if distributed.count() == 1:
         return tree

@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Stop:
-    """Remember SIGTERM and SIGINT while entered; the second of a kind has its usual effect.
+    """Remember SIGTERM and SIGINT while entered; a second signal of the same number has its usual effect.
 
     Attributes:
-      signal: the name of the signal that came, else None.
+      signal: the name of the signal received; None before.
     """
 
     def __init__(self):

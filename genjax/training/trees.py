@@ -41,7 +41,7 @@ def _show(entry: Any) -> str:
 
 
 def difference(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Return the first leaf by which two described trees differ, in words; None if they are equal."""
+    """Describe the first leaf by which two described trees differ; None if they are equal."""
     for path, entry in wanted.items():
         if path not in saved:
             return f"it has no leaf {path} {_show(entry)}"
@@ -70,9 +70,9 @@ def digest(variables: Tree) -> str:
 
 
 def checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """Compute a checksum of each leaf on its own devices.
+    """Compute a checksum of each leaf on its own devices, {path: sum}.
 
-    The file formats below detect no flipped bit in an array.
+    Orbax and the formats that it writes do not detect a flipped bit in an array.
     """
     if not arrays:
         return {}
@@ -90,7 +90,7 @@ def _sum_all(sharding: NamedSharding | None) -> Callable[[list[jax.Array]], jax.
 
 
 def _sum(x: jax.Array) -> jax.Array:
-    """Sum the bits times odd weights by position, mod 2^32: equal however the array is divided."""
+    """Sum the bits times odd weights by position, mod 2^32: the same for every sharding of the array."""
     if jnp.iscomplexobj(x):
         x = jnp.stack([x.real, x.imag])
     if x.dtype == bool:
