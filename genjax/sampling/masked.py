@@ -1,4 +1,4 @@
-"""Generate by iterative refinement: predict all masked positions at once, then mask the least confident again.
+"""Generate by iterative refinement: predict all masked positions, then mask the least confident again.
 
 A `Predictor` gives logits for every position of partly masked rows; the architecture does not matter.
 Mask-Predict (Ghazvininejad et al. 2019, arXiv:1904.09324) is schedule="linear", revisit=True, temperature 0;
@@ -34,7 +34,7 @@ class Refinement:
         "cosine" cos(pi r / 2).
       revisit: tokens filled in earlier steps may be masked again (Mask-Predict); else only those filled in
         this step (MaskGIT).
-      temperature, top_k, top_p: of the draws: see sampling.logits.Truncation; 0 takes the most probable token.
+      temperature, top_k, top_p: of the draws: see sampling.logits.Truncation.
       choice: scale of the Gumbel noise on log confidences, which falls linearly to 0 over the steps
         (MaskGIT's choice temperature). Keeping the most confident draws favours probable tokens, as a lower
         temperature would; a very large `choice` fills in random order and keeps the predictor's distribution.
@@ -63,7 +63,7 @@ class Refinement:
 
 
 class Refined(NamedTuple):
-    """Hold filled rows and the log-probability of each token when it was last written (0 for given tokens)."""
+    """Hold filled rows, and the log-probability of each token when it was written (0 for given tokens)."""
 
     tokens: Int[Array, "B T"]
     log_probs: Float[Array, "B T"]
@@ -135,7 +135,7 @@ class Fill(NamedTuple):
 
 
 def fill(logits: Float[Array, "B T V"], places: Int[Array, "B N"], k: int = 5) -> Fill:
-    """Predict the tokens at N positions of each row (fill-mask), each by itself, given the unmasked tokens."""
+    """Predict the tokens at N positions of each row (fill-mask), each by itself."""
     at = jnp.take_along_axis(logits, places[..., None], axis=1).astype(jnp.float32)
     probs, tokens = jax.lax.top_k(jax.nn.softmax(at, axis=-1), k)
     return Fill(tokens.astype(jnp.int32), probs)
