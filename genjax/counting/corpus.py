@@ -1,9 +1,9 @@
 """Store the text that a counting model has read: a buffer of static size, filled by the training loop.
 
 Rows are whole documents, or windows of running text: the last token of a window is the first of the next.
-Read in order (data.order="once"), the buffer holds the text itself. `stream` joins the rows into one sequence, in
-which no context crosses the beginning of a document. `grams` lists the sequences of symbols that are sorted
-(counting/ngrams.py by their first n symbols, counting/suffixes.py as a whole).
+Read in order (data.order="once"), the buffer holds the text itself. `stream` joins the rows into one
+sequence, in which no context crosses the beginning of a document. `grams` lists the sequences of symbols that
+are sorted (counting/ngrams.py by their first n symbols, counting/suffixes.py as a whole).
 """
 
 from __future__ import annotations
