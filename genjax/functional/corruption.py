@@ -85,7 +85,7 @@ class Spans(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Hold the numbers of dropped tokens and spans of a row, and the lengths of source and target with eos."""
+    """Hold the numbers of dropped tokens and spans of a row, and the lengths of both sides with eos."""
 
     noise: int
     spans: int

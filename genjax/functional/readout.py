@@ -136,7 +136,7 @@ def _pieces(arrays, size: int):
 
 
 def _piece(piece, table, bias, smoothing: float):
-    """Return logits (N x V) of a piece, its weighted (loss, nats, hits), and (log partition, target one-hot)."""
+    """Return logits (N x V) of a piece, weighted (loss, nats, hits), and (log partition, target one-hot)."""
     x, targets, weights = piece
     flat = x.reshape(-1, x.shape[-1])
     V = table.shape[0]
