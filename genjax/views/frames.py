@@ -172,5 +172,5 @@ def view(spec: Spec) -> View:
 def frame_nats(logits: Float[Array, "*B K"], targets: Integer[Array, "*B K"]) -> Float[Array, "*B"]:
     """Compute -sum over keys of log Bernoulli(target; sigmoid(logit)), in float32."""
     logits = logits.astype(jnp.float32)
-    # -log sigmoid(x) = softplus(x) - x for a sounding key, -log(1 - sigmoid(x)) = softplus(x) for a silent one.
+    # -log sigmoid(x) = softplus(x) - x if a key sounds; -log(1 - sigmoid(x)) = softplus(x) if it does not.
     return (jax.nn.softplus(logits) - jnp.where(targets > 0, logits, 0)).sum(-1)

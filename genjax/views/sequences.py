@@ -1,4 +1,4 @@
-"""Read any discrete target as sequences of tokens, so that n-grams, RNNs and GPTs model images as they do text.
+"""Read discrete targets as sequences of tokens, so that n-grams, RNNs and GPTs model images as they do text.
 
 A grid (an image, or the codes of a VQ codec) becomes one start token, then its values in raster order. The
 start token carries the condition: `levels + label` for a labelled row, `levels + classes` without a label.
