@@ -208,6 +208,16 @@ def test_the_impossible_is_refused(family):
     for wrong in ("(a", "a(?=b", r"(a)\1", "[^\\s\\S]"):
         with pytest.raises(ConfigError, match="regular expression"):
             constraints.regex(wrong, BYTES)
+    reasons = {
+        "(a": "is not valid",
+        "a{2,1}": "cannot be parsed",
+        r"(a)\1": "no finite automaton",
+        r"\ba": "no finite automaton",
+        "(?<=a)b": "no finite automaton",
+    }
+    for wrong, says in reasons.items():
+        with pytest.raises(ConfigError, match=says):
+            constraints.regex(wrong, BYTES)
     with pytest.raises(ConfigError, match="accepts nothing"):
         constraints.regex("x+", BYTES)
     with pytest.raises(ConfigError, match="word"):

@@ -17,9 +17,9 @@ from genjax.models import gpt
 from genjax.training import optimizers
 
 V, T = 7, 12
-TEXT = Spec({"tokens": Element((T + 1,), "int32", V)})
+TEXT = Spec({"tokens": Element((T + 1,), "int32", V, "tokens", "target")})
 PACKED = Spec({**TEXT.elements, "segment": Element((T + 1,), "int32")})
-ROLL = Spec({"roll": Element((3, 2), "uint8", 2)})
+ROLL = Spec({"roll": Element((3, 2), "uint8", 2, "roll", "target")})
 FORMS: dict[str, dict[str, Any]] = {
     "gpt2": {"bias": True, "tied": True},
     "modern": {

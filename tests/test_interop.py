@@ -22,7 +22,7 @@ from genjax.models import bert, gpt, t5
 
 V, T = 40, 12
 SPECIAL = {"pad": 0, "eos": 1, "mask": 2, "sentinel_0": 38, "sentinel_1": 39}
-SPEC = Spec({"tokens": Element((T + 1,), "int32", V)}, special=SPECIAL)
+SPEC = Spec({"tokens": Element((T + 1,), "int32", V, "tokens", "target")}, special=SPECIAL)
 TINY = {"layers": 1, "heads": 2, "width": 8}
 MODELS = {
     "gpt": (gpt, {**TINY, "bias": True, "tied": True}),
@@ -149,7 +149,10 @@ def test_forms_that_they_lack_are_refused(tmp_path: Path):
 def test_a_directory_becomes_a_run_and_a_run_a_directory(name: str, tmp_path: Path):
     """Written by hand, imported, sampled from, exported: the same tensors."""
     tokenizer = fit("bpe", "some words of a text that is short", Options(vocabulary=280, sentinels=8))
-    spec = Spec({"tokens": Element((T + 1,), "int32", tokenizer.vocabulary)}, special=tokenizer.special)
+    spec = Spec(
+        {"tokens": Element((T + 1,), "int32", tokenizer.vocabulary, "tokens", "target")},
+        special=tokenizer.special,
+    )
     module, fields = MODELS[name]
     model = module.build(build(module.Config, fields), spec, {})
     variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(1))

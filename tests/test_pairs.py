@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import originals
 import pytest
 
 import genjax.data as gd
@@ -117,6 +118,21 @@ def test_multi30k_reads_the_originals(tmp_path: Path):
     ):
         with pytest.raises(DataError, match=says):
             gd.load(**{**here, **changes})
+
+
+def test_generated_originals_are_read_as_the_true_ones(tmp_path: Path):
+    given = {"originals": str(originals.write(tmp_path)), "length": 64}
+    for name in ("multi30k", "multi30k:fr-en"):
+        d = gd.load(name=name, **given)
+        assert (len(d.train), len(d.eval)) == (originals.CAPTIONS["train"], originals.CAPTIONS["val"])
+        check_form(d)
+    assert len(set(texts(d, d.train))) > 50
+    rolls = gd.load(name="chorales", transpose=5, **given)
+    voices = gd.load(name="chorales:voices", **given)
+    for d in (rolls, voices):
+        assert f"{originals.PIECES['train']} to train, {originals.PIECES['valid']} to evaluate" in d.info
+    assert rolls.spec["roll"].shape == (65, 88)
+    assert voices.spec["tokens"].kind == "voices"
 
 
 def test_without_a_folder_of_originals(monkeypatch: pytest.MonkeyPatch):

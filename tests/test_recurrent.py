@@ -17,7 +17,7 @@ from genjax.sampling import speculative
 from genjax.sampling.autoregressive import generate
 
 V, T, B = 7, 6, 4
-TEXT = Spec({"tokens": Element((T + 1,), "int32", V)})
+TEXT = Spec({"tokens": Element((T + 1,), "int32", V, "tokens", "target")})
 DOCUMENTS = Spec({**TEXT.elements, "segment": Element((T + 1,), "int32")})
 IMAGES = Spec(
     {
@@ -25,7 +25,9 @@ IMAGES = Spec(
         "label": Element((), "int32", 2, "label", "condition"),
     }
 )
-ROLLS = Spec({"roll": Element((T + 1, 5), "uint8", 2), "token_mask": Element((T,), "float32")})
+ROLLS = Spec(
+    {"roll": Element((T + 1, 5), "uint8", 2, "roll", "target"), "token_mask": Element((T,), "float32")}
+)
 FORMS = {
     "elman": {"cell": "elman"},
     "lstm": {"cell": "lstm"},
@@ -159,7 +161,9 @@ def test_states_are_kept_at_first():
 def test_rows_of_a_lane_are_one_long_sequence(form):
     long = text(length=3 * T)
     model, variables = build(TEXT, **FORMS[form])
-    whole_model, _ = build(Spec({"tokens": Element((3 * T + 1,), "int32", V)}), **FORMS[form])
+    whole_model, _ = build(
+        Spec({"tokens": Element((3 * T + 1,), "int32", V, "tokens", "target")}), **FORMS[form]
+    )
     whole, _ = nats(whole_model, variables, batch_of(long))
     carry, parts = model.carry(batch_of(long)), []
     for n in range(3):
@@ -239,7 +243,7 @@ def test_documents_never_see_each_other(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_cache_equals_no_cache_at_ragged_counts_too(form):
-    model, variables = build(Spec({"tokens": Element((13,), "int32", V)}), **FORMS[form])
+    model, variables = build(Spec({"tokens": Element((13,), "int32", V, "tokens", "target")}), **FORMS[form])
     tokens = jnp.asarray(text(3, length=11))
     decoder, step = model.decoder, jax.jit(model.decoder.step)
     fresh = decoder.start(variables, {}, 3, 12)

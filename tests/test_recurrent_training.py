@@ -53,7 +53,7 @@ def lagged(num: int, seed: int) -> np.ndarray:
 def test_what_lies_before_a_row_is_known_through_the_carry(tmp_path: Path):
     """Rows of 4 inputs have two repetitions; the first one's coin lies in the row before."""
     parts = [Windows(lagged(n, seed), 4) for n, seed in ((3000, 0), (400, 1))]
-    spec = Spec({"tokens": Element((5,), "int32", 4)}, len(parts[0]))
+    spec = Spec({"tokens": Element((5,), "int32", 4, "tokens", "target")}, len(parts[0]))
     dataset = Dataset("lagged", spec, Split("train", parts[0]), Split("eval", parts[1]), fingerprint="lagged")
     adam = optimizers.Config(name="adam", learning_rate=1e-2, clip=1.0, schedule="linear")
     fields = {"width": 32, "dropout": 0.0, "condition_dropout": 0.0}

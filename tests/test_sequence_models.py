@@ -27,7 +27,7 @@ IMAGES = Spec(
     },
     24,
 )
-TEXT = Spec({"tokens": Element((5,), "int32", 4)}, 24)
+TEXT = Spec({"tokens": Element((5,), "int32", 4, "tokens", "target")}, 24)
 FORMS = {
     "gpt2": {},
     "modern": {"norm": "rmsnorm", "activation": "swiglu", "position": "rope", "kv_heads": 1},
@@ -157,7 +157,7 @@ def test_gpt_is_causal(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_cache_equals_no_cache(form):
-    spec = Spec({"tokens": Element((13,), "int32", 7)})
+    spec = Spec({"tokens": Element((13,), "int32", 7, "tokens", "target")})
     for model, variables in (build_gpt(spec, **FORMS[form]), train_ngram(spec, batch(spec, 40), order=4)):
         tokens = jnp.asarray(batch(spec, 3)["tokens"][:, :-1])
         decoder, step = model.decoder, jax.jit(model.decoder.step)
@@ -313,11 +313,13 @@ def test_configs_that_cannot_be():
     with pytest.raises(ConfigError, match="multiple of heads"):
         gpt.build(gpt.Config(width=10, heads=4), TEXT, {})
     with pytest.raises(ConfigError, match="bins"):
-        ngram.build(ngram.Config(order=6), Spec({"tokens": Element((65,), "int32", 256)}), {})
+        ngram.build(
+            ngram.Config(order=6), Spec({"tokens": Element((65,), "int32", 256, "tokens", "target")}), {}
+        )
     with pytest.raises(ConfigError, match="order"):
         ngram.Config(order=0)
     with pytest.raises(ConfigError, match="discrete"):
-        ngram.build(ngram.Config(), Spec({"point": Element((2,), "float32")}), {})
+        ngram.build(ngram.Config(), Spec({"point": Element((2,), "float32", None, "point", "target")}), {})
     model, variables = build_gpt(TEXT)
     with pytest.raises(ConfigError, match="learned positions"):
         model.sample(variables, jax.random.split(jax.random.key(0), 1), {}, length=9)

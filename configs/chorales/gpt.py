@@ -1,9 +1,9 @@
 """A GPT on Bach's chorales as piano rolls: 88 keys a quarter note, whole pieces as rows.
 
-GENJAX_ORIGINALS=... genjax train --config=chorales/gpt
+    GENJAX_ORIGINALS=... genjax train --config=chorales/gpt
 
-A transformer overfits these 229 pieces soon, in the one key that they are all in: it hears each in eleven.
-Settings were chosen on the validation pieces.
+All 229 training pieces are in one key, and a transformer soon overfits them: it is trained on each piece in
+eleven keys. Settings were chosen on the validation pieces.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """An LSTM on Bach's chorales as piano rolls: 88 keys a quarter note, whole pieces as rows.
 
-GENJAX_ORIGINALS=... genjax train --config=chorales/lstm
+    GENJAX_ORIGINALS=... genjax train --config=chorales/lstm
 
-A frame's nats are the sum over its 88 keys; the mean is over all frames but the first of each piece, which is
-read and not predicted. experiments/jsb/RESULTS.md has the figures.
+The nats of a frame are the sum over its 88 keys. The mean is over all frames except the first of each piece,
+which is read and not predicted. experiments/jsb/RESULTS.md has the results.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""English to German on Multi30k with a transformer of 2.6 million parameters, as a T5's fields.
+"""English to German on Multi30k with a transformer of 2.6 million parameters, built from the fields of T5.
 
     GENJAX_ORIGINALS=... genjax train --config=multi30k/t5        (scores: python -m experiments.multi30k)
 
-4 + 4 layers of width 128 with 4 heads, pre-norm, sinusoidal positions, one embedding of a joint BPE of 6,000
-for both languages and the output. The published Transformer-Tiny (Wu et al. 2021, arXiv:2105.14462, and its
-code) has 4 + 4 layers of width 128 with 4 heads and an MLP of 256, a joint BPE of about 10,000, dropout 0.3,
-a learning rate of 0.005 after 2,000 warm-up steps, at most 8,000 updates of two times 4,096 tokens; beam 5 on
-the average of the last ten epochs gave BLEU 41.02 on the tokens of test2016. Here the vocabulary is smaller
-and the MLP wider at equal parameters, and 5,000 updates of 128 pairs are what an hour of two cores holds.
+4 + 4 layers of width 128 with 4 heads, pre-norm, sinusoidal positions, and one embedding of a joint BPE of
+6,000 tokens for both languages and the output. The published Transformer-Tiny (Wu et al. 2021,
+arXiv:2105.14462, and its code) has 4 + 4 layers of width 128 with 4 heads and an MLP of 256, a joint BPE of
+about 10,000, dropout 0.3, a learning rate of 0.005 after 2,000 warm-up steps, at most 8,000 updates of two
+times 4,096 tokens; beam 5 on the average of the last ten epochs gave BLEU 41.02 on the tokens of test2016.
+Here the vocabulary is smaller and the MLP wider at equal parameters; 5,000 updates of 128 pairs take about an
+hour on two cores.
 """
 
 from __future__ import annotations

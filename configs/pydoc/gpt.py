@@ -1,4 +1,4 @@
-"""GPT on the prose of Python's own documentation, byte by byte: nanoGPT's CPU size, the modern form.
+"""GPT on the prose of Python's own documentation, byte by byte: a modern GPT of nanoGPT's CPU size.
 
 genjax train --config=pydoc/gpt
 """
@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a tiny network for a few steps."""
     config = ml_collections.ConfigDict()
     config.name = "pydoc-gpt"
     config.data = {"name": "pydoc", "batch": 12, "length": 64}

@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a tiny network for a few steps."""
     config = ml_collections.ConfigDict()
     config.name = "pydoc-lstm"
     config.data = {"name": "pydoc", "batch": 32, "length": 64, "order": "lanes"}

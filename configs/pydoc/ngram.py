@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" reads a little of it."""
+    """Return the config; "smoke" reads a small part of the data."""
     config = ml_collections.ConfigDict()
     config.name = "pydoc-ngram"
     config.data = {"name": "pydoc", "batch": 32, "eval_batch": 128, "length": 256, "order": "once"}

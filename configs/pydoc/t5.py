@@ -1,6 +1,6 @@
-"""T5 on the prose of Python's own documentation: byte-level BPE, spans dropped and written again.
+"""T5 on the prose of Python's own documentation: byte-level BPE, prediction of dropped spans.
 
-genjax train --config=configs/pydoc/t5.py
+genjax train --config=pydoc/t5
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network on bytes."""
+    """Return the config; "smoke" trains a tiny network for a few steps on bytes."""
     config = ml_collections.ConfigDict()
     config.name = "pydoc-t5"
     config.data = {"name": "pydoc", "batch": 32, "length": 63, "tokenizer": "bpe", "vocabulary": 2048}

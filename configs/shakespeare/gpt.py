@@ -1,9 +1,9 @@
 """The modern form of GPT on the characters of tiny_shakespeare, in the setting of shakespeare/gpt2.
 
-genjax train --config=shakespeare/gpt
+    genjax train --config=shakespeare/gpt
 
-RMSNorm, rotary positions, normalised queries and keys, a squared ReLU, and a head of its own, which has as
-many parameters as the learned positions that it does without.
+RMSNorm, rotary positions, normalised queries and keys, a squared ReLU, and an untied head, which has about as
+many parameters as the learned positions of GPT-2.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no download."""
+    """Return the config; "smoke" trains a tiny network for a few steps on text that needs no download."""
     config = ml_collections.ConfigDict()
     config.name = "shakespeare-gpt"
     config.data = {"name": "tfds:tiny_shakespeare", "tokenizer": "chars", "batch": 12, "length": 64}

@@ -5,9 +5,9 @@
 Layers, heads, width, context, batch and steps: github.com/karpathy/nanoGPT, whose README gives a loss of
 1.88 (config/train_shakespeare_char.py with block_size 64, batch_size 12, n_layer 4, n_head 4, n_embd 128,
 max_iters and lr_decay_iters 2000, dropout 0): no biases, a tied head. There the loss is a mean over random
-windows of the last tenth of the text; here it is over all of it, every window of 64 that does not overlap
-another, each read from nothing: 1.812 nats with this learning rate (the modern form's), 1.909 with nanoGPT's
-(--config.optimizer.learning_rate=1e-3 --config.optimizer.end=0.1). One seed each.
+windows of the last tenth of the text. Here it is over all of that tenth, in windows of 64 that do not overlap
+and are read without earlier context: 1.812 nats with this learning rate (that of shakespeare/gpt), 1.909 with
+nanoGPT's (--config.optimizer.learning_rate=1e-3 --config.optimizer.end=0.1). One seed each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no download."""
+    """Return the config; "smoke" trains a tiny network for a few steps on text that needs no download."""
     config = ml_collections.ConfigDict()
     config.name = "shakespeare-gpt2"
     config.data = {"name": "tfds:tiny_shakespeare", "tokenizer": "chars", "batch": 12, "length": 64}
@@ -28,7 +28,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "width": 128,
         "activation": "gelu",
         "tied": True,
-        # Every row is read from its second character on, as there: a draw begins with a prompt.
+        # As in nanoGPT, the first character of a row is not predicted: samples begin with a prompt.
         "condition_dropout": 0.0,
     }
     config.optimizer = {

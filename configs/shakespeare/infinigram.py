@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" reads a little of a text that needs no download."""
+    """Return the config; "smoke" reads a small part of a text that needs no download."""
     config = ml_collections.ConfigDict()
     config.name = "shakespeare-infinigram"
     config.data = {

@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network, on a text that needs no download."""
+    """Return the config; "smoke" trains a tiny network for a few steps on text that needs no download."""
     config = ml_collections.ConfigDict()
     config.name = "shakespeare-lstm"
     config.data = {

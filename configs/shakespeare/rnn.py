@@ -11,7 +11,7 @@ from genjax import settings
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a tiny network for a few steps."""
     config = settings.load(f"shakespeare/lstm:{size}")
     config["name"] = "shakespeare-rnn"
     config["model"]["cell"] = "elman"

@@ -1,8 +1,9 @@
-"""The text that a counting model has read: a buffer of static size, filled by the training loop.
+"""Store the text that a counting model has read: a buffer of static size, filled by the training loop.
 
-Rows are windows of running text that share one token with the next (its last is the next one's first), or
-whole documents. Read in order (data.order="once") the buffer holds the text itself; `stream` lays it out as
-one sequence, in which no context reaches across the beginning of a document.
+Rows are whole documents, or windows of running text: the last token of a window is the first of the next.
+Read in order (data.order="once"), the buffer holds the text itself. `stream` joins the rows into one
+sequence, in which no context crosses the beginning of a document. `grams` lists the sequences of symbols that
+are sorted (counting/ngrams.py by their first n symbols, counting/suffixes.py as a whole).
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from genjax.views.sequences import Sequence, discrete_target
 
 @struct.dataclass
 class Corpus:
-    """Rows as they were read.
+    """Hold rows in the order in which they were read.
 
     Attributes:
-      tokens: R x (T+1), in the smallest unsigned dtype that holds V.
-      document: the document of every slot, 0 for what is not to be counted; None where every slot of a row
-        counts and belongs with the others.
-      rows: int32, how many have been read; what comes after the buffer is full (a second pass) is left out.
-      unigrams: int32, V: how often each token was a target.
+      tokens: R x (T+1), in the smallest dtype that holds V.
+      document: the document of every slot, 0 for slots that do not count; None if all slots of a row count
+        and belong to one document.
+      rows: int32, rows read so far; rows that come after the buffer is full (a second pass) are ignored.
+      unigrams: int32, V: number of times that each token was a target.
     """
 
     tokens: Shaped[Array, "R S"]
@@ -40,12 +41,12 @@ class Corpus:
 
 @struct.dataclass
 class Stream:
-    """The text as one sequence of M slots; slot 0 stands before it, and is no token.
+    """Hold the text as one sequence of M slots; slot 0 precedes the text and holds no token.
 
     Attributes:
-      symbols: int32: tokens of [0, V).
+      symbols: int32: tokens in [0, V).
       begin: True on the first token of every document, and on the slot after the last token.
-      last: the last slot that holds a token (there are that many tokens).
+      last: the last slot that holds a token, which is also the number of tokens.
     """
 
     symbols: Int[Array, " M"]
@@ -54,8 +55,9 @@ class Stream:
 
 
 def empty(sequence: Sequence, spec: Spec) -> Corpus:
-    """An empty buffer for all rows of the training split."""
-    V, shape = sequence.levels, (max(spec.rows, 1), sequence.length + 1)
+    """Return an empty buffer for all rows of the training split."""
+    V = sequence.levels
+    shape = (max(spec.rows, 1), sequence.length + 1)
     dtype = jnp.uint8 if V <= 2**8 else jnp.uint16 if V <= 2**16 else jnp.int32
     parted = SEGMENT in spec or TOKEN_MASK in spec
     return Corpus(
@@ -67,7 +69,7 @@ def empty(sequence: Sequence, spec: Spec) -> Corpus:
 
 
 def documents(batch: Batch, length: int) -> Int[Array, "B T+1"]:
-    """The document of every slot of the rows; 0 where a slot is not to be counted."""
+    """Return the document of every slot of the rows; 0 for slots that do not count."""
     shape = (batch["mask"].shape[0], length + 1)
     found = batch[SEGMENT].astype(jnp.int32) if SEGMENT in batch else jnp.ones(shape, jnp.int32)
     if TOKEN_MASK in batch:
@@ -76,10 +78,10 @@ def documents(batch: Batch, length: int) -> Int[Array, "B T+1"]:
 
 
 def learn(corpus: Corpus, batch: Batch, sequence: Sequence) -> tuple[Mean, Aux]:
-    """An objective: the rows are appended, those of all devices in the order of the global batch.
+    """Append the rows of all devices in the order of the global batch; return a training loss.
 
-    The loss is that of predicting the batch by the counts of single tokens before it, each plus one: longer
-    contexts are known only when the text is sorted.
+    The loss is that of predicting the batch from add-one counts of single tokens before it: longer contexts
+    are known only after the text is sorted.
     """
     _, targets, mask = sequence.encode(batch)
     counts = corpus.unigrams.astype(jnp.float32) + 1
@@ -103,6 +105,7 @@ def _append(
     counts: Int[Array, "B T"],
     document: Int[Array, "B T+1"] | None = None,
 ) -> Corpus:
+    """Append rows (`windows`), of which those with live = 1 are no padding."""
     capacity = corpus.tokens.shape[0]
     place = corpus.rows + jnp.cumsum(live) - live
     fits = (live > 0) & (place < capacity)
@@ -119,29 +122,29 @@ def _append(
 
 
 def gather(x: jax.Array, axis: str) -> jax.Array:
-    """The rows of all devices, in the order of the global batch."""
+    """Return the rows of all devices in the order of the global batch."""
     return jax.lax.all_gather(x, axis, tiled=True)
 
 
 def unread(num: int) -> Tree:
-    """The part of a carry that knows which document was read, before anything was."""
+    """Return the carry of `beginnings` before anything was read."""
     return {"document": jnp.zeros((num,), jnp.int32), "token": jnp.full((num,), -1, jnp.int32)}
 
 
 def beginnings(
     batch: Batch, tokens: Int[Array, "B T+1"], carry: Tree
 ) -> tuple[Bool[Array, " B"], Bool[Array, "B T+1"] | None, Tree]:
-    """Where rows that go on from others begin anew.
+    """Return where the rows of a batch begin documents.
 
-    Where documents are told apart, a row goes on from the one before it only if they share a document and
-    the token between them; else it begins one.
+    If documents are numbered, a row continues the previous row of its lane only if the two share a document
+    and the token between them; else it begins a document.
 
     Args:
       tokens: the rows.
-      carry: what the rows before left: the document of their last token, and that token.
+      carry: the document of the last token of the previous rows, and that token.
 
     Returns:
-      (rows that go on from nothing, tokens that begin a document or None where there are none, the carry).
+      (rows that continue nothing, tokens that begin a document or None without documents, the next carry).
     """
     forget = batch[RESET] > 0 if RESET in batch else jnp.zeros(batch["mask"].shape, bool)
     if SEGMENT not in batch:
@@ -153,10 +156,10 @@ def beginnings(
 
 
 def ending(end: int | str | None, spec: Spec) -> int | None:
-    """The number of the token that ends a document, "eos" being the tokenizer's own.
+    """Return the id of the token that ends a document; "eos" stands for the tokenizer's own.
 
     Raises:
-      ConfigError: the tokenizer has none, or there is no such token.
+      ConfigError: the tokenizer has no eos, or the id is not a token.
     """
     if end == "eos" and "eos" not in spec.special:
         raise ConfigError(
@@ -171,21 +174,24 @@ def ending(end: int | str | None, spec: Spec) -> int | None:
 
 
 def stream(corpus: Corpus, end: int | None = None) -> Stream:
-    """The rows as one sequence: a row goes on from the one before where they share a token of one document.
+    """Join the rows into one sequence; a row continues the previous one if they share a document's token.
 
     Args:
-      end: a token that ends a document (`</s>`): what follows it begins another.
+      end: a token that ends a document (`</s>`): the next token begins another.
     """
     rows, width = corpus.tokens.shape
     tokens = corpus.tokens.astype(jnp.int32)
     document = jnp.ones_like(tokens) if corpus.document is None else corpus.document
-    before = jnp.roll(tokens[:, -1], 1), jnp.roll(document[:, -1], 1)
-    joined = (tokens[:, 0] == before[0]) & (document[:, 0] == before[1]) & (jnp.arange(rows) > 0)
+    same_token = tokens[:, 0] == jnp.roll(tokens[:, -1], 1)
+    same_document = document[:, 0] == jnp.roll(document[:, -1], 1)
+    joined = same_token & same_document & (jnp.arange(rows) > 0)
     kept = (document > 0) & (jnp.arange(rows) < corpus.rows)[:, None]
-    kept = kept.at[:, 0].set(kept[:, 0] & ~joined)  # it is the last token of the row before
+    # The first token of a joined row is the last token of the previous row.
+    kept = kept.at[:, 0].set(kept[:, 0] & ~joined)
     changed = jnp.pad(document[:, 1:] != document[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    kept, changed = kept.reshape(-1), changed.reshape(-1)
-    # Slot 0 is before the text; slots are as many as tokens could be, and one to end them.
+    kept = kept.reshape(-1)
+    changed = changed.reshape(-1)
+    # Slot 0 precedes the text; then a slot for every possible token, and one after the last.
     slots = rows * width + 2
     place = jnp.where(kept, cumulative(kept.astype(jnp.int32)), slots)
     symbols = jnp.zeros((slots,), jnp.int32).at[place].set(tokens.reshape(-1), mode="drop")
@@ -199,15 +205,15 @@ def stream(corpus: Corpus, end: int | None = None) -> Stream:
 
 @struct.dataclass
 class Grams:
-    """What is sorted: at every slot p the symbols that begin there and stay within one document.
+    """Hold, for every slot p, the sequence of symbols that begins there and stays within one document.
 
-    The first symbol of slot p is its token, or where p + 1 begins a document V, what stands before it: a
-    document's last token begins no longer sequence, so that its slot serves the next one.
+    The first symbol of slot p is its token. If p + 1 begins a document, it is V, the symbol before one:
+    the last token of a document begins no longer sequence, so its slot can serve the next document.
 
     Attributes:
       first: int32, M: the first symbol, in [0, V].
-      reach: int32, M: how many symbols there are; 0 beyond the text.
-      symbols: int32, M: the others, symbols[p + 1], symbols[p + 2] ...
+      reach: int32, M: number of symbols; 0 beyond the text.
+      symbols: int32, M: the other symbols are symbols[p + 1], symbols[p + 2] ...
     """
 
     first: Int[Array, " M"]
@@ -215,17 +221,17 @@ class Grams:
     symbols: Int[Array, " M"]
 
     def at(self, slot: Int[Array, "*S"], depth: Int[Array, "*S"] | int) -> Int[Array, "*S"]:
-        """Symbol `depth` (0 is the first) of a slot, -1 where there is none."""
+        """Return symbol `depth` (0 is the first) of a slot; -1 beyond its reach."""
         there = jnp.minimum(slot + depth, self.symbols.shape[0] - 1)
         value = jnp.where(jnp.asarray(depth) == 0, self.first[slot], self.symbols[there])
         return jnp.where(depth < self.reach[slot], value, -1)
 
 
 def grams(s: Stream, levels: int) -> Grams:
-    """The sequences of symbols that begin at every slot."""
+    """Return the sequences of symbols that begin at every slot."""
     slots = s.symbols.shape[0]
     place = jnp.arange(slots)
-    # The next slot, from p + 2 on, where a document begins: what begins at p ends before it.
+    # The sequence at p ends before the next slot, from p + 2 on, that begins a document.
     number = cumulative(s.begin.astype(jnp.int32))
     where = jnp.full((slots,), slots).at[jnp.where(s.begin, number, slots)].set(place, mode="drop")
     ahead = jnp.where(s.begin, place, where[number + 1])
@@ -236,7 +242,7 @@ def grams(s: Stream, levels: int) -> Grams:
 
 
 def cumulative(x: Int[Array, " N"]) -> Int[Array, " N"]:
-    """jnp.cumsum of a long vector, as a scan over sqrt(N) vectors: compiled in a tenth of the time."""
+    """Compute jnp.cumsum of a long vector as a scan over sqrt(N) vectors: it compiles ten times faster."""
     size = max(math.isqrt(len(x)), 1)
     blocks = jnp.pad(x, (0, -len(x) % size)).reshape(-1, size)
     add = lambda total, value: (total + value, total + value)

@@ -1,8 +1,9 @@
-"""Looking up a sorted n-gram model: where a text stands in the tree, probabilities, full distributions.
+"""Look up a sorted n-gram model (counting/ngrams.py): contexts, probabilities, full distributions.
 
-Where a text stands is the nodes of its last 1, 2 ... n - 1 symbols, one a depth, -1 where they were never
-seen together. Reading a token moves every one of them to its child, one binary search a depth; so a text is
-read depth by depth, all its tokens at once.
+The context of a text is the tree nodes of its last 1, 2 ... n - 1 symbols, one per depth; -1 for symbols that
+were never seen together. Reading a token replaces each node by its child of that token, found by binary
+search. The node of depth k after a token depends only on the node of depth k - 1 before it, so all tokens of
+a text are read at once, depth by depth.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from jaxtyping import Array, Bool, Float, Int
 from genjax.counting.ngrams import Index, Level
 
 CHUNK = 256
-"""How many children of a node are added to a distribution at once."""
+"""Children of a node that are added to a distribution at once."""
 
 
 def unknown(order: int, num: int) -> Int[Array, "num n-1"]:
-    """Where a text stands of which nothing is known."""
+    """Return the empty context of `num` texts."""
     return jnp.full((num, order - 1), -1, jnp.int32)
 
 
 def search(
     token: Int[Array, " N"], low: Int[Array, "*S"], high: Int[Array, "*S"], value: Int[Array, "*S"], most: int
 ) -> Int[Array, "*S"]:
-    """The first place in [low, high) where `token` (rising there) is not below `value`; high where none is.
+    """Return the first index in [low, high) where the ascending `token` is at least `value`; else high.
 
     Args:
       most: an upper bound of high - low.
@@ -41,10 +42,12 @@ def search(
 
 
 def child(index: Index, depth: int, node: Int[Array, "*S"], token: Int[Array, "*S"]) -> Int[Array, "*S"]:
-    """The node of `depth` + 1 that a node of `depth` reaches by a token; -1 where there is none."""
-    here, below = index.levels[depth - 1], index.levels[depth]
+    """Return the child (of depth + 1) of a node by a token; -1 without such a child."""
+    here = index.levels[depth - 1]
+    below = index.levels[depth]
     at = jnp.maximum(node, 0)
-    low, high = here.begin[at], here.begin[at + 1]
+    low = here.begin[at]
+    high = here.begin[at + 1]
     found = search(below.token, low, high, token, len(index.levels[0].token))
     hit = (found < high) & (below.token[jnp.minimum(found, len(below.token) - 1)] == token)
     return jnp.where((node >= 0) & hit, found, -1)
@@ -57,20 +60,21 @@ def read(
     fresh: Bool[Array, "B T"] | None = None,
     end: int | None = None,
 ) -> tuple[Int[Array, "B T n-1"], Int[Array, "B T n"]]:
-    """Reads tokens.
+    """Read tokens.
 
     Args:
-      before: where each row stands.
-      tokens: of [0, V]; V is the beginning of a document: what was before it is forgotten.
+      before: the context of each row.
+      tokens: in [0, V]; V is the symbol before a document, which forgets the context.
       fresh: True on tokens that begin a document.
       end: a token after which a document begins.
 
     Returns:
-      (where the text stands after each token, the n-grams that each token completes: the node of depth k that
-      ends in it, -1 where that was never seen).
+      (the context after each token; the n-grams that each token completes: the node of each depth k that ends
+      with it, -1 if it was never seen).
     """
     start = len(index.levels[0].token) - 1
-    places, grams = [], []
+    places = []
+    grams = []
     shifted = jnp.zeros(tokens.shape, jnp.int32)
     for depth in range(len(index.levels)):
         if depth > 0 and fresh is not None:
@@ -89,13 +93,17 @@ def read(
 
 
 def _mass(level: Level, node: Int[Array, "*S"]) -> Float[Array, "*S"]:
+    """Return the weight of the shorter context after a node; 1 after an unseen one."""
     return jnp.where(node >= 0, level.mass[jnp.maximum(node, 0)], 1)
 
 
 def probability(
     index: Index, places: Int[Array, "*S n-1"], grams: Int[Array, "*S n"], levels: int
 ) -> Float[Array, "*S"]:
-    """p(token | where the text stood before it), of the n-grams that the token completes."""
+    """Compute p(token | context) from the context before the token and the n-grams that the token completes.
+
+    p_k = gain + mass p_{k-1}, from p_0 = 1 / V (see counting/ngrams.py).
+    """
     p = jnp.full(grams.shape[:-1], 1.0 / levels)
     for depth, level in enumerate(index.levels):
         gram = grams[..., depth]
@@ -105,20 +113,23 @@ def probability(
 
 
 def distribution(index: Index, places: Int[Array, "*S n-1"], levels: int) -> Float[Array, "*S V"]:
-    """The probability of every token from where a text stands."""
+    """Compute the probability of every token after a context."""
     shape = places.shape[:-1]
     places = places.reshape(-1, places.shape[-1])
     p = jnp.broadcast_to(index.levels[0].gain[:levels] + index.mass / levels, (places.shape[0], levels))
     for depth in range(1, len(index.levels)):
-        here, below, node = index.levels[depth - 1], index.levels[depth], places[:, depth - 1]
+        here = index.levels[depth - 1]
+        below = index.levels[depth]
+        node = places[:, depth - 1]
         at = jnp.maximum(node, 0)
-        low, high = here.begin[at], jnp.where(node >= 0, here.begin[at + 1], here.begin[at])
+        low = here.begin[at]
+        high = jnp.where(node >= 0, here.begin[at + 1], low)
         p = _add(_mass(here, node)[:, None] * p, below, low, high)
     return p.reshape(*shape, levels)
 
 
 def _add(p: Float[Array, "N V"], level: Level, low: Int[Array, " N"], high: Int[Array, " N"]) -> jax.Array:
-    """p with the gains of nodes [low, high) added at their tokens, a chunk at a time."""
+    """Add the gains of nodes [low, high) to p at their tokens, a chunk at a time."""
     width = min(CHUNK, p.shape[1])
     row = jnp.arange(p.shape[0])[:, None]
 

@@ -1,12 +1,15 @@
-"""Smoothed n-grams of any order, from one sort of the text: what was seen is all that is kept.
+"""Estimate smoothed n-grams of any order from one sort of the text; only n-grams that occur are stored.
 
-The n-grams form a tree: a node of depth k is a k-gram that was seen, its parent the first k - 1 symbols.
-Nodes of one depth lie in lexicographic order, so that the children of a node are neighbours, sorted by their
-token. Symbols are the tokens [0, V), and V for what stands before a document (KenLM's <s>), which is never
-predicted.
+The n-grams form a tree: a node of depth k is a k-gram that occurs, and its parent is the first k - 1 symbols.
+Nodes of one depth are in lexicographic order, so the children of a node are adjacent and sorted by token.
+Symbols are the tokens [0, V) and V, the symbol before a document (KenLM's <s>), which is never predicted.
 
-Every smoothing here has the form  p_k(w | c) = gain(c w) + mass(c) p_{k-1}(w | c without its first symbol),
-p_0 = 1 / V, and p_k = p_{k-1} where nothing followed c. It sums to one as gain and mass do.
+Every smoothing has the interpolated form (Chen & Goodman 1998, equation 14)
+
+    p_k(w | c) = gain(c w) + mass(c) p_{k-1}(w | c without its first symbol),    p_0 = 1 / V,
+
+and p_k = p_{k-1} if nothing followed c. It is normalised because the gains after c and mass(c) sum to one.
+`build` lists the gains and masses of each smoothing, with their sources.
 """
 
 from __future__ import annotations
@@ -24,18 +27,18 @@ from genjax.counting.corpus import Grams, Stream, cumulative, grams
 Smoothing = Literal["additive", "backoff", "witten_bell", "kneser_ney"]
 SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)
 FALLBACK = (0.5, 1.0, 1.5)
-"""Discounts of an order whose counts of counts give none (KenLM's --discount_fallback)."""
+"""Discounts of an order whose counts of counts do not determine them (KenLM's --discount_fallback)."""
 
 
 @struct.dataclass
 class Level:
-    """The k-grams that were seen, padded to a static number.
+    """Hold the k-grams that occur, padded to a static number.
 
     Attributes:
-      token: int32: the last symbol of each; of depth 1 the node's own number.
-      gain: float32: what the k-gram adds to its token's probability.
-      mass: float32: the weight of the shorter context after it; 1 where nothing followed it.
-      begin: int32, one more: its children are nodes [begin[i], begin[i + 1]) of the next depth.
+      token: int32: the last symbol of each; at depth 1 the index of the node itself.
+      gain: float32: amount that the k-gram adds to the probability of its token.
+      mass: float32: weight of the shorter context after it; 1 if nothing followed it.
+      begin: int32, N + 1: the children of node i are nodes [begin[i], begin[i + 1]) of the next depth.
     """
 
     token: Int[Array, " N"]
@@ -46,13 +49,13 @@ class Level:
 
 @struct.dataclass
 class Index:
-    """A smoothed model, ready to be looked up.
+    """Hold a smoothed model, ready for counting/lookup.py.
 
     Attributes:
-      levels: depth 1 (V + 1 nodes, one a symbol) to n.
+      levels: depth 1 (V + 1 nodes, one per symbol) to n.
       mass: of the empty context.
-      discounts: n x 3: D1, D2, D3+ of every order (Kneser-Ney; else 0).
-      sizes: int32, n: how many different k-grams there are.
+      discounts: n x 3: D1, D2, D3+ of every order for Kneser-Ney; else 0.
+      sizes: int32, n: number of distinct k-grams.
     """
 
     levels: tuple[Level, ...]
@@ -62,14 +65,16 @@ class Index:
 
 
 def build(text: Stream, order: int, levels: int, smoothing: Smoothing, strength: float) -> Index:
-    """Counts and smooths the n-grams of a text.
+    """Count and smooth the n-grams of a text.
 
-    kneser_ney: interpolated modified Kneser-Ney (Chen & Goodman 1998): D1, D2, D3+ from the counts of counts
-      of each order; below order n a count is how many different symbols came before, except after the start
-      of a document, where it is the plain count.
-    witten_bell: mass = types / (tokens + types) (Witten & Bell 1991, method C, interpolated).
-    backoff: mass = strength / (tokens + strength), a Dirichlet prior on the shorter context.
-    additive: `strength` is added to every count of the longest context; shorter ones are not used.
+    With n(c w) the count of w after c, n(c) its sum over w and types(c) the number of distinct w:
+
+    kneser_ney: interpolated modified Kneser-Ney (Chen & Goodman 1998, section 3): gain = (n(c w) - D) / n(c),
+      with D1, D2, D3+ from the counts of counts of each order. Below order n, n(c w) is the number of
+      distinct symbols before c w; after the start of a document it is the plain count.
+    witten_bell: gain = n(c w) / (n(c) + types(c)) (Witten & Bell 1991, method C, interpolated).
+    backoff: gain = n(c w) / (n(c) + strength): a Dirichlet prior on the shorter context (MacKay & Peto 1995).
+    additive: gain = n(c w) / (n(c) + strength V) for the longest context; shorter contexts are not used.
 
     Args:
       order: n.
@@ -78,9 +83,12 @@ def build(text: Stream, order: int, levels: int, smoothing: Smoothing, strength:
     g = grams(text, levels)
     tree = _tree(g, order, levels)
     counts = _counts(text, g, tree, levels, continued=smoothing == "kneser_ney")
-    gains, masses, discounts = [], [], []
+    gains = []
+    masses = []
+    discounts = []
     for k, a in enumerate(counts, 1):
-        parent, size = (jnp.zeros_like(a), 1) if k == 1 else (tree[k - 1].parent, len(counts[k - 2]))
+        parent = jnp.zeros_like(a) if k == 1 else tree[k - 1].parent
+        size = 1 if k == 1 else len(counts[k - 2])
         gain, mass, discount = _smooth(a, parent, size, levels, smoothing, strength, k == order)
         gains.append(gain)
         masses.append(mass)
@@ -98,8 +106,16 @@ def build(text: Stream, order: int, levels: int, smoothing: Smoothing, strength:
 
 @struct.dataclass
 class _Depth:
-    """Nodes of one depth: `slot` where each begins in the text (of the last one sorted), `count` how often,
-    `node` of every slot (the number of nodes where it reaches less deep)."""
+    """Hold the nodes of one depth.
+
+    Attributes:
+      token: the last symbol of each node.
+      parent: its node of the depth before.
+      begin: see `Level`.
+      slot: a slot of the text where the k-gram occurs.
+      count: number of its occurrences.
+      node: of every slot; the number of nodes if the slot reaches less deep.
+    """
 
     token: Int[Array, " N"]
     parent: Int[Array, " N"]
@@ -110,35 +126,38 @@ class _Depth:
 
 
 def _sorted_slots(g: Grams, order: int, levels: int) -> tuple[Int[Array, " M"], Int[Array, " M"]]:
-    """(slots sorted by their first `order` symbols, how many of those each shares with the one before)."""
+    """Return (slots sorted by their first `order` symbols, symbols that each shares with its predecessor)."""
     slots = jnp.arange(len(g.first), dtype=jnp.int32)
     bits = (levels + 1).bit_length()
     fit = max(31 // bits, 1)
     keys = []
     for first in range(0, order, fit):
+        # As many symbols as fit are packed into one int32 key.
         packed = jnp.zeros_like(slots)
         for depth in range(first, min(first + fit, order)):
             packed = packed << bits | (g.at(slots, depth) + 1)
         keys.append(packed)
-    # Equal keys are equal sequences: their order among themselves means nothing.
+    # Equal keys are equal sequences, whose order does not matter: an unstable sort is enough.
     *_, slots = jax.lax.sort((*keys, slots), num_keys=len(keys), is_stable=False)
-    shared, same = jnp.zeros_like(slots), jnp.arange(len(slots)) > 0
+    shared = jnp.zeros_like(slots)
+    same = jnp.arange(len(slots)) > 0
     for depth in range(order):
         symbol = g.at(slots, depth)
         same = same & (symbol >= 0) & (symbol == jnp.roll(symbol, 1))
         shared = shared + same
-    # Without the barrier every use of the two would compute them again.
+    # Without the barrier XLA would compute both again at every use.
     return jax.lax.optimization_barrier((slots, shared))
 
 
 def _tree(g: Grams, order: int, levels: int) -> list[_Depth]:
+    """Return the nodes of depths 1 to `order`."""
     slots, shared = _sorted_slots(g, order, levels)
-    M, V = len(slots), levels
+    M = len(slots)
+    V = levels
     reach = g.reach[slots]
-    above, size = (
-        jnp.where(reach > 0, g.first[slots], V + 1),
-        V + 1,
-    )  # the node of depth 1 of each sorted slot
+    # The node of the previous depth of each sorted slot, and the number of such nodes.
+    above = jnp.where(reach > 0, g.first[slots], V + 1)
+    size = V + 1
     tokens = jnp.arange(V + 1, dtype=jnp.int32)
     depths = [_Depth(tokens, tokens, tokens, tokens, tokens, jnp.where(g.reach > 0, g.first, V + 1))]
     for k in range(2, order + 1):
@@ -146,7 +165,8 @@ def _tree(g: Grams, order: int, levels: int) -> list[_Depth]:
         new = valid & (shared < k)
         here = cumulative(new.astype(jnp.int32)) - 1
         capacity = min(M, (V + 1) * V ** (k - 1))
-        here, at = jnp.where(valid, here, capacity), jnp.where(new, here, capacity)
+        at = jnp.where(new, here, capacity)
+        here = jnp.where(valid, here, capacity)
         put = lambda x, at=at, n=capacity: jnp.full((n,), -1, jnp.int32).at[at].set(x, mode="drop")
         count = jnp.zeros((capacity,), jnp.int32).at[here].add(1, mode="drop")
         children = jnp.zeros((size + 1,), jnp.int32).at[jnp.where(new, above, size)].add(1)
@@ -154,13 +174,14 @@ def _tree(g: Grams, order: int, levels: int) -> list[_Depth]:
         depths[-1] = dataclasses.replace(depths[-1], begin=begin)
         node = jnp.zeros((M,), jnp.int32).at[slots].set(here)
         depths.append(_Depth(put(g.at(slots, k - 1)), put(above), jnp.zeros(()), put(slots), count, node))
-        above, size = here, capacity
+        above = here
+        size = capacity
     depths[-1] = dataclasses.replace(depths[-1], begin=jnp.zeros((size + 1,), jnp.int32))
     return depths
 
 
 def _counts(text: Stream, g: Grams, tree: list[_Depth], levels: int, continued: bool) -> list[jax.Array]:
-    """The counts that each order is estimated from: plain, or below the highest order of continuations."""
+    """Return the counts of each order: plain ones, or below the highest order those of continuations."""
     place = jnp.arange(len(text.symbols))
     token = (place >= 1) & (place <= text.last)
     single = jnp.zeros((levels + 1,), jnp.int32).at[text.symbols].add(token.astype(jnp.int32))
@@ -173,7 +194,7 @@ def _counts(text: Stream, g: Grams, tree: list[_Depth], levels: int, continued: 
             out.append(count)
             continue
         longer = tree[k]
-        # One step on in the text from a (k+1)-gram lies the k-gram that is its end.
+        # The last k symbols of a (k+1)-gram are the k-gram one slot later in the text.
         rest = text.symbols if k == 1 else t.node
         end = jnp.where(longer.slot >= 0, rest[jnp.maximum(longer.slot, 0) + 1], len(count))
         different = jnp.zeros_like(count).at[end].add(1, mode="drop")
@@ -186,10 +207,10 @@ def _counts(text: Stream, g: Grams, tree: list[_Depth], levels: int, continued: 
 
 
 def discounts(counts: Int[Array, " N"]) -> Float[Array, " 3"]:
-    """D1, D2, D3+ from counts of counts (Chen & Goodman 1998, equation 26), or FALLBACK.
+    """Compute D1, D2, D3+ from counts of counts (Chen & Goodman 1998, equation 26).
 
-    As KenLM: the fallback is taken for all three where no count of 1, 2 or 3 was seen, or where a discount
-    is below zero or above its count.
+    As in KenLM, all three are FALLBACK if one of the counts 1, 2, 3 does not occur, or if a discount is
+    negative or larger than its count.
     """
     n = jnp.stack([(counts == j).sum().astype(jnp.float32) for j in range(1, 5)])
     j = jnp.arange(1.0, 4.0)
@@ -208,15 +229,17 @@ def _smooth(
     strength: float,
     longest: bool,
 ) -> tuple[Float[Array, " N"], Float[Array, " S"], Float[Array, " 3"]]:
-    """(gain of each k-gram, mass of each of the `size` contexts, discounts of this order)."""
+    """Return (gain of each k-gram, mass of each of the `size` contexts, discounts of this order)."""
     seen = counts > 0
     parent = jnp.where(seen, parent, size)
 
     def summed(x: jax.Array) -> Float[Array, " S"]:
-        # As integers: sums of floats would stop growing at 2^24.
+        # Integers: float32 sums of ones stop growing at 2^24.
         return jnp.zeros((size,), jnp.int32).at[parent].add(x, mode="drop").astype(jnp.float32)
 
-    total, off, none = summed(counts), jnp.zeros(counts.shape), jnp.zeros((3,))
+    total = summed(counts)
+    off = jnp.zeros(counts.shape)
+    none = jnp.zeros((3,))
     if smoothing == "kneser_ney":
         d = discounts(counts)
         kind = jnp.clip(counts, 1, 3)

@@ -1,8 +1,9 @@
-"""Suffix arrays: every place of a text in the order of what follows it, and contexts of any length in it.
+"""Build a suffix array (Manber & Myers 1993) and look up contexts of any length in it.
 
-A context is an interval of the sorted array: the places where it stands. What followed it lies sorted within
-the interval, so that reading one token more is two binary searches, and how often a token followed is the
-length of the interval that it leads to.
+The array lists the slots of a text in the order of the sequences that begin there. A context is an interval
+of the array: the slots where it occurs. Within the interval the continuations are sorted, so reading another
+token takes two binary searches, and the length of the new interval is the number of times that the token
+followed the context.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from genjax.counting.corpus import Grams, cumulative
 
 @struct.dataclass
 class Suffixes:
-    """A sorted text. Sequences end where their document does, and sort before their continuations.
+    """Hold a sorted text. Sequences end with their document, and sort before longer ones that begin alike.
 
     Attributes:
-      slots: int32, M: the places, by the order of the sequences that begin there.
-      group: int32, M: where, in that order, the sequences that are wholly equal end.
-      begin: int32, V + 2: sequences whose first symbol is v are slots[begin[v]:begin[v + 1]].
-      text: what the slots refer to.
+      slots: int32, M: the slots in the order of the sequences that begin there.
+      group: int32, M: index after the last sequence that is equal to this one.
+      begin: int32, V + 2: sequences with first symbol v are slots[begin[v]:begin[v + 1]].
+      text: the sequences of the slots.
     """
 
     slots: Int[Array, " M"]
@@ -33,7 +34,7 @@ class Suffixes:
 
 
 def build(g: Grams, levels: int) -> Suffixes:
-    """Sorts all sequences of a text by doubling (Manber & Myers 1993): log2 of the longest repeat sorts."""
+    """Sort all sequences of a text by prefix doubling: log2(longest repeated sequence) sorts."""
     M = len(g.first)
     place = jnp.arange(M, dtype=jnp.int32)
     rank = _tail_ranks(g, levels)
@@ -50,14 +51,15 @@ def build(g: Grams, levels: int) -> Suffixes:
 
 
 def _differs(x: Int[Array, " M"]) -> Bool[Array, " M"]:
+    """Return True for elements that differ from the previous one."""
     return jnp.concatenate([jnp.zeros((1,), bool), x[1:] != x[:-1]])
 
 
 def _tail_ranks(g: Grams, levels: int) -> Int[Array, " M"]:
-    """The rank, from 1, of what stands from each slot to its document's end; equal where that is equal."""
+    """Return the rank, from 1, of the text from each slot to its document's end; equal texts share it."""
     M = len(g.first)
     place = jnp.arange(M, dtype=jnp.int32)
-    # A tail at p is what follows the first symbol of p - 1.
+    # The tail at p follows the first symbol of the sequence at p - 1.
     reach = jnp.concatenate([jnp.zeros((1,), jnp.int32), jnp.maximum(g.reach[:-1] - 1, 0)])
     bits = levels.bit_length()
     fit = max(31 // bits, 1)
@@ -78,17 +80,17 @@ def _tail_ranks(g: Grams, levels: int) -> Int[Array, " M"]:
         _, span, before, classes = state
         return (span < longest) & (before != classes)
 
-    # Equal at one doubling and the next: equal for ever.
+    # Stop when a doubling separates no further sequences: then no later one does.
     start = (packed, jnp.int32(fit), jnp.int32(-2), jnp.int32(-1))
     return jax.lax.while_loop(unsettled, double, start)[0]
 
 
 @struct.dataclass
 class Match:
-    """Where the last 1, 2 ... K tokens of a text stand in the array: intervals, empty where they do not.
+    """Hold the intervals of the last 1, 2 ... K tokens of a text; empty if these do not occur.
 
     Attributes:
-      low, high: int32, ... x K: of the places where something follows.
+      low, high: int32, ... x K: the occurrences that something follows.
     """
 
     low: Int[Array, "*S K"]
@@ -96,19 +98,19 @@ class Match:
 
     @property
     def count(self) -> Int[Array, "*S K"]:
-        """How often each was followed by a token."""
+        """The number of times that each context was followed by a token."""
         return self.high - self.low
 
 
 def nothing(num: int, longest: int) -> Match:
-    """No context is known."""
+    """Return empty intervals."""
     return Match(*(jnp.zeros((num, longest), jnp.int32) for _ in range(2)))
 
 
 def bound(
     s: Suffixes, low: jax.Array, high: jax.Array, depth: jax.Array, value: jax.Array
 ) -> Int[Array, "*S"]:
-    """The first of slots[low:high] whose symbol at `depth` is not below `value`; high where there is none."""
+    """Return the first index in [low, high) whose symbol at `depth` is at least `value`; else high."""
 
     def halve(_, bounds):
         low, high = bounds
@@ -123,10 +125,10 @@ def bound(
 
 
 def extend(s: Suffixes, match: Match, token: Int[Array, " B"]) -> tuple[Match, Int[Array, "B K"]]:
-    """Reads a token of each row.
+    """Read a token of each row.
 
     Returns:
-      (the contexts that end in it, how often it followed each of those before it).
+      (the contexts that end with it, the number of times that it followed each of the previous contexts).
     """
     depth = jnp.arange(1, match.low.shape[1] + 1)[None]
     value = token[:, None]
@@ -140,30 +142,35 @@ def extend(s: Suffixes, match: Match, token: Int[Array, " B"]) -> tuple[Match, I
 
 
 def _followed(s: Suffixes, low: jax.Array, high: jax.Array, depth: jax.Array) -> jax.Array:
-    """`low` moved past the places where the document ends after these `depth` symbols: they come first."""
+    """Move `low` past the occurrences at the end of a document: they sort first, and nothing follows them."""
     at = jnp.minimum(low, len(s.slots) - 1)
     ended = (s.text.reach[s.slots[at]] == depth) & (low < high)
     return jnp.where(ended, s.group[at], low)
 
 
 def opening(s: Suffixes, like: Match) -> Match:
-    """The beginning of a document: the only context is what stands before it."""
+    """Return the context at the beginning of a document: only the symbol V before it."""
     start = len(s.begin) - 2
     low, high = (jnp.zeros_like(like.low).at[..., 0].set(s.begin[v]) for v in (start, start + 1))
     return Match(low, high)
 
 
 def choose(which: Bool[Array, " B"], yes: Match, no: Match) -> Match:
-    """`yes` in some rows, `no` in the others."""
+    """Return `yes` in the chosen rows and `no` in the others."""
     return jax.tree.map(lambda a, b: jnp.where(which[:, None], a, b), yes, no)
 
 
 def followers(
     s: Suffixes, low: Int[Array, " N"], high: Int[Array, " N"], depth: Int[Array, " N"], levels: int
 ) -> Float[Array, "N V"]:
-    """How often each token followed some contexts, given as intervals and their lengths.
+    """Count how often each token followed each of N contexts.
 
-    One token after another, each skipped to its end: as many turns as the most different tokens there are.
+    Each iteration counts one distinct token per context, so the loop runs as often as the largest number of
+    distinct followers.
+
+    Args:
+      low, high: the interval of each context.
+      depth: its length.
     """
     row = jnp.arange(len(low))
 

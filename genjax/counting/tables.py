@@ -1,7 +1,9 @@
-"""Counts of what follows a context, as dense tables: contexts, counting, smoothed probabilities.
+"""Count what follows a context in dense tables, and smooth the counts.
 
-A context is a tuple of slots (a label, a position, neighbouring tokens), most important first. Every prefix
-of the slots has its own table, so that a long context seen rarely leans on the shorter one seen often.
+A context is a tuple of features (label, position, neighbouring tokens), most important first. Every prefix of
+the features has its own table, and a longer context is smoothed with the shorter one (MacKay & Peto 1995):
+
+    p_k(x | c) = (n_k(c, x) + weight p_{k-1}(x | c)) / (n_k(c) + weight),    p_{-1} = 1 / V
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from genjax.views.sequences import Sequence
 
 @struct.dataclass
 class Counts:
-    """How often each token followed each context.
+    """Hold the counts of tokens after contexts.
 
     Attributes:
-      pairs: per table, int32, contexts x V.
-      totals: per table, int32: the same summed over V.
+      pairs: n_k(c, x) of each table, int32, contexts x V.
+      totals: n_k(c) of each table, int32: the sums over V.
       rows: int32, rows counted.
     """
 
@@ -34,7 +36,7 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """A token of the past: `lag` back in raster order, where pixel column + dx and channel + dc exist."""
+    """Define a past token, `lag` back in raster order; it exists if column + dx and channel + dc do."""
 
     lag: int
     dx: int = 0
@@ -42,14 +44,14 @@ class Neighbour:
 
 
 def previous(number: int) -> tuple[Neighbour, ...]:
-    """The last `number` tokens, the latest first."""
+    """Return the last `number` tokens, the latest first."""
     return tuple(Neighbour(lag) for lag in range(1, number + 1))
 
 
 def nearest(number: int, shape: tuple[int, ...]) -> tuple[Neighbour, ...]:
-    """The `number` nearest pixels that come before one in raster order (a causal template), nearest first.
+    """Return the `number` nearest pixels that precede one in raster order (a causal template), nearest first.
 
-    For images of several channels, the same pixel's earlier channels come first of all.
+    In images with several channels, the earlier channels of the same pixel come first.
     """
     channels = shape[2] if len(shape) == 3 else 1
     earlier = [Neighbour(dc, dc=-dc) for dc in range(1, channels)]
@@ -62,13 +64,13 @@ def nearest(number: int, shape: tuple[int, ...]) -> tuple[Neighbour, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Contexts:
-    """Which slots make a context, and how they are numbered.
+    """Define the features of a context and number the contexts.
 
     Attributes:
-      sequence: the tokens' form.
-      neighbours: the tokens of the past, most important first.
-      bins: how many values a neighbour's level is rounded to; one more stands for "outside".
-      position: whether the place in the row is a slot too, after the label.
+      sequence: the form of the tokens.
+      neighbours: past tokens, most important first.
+      bins: values that the level of a neighbour is rounded to; one more stands for "outside".
+      position: the position in the row is a feature too, after the label.
     """
 
     sequence: Sequence
@@ -78,37 +80,39 @@ class Contexts:
 
     @property
     def memory(self) -> int:
-        """How many past tokens are looked at."""
+        """The past tokens that a context needs."""
         return max((n.lag for n in self.neighbours), default=1)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many values each slot has."""
+        """The number of values of each feature."""
         label = (self.sequence.classes + 1,) if self.sequence.classes else ()
         place = (self.sequence.length,) if self.position else ()
         return (*label, *place, *(self.bins + 1,) * len(self.neighbours))
 
     @property
     def tables(self) -> tuple[int, ...]:
-        """How many contexts each table has: one table per prefix of the slots, the empty one first."""
+        """The number of contexts of each table; one table per prefix of the features, the empty one first."""
         return tuple(math.prod(self.sizes[:k]) for k in range(len(self.sizes) + 1))
 
     def number(
         self, past: Int[Array, "B M+T"], positions: Int[Array, "B T"], label: Int[Array, " B"]
     ) -> list[Int[Array, "B T"]]:
-        """The number of every target's context in each table.
+        """Return the index of every target's context in each table.
 
         Args:
-          past: what was read: `memory` tokens before these inputs (start tokens where there are none), then
-            the T inputs. A value outside [0, levels) counts as outside.
+          past: the tokens read: `memory` before these inputs (start tokens before the row), then the T
+            inputs. A value outside [0, levels) counts as outside.
           positions: of the targets in their rows.
-          label: 0 .. classes, the last for none.
+          label: 0 .. classes; the last stands for no label.
         """
-        s, T = self.sequence, positions.shape[1]
+        s = self.sequence
+        T = positions.shape[1]
         slots = [jnp.broadcast_to(label[:, None], positions.shape)] if s.classes else []
         if self.position:
             slots.append(jnp.minimum(positions, s.length - 1))
-        width, channels = (s.shape[1], s.shape[2] if len(s.shape) == 3 else 1) if len(s.shape) > 1 else (0, 1)
+        width = s.shape[1] if len(s.shape) > 1 else 0
+        channels = s.shape[2] if len(s.shape) == 3 else 1
         for n in self.neighbours:
             begin = past.shape[1] - T - n.lag + 1
             value = past[:, begin : begin + T]
@@ -126,7 +130,7 @@ class Contexts:
 
 
 def empty(tables: tuple[int, ...], levels: int) -> Counts:
-    """No counts, for tables of these many contexts."""
+    """Return zero counts for tables of these numbers of contexts."""
     return Counts(
         tuple(jnp.zeros((size, levels), jnp.int32) for size in tables),
         tuple(jnp.zeros((size,), jnp.int32) for size in tables),
@@ -141,7 +145,7 @@ def add(
     weight: Int[Array, "N"],
     rows: jax.Array,
 ) -> Counts:
-    """The counts with these pairs added, in place where the buffers are donated."""
+    """Add these pairs to the counts; in place if the buffers are donated."""
     pairs = tuple(p.at[c, targets].add(weight) for p, c in zip(counts.pairs, contexts, strict=True))
     totals = tuple(t.at[c].add(weight) for t, c in zip(counts.totals, contexts, strict=True))
     return Counts(pairs, totals, counts.rows + rows)
@@ -150,10 +154,10 @@ def add(
 def smoothed(
     pairs: list[Float[Array, "*S"]], totals: list[Float[Array, "*S"]], levels: int, weight: float
 ) -> Float[Array, "*S"]:
-    """The probability of a token, each table leaning on the one before it, the first on the uniform 1/V.
+    """Compute the probability of a token: each table is smoothed with the previous one, the first with 1/V.
 
-    p_k(x | c) = (n_k(c, x) + weight p_{k-1}(x | c)) / (n_k(c) + weight): the hierarchical Dirichlet language
-    model of MacKay & Peto 1995. With the longest table alone and weight = delta V it is additive smoothing.
+    This is the hierarchical Dirichlet language model of MacKay & Peto 1995 (see the module's docstring). The
+    longest table alone with weight = delta V is additive smoothing.
 
     Args:
       pairs, totals: n_k(c, x) and n_k(c), shortest context first, of shapes that agree.

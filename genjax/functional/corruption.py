@@ -1,7 +1,7 @@
-"""Corruptions that a model learns to undo: masked tokens (BERT) and dropped spans (T5).
+"""Corrupt rows of tokens: mask tokens (BERT) or drop spans (T5), which a model learns to predict.
 
-Functions of one row and its key, to be mapped over a batch inside an objective: no step of a data pipeline is
-needed, and a resumed run corrupts as the uninterrupted one would have.
+The functions take one row and its key, and are mapped over a batch inside an objective. The data pipeline
+needs no extra step, and a resumed run corrupts rows as the uninterrupted run would have.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Masked(NamedTuple):
-    """A row some of whose tokens are to be predicted.
+    """Hold a corrupted row.
 
     Attributes:
-      tokens: what the model reads.
-      places: where the K tokens stand that are to be predicted.
-      weights: 1 for each of `places` that counts: a short row has fewer than K.
+      tokens: the input of the model.
+      places: positions of the K tokens to predict.
+      weights: 1 for each of `places` that counts; a short row has fewer than K.
     """
 
     tokens: Int[Array, " T"]
@@ -28,7 +28,7 @@ class Masked(NamedTuple):
 
 
 def masked_count(length: int, rate: float = 0.15) -> int:
-    """K: how many tokens of a row of `length` are predicted at most."""
+    """Return K, the largest number of tokens that are predicted in a row of `length`."""
     return max(1, round(rate * length))
 
 
@@ -43,18 +43,19 @@ def mask_tokens(
     kept: float = 0.1,
     random: float = 0.1,
 ) -> Masked:
-    """Masked-language corruption (Devlin et al. 2019, arXiv:1810.04805, sec. 3.1).
+    """Mask tokens for a masked language model (Devlin et al. 2019, arXiv:1810.04805, section 3.1).
 
-    Of the n candidates round(rate * n) are chosen, at least one where there is any, every set of that size
-    equally likely. A chosen token becomes `mask`, or stays with probability `kept`, or becomes a token drawn
-    uniformly from [0, vocabulary) with probability `random`.
+    Of n candidates, round(rate * n) are chosen uniformly, at least one if there is any. A chosen token stays
+    with probability `kept`, becomes a token drawn uniformly from [0, vocabulary) with probability `random`,
+    and becomes `mask` otherwise.
 
     Args:
-      key: the row's.
-      candidates: where a token may be chosen: not at padding or special tokens.
+      key: of the row.
+      candidates: True where a token may be chosen: not on padding and special tokens.
     """
     T = tokens.shape[0]
     where, what, other = jax.random.split(key, 3)
+    # Sorting by uniform noise orders the candidates at random; 2 sorts all other tokens behind them.
     order = jnp.where(candidates, jax.random.uniform(where, (T,)), 2.0)
     K = masked_count(T, rate)
     places = jnp.argsort(order)[:K]
@@ -70,11 +71,11 @@ def mask_tokens(
 
 
 class Spans(NamedTuple):
-    """A row whose dropped spans are to be written, padded.
+    """Hold a padded row from which spans were dropped.
 
     Attributes:
-      source: the row with a sentinel in the place of every span, then eos.
-      target: every span after its sentinel, then eos.
+      source: the row with a sentinel instead of every dropped span, then eos.
+      target: every dropped span after its sentinel, then eos.
     """
 
     source: Int[Array, " S"]
@@ -84,7 +85,7 @@ class Spans(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How many tokens of a row are dropped, in how many spans, and how long what is left is with its eos."""
+    """Hold the numbers of dropped tokens and spans of a row, and the lengths of both sides with eos."""
 
     noise: int
     spans: int
@@ -93,7 +94,7 @@ class Sizes(NamedTuple):
 
 
 def span_sizes(length: int, density: float = 0.15, mean_span: float = 3.0) -> Sizes:
-    """The sizes for a row of `length` tokens; of two or more at least one is dropped and one kept."""
+    """Return the sizes for a row of `length` tokens; of two or more, at least one is dropped and one kept."""
     noise = max(min(max(round(length * density), 1), length - 1), 0)
     spans = min(max(round(noise / mean_span), 1), noise, length - noise)
     return Sizes(noise, spans, length - noise + spans + 1, noise + spans + 1)
@@ -102,11 +103,11 @@ def span_sizes(length: int, density: float = 0.15, mean_span: float = 3.0) -> Si
 def span_noise(
     key: jax.Array, T: int, length: Int[Array, ""], density: float = 0.15, mean_span: float = 3.0
 ) -> Int[Array, " T"]:
-    """For each of T places the number of its span: even ones are kept, odd ones dropped, -1 is padding.
+    """Return the span of each of T positions: even spans are kept, odd ones dropped, -1 is padding.
 
-    The n dropped tokens are divided into spans, and the others into as many, each division into parts of at
-    least one equally likely; the spans alternate, beginning with a kept one (Raffel et al. 2020,
-    arXiv:1910.10683, sec. 3.1.4; the sampling is that of their code).
+    The dropped tokens are divided into spans, and the kept tokens into the same number of spans; all
+    divisions into nonempty parts are equally probable. The spans alternate, and the first is kept (Raffel et
+    al. 2020, arXiv:1910.10683, section 3.1.4, with the sampling of their code).
     """
     sizes = [span_sizes(n, density, mean_span) for n in range(T + 1)]
     most = sizes[T].spans + 1
@@ -114,12 +115,12 @@ def span_noise(
     spans = jnp.asarray([n.spans for n in sizes], jnp.int32)[length]
 
     def divide(key: jax.Array, items: Int[Array, ""]) -> Int[Array, " most"]:
-        """Lengths of `spans` parts of `items`: spans - 1 of the items - 1 gaps are chosen."""
+        """Return the lengths of `spans` parts of `items`: spans - 1 of the items - 1 gaps are chosen."""
         gap = jnp.arange(1, T + 1)
         order = jnp.where(gap < items, jax.random.uniform(key, (T,)), 2.0)
         rank = jnp.argsort(jnp.argsort(order))
         cuts = (rank < spans - 1) & (gap < items)
-        part = jnp.cumsum(cuts) - cuts  # of the item before each gap
+        part = jnp.cumsum(cuts) - cuts  # the part of the item before each gap
         return jnp.zeros((most,), jnp.int32).at[part].add((gap <= items).astype(jnp.int32), mode="drop")
 
     one, two = jax.random.split(key)
@@ -140,26 +141,28 @@ def drop_spans(
     density: float = 0.15,
     mean_span: float = 3.0,
 ) -> Spans:
-    """Span corruption (Raffel et al. 2020, arXiv:1910.10683, sec. 3.1.4) of a row's first `length` tokens.
+    """Drop spans of the first `length` tokens of a row (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4).
 
     Args:
-      sentinels: ids that stand for the first, second ... span; at least `span_sizes(T).spans`.
+      sentinels: ids that mark the first, second ... span; at least `span_sizes(T).spans`.
     """
     T = tokens.shape[0]
     sizes = span_sizes(T, density, mean_span)
     span = span_noise(key, T, length, density, mean_span)
     first = span != jnp.concatenate([jnp.full((1,), -2, span.dtype), span[:-1]])
-    dropped, real = span % 2 == 1, span >= 0
-    first &= span // 2 < (span.max() + 1) // 2  # a row of one token has nothing to drop
+    dropped = span % 2 == 1
+    real = span >= 0
+    # A row of one token has no span to drop, hence no sentinel.
+    first &= span // 2 < (span.max() + 1) // 2
     marks = sentinels[jnp.clip(span // 2, 0, sentinels.shape[0] - 1)].astype(tokens.dtype)
 
     def write(own: Bool[Array, " T"], size: int) -> tuple[Int[Array, " _"], Int[Array, ""]]:
-        """The tokens where `own`, and a mark at the beginning of each span of the others."""
+        """Write the tokens where `own`, and a sentinel at the beginning of each span of the others."""
         keep = real & (own | first)
         at = jnp.where(keep, jnp.cumsum(keep) - 1, size)
         row = jnp.full((size,), pad, tokens.dtype).at[at].set(jnp.where(own, tokens, marks), mode="drop")
         end = keep.sum()
         return row.at[end].set(eos), end + 1
 
-    # No shorter row has more on either side than the longest.
+    # The sizes of the longest row bound those of all shorter ones.
     return Spans(*write(~dropped, sizes.source), *write(dropped, sizes.target))

@@ -1,10 +1,10 @@
-"""BERT: a transformer that sees both ways and learns to say what was masked.
+"""BERT: a bidirectional transformer that learns to predict masked tokens.
 
 Devlin et al. 2019, arXiv:1810.04805. The default form is BERT's: post-norm, learned positions, GELU, and a
-head of its own over the embedding's transpose. Rows of text are read whole; images as a start token that
-carries the label, then their pixels. It fills masks, gives features of tokens and of sentences, and draws
-rows by filling them in several steps (sampling.masked). The product of its conditionals is no likelihood: it
-has none.
+prediction head before the transposed embedding. Rows of text are read as a whole; images as a start token
+that carries the label, then their pixels. The model fills masks, gives features of tokens and of sentences,
+and samples rows by filling them in several steps (sampling.masked). It has no likelihood, since the product
+of its conditionals is not a distribution over rows.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ from genjax.views.sequences import Sequence, given_tokens, positions, restarting
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A BERT.
+    """Configure a BERT.
 
     Attributes:
-      mlp: the MLP's inner width over `width`.
-      norm, epsilon, prenorm, bias: see nn.transformer.Stack; post-norm has a norm of the embeddings too.
-      position: "learned", up to `positions` (None: as many as a row has), or "rope".
-      token_types: how many kinds of segments of a row are told apart by batch["token_type"]; 0 for none.
-      head: whether it predicts tokens; without that head it only gives features, and cannot learn.
-      pooler: whether it has the layer that makes a sentence's feature of the first token's (BERT's [CLS]).
-      rate: share of a row's tokens that is predicted; of these `kept` stay and `random` become any token.
-      vocabulary: rows of the embedding where they are more than the tokens; None for as many as are needed.
-      dtype: what products are computed in; parameters are float32.
+      mlp: inner width of the MLP as a multiple of `width`.
+      norm, epsilon, prenorm, bias: see nn.transformer.Stack; post-norm also normalises the embeddings.
+      position: "learned", up to `positions` (None for the length of a row), or "rope".
+      token_types: number of segment types in batch["token_type"]; 0 for none.
+      head: the model has the prediction head; without it the model gives features only, and cannot be
+        trained.
+      pooler: the model has the layer that maps the first token's feature (BERT's [CLS]) to one of the row.
+      rate: fraction of the tokens of a row that is predicted.
+      kept, random: fractions of those that stay unchanged, and that become a random token.
+      vocabulary: rows of the embedding if more than needed; None for as many as needed.
+      dtype: of products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
@@ -79,12 +81,12 @@ class Config:
     def __post_init__(self):
         if not (0 < self.rate <= 1 and self.kept >= 0 and self.random >= 0 and self.kept + self.random <= 1):
             raise ConfigError(
-                f"rate {self.rate}, kept {self.kept}, random {self.random} are no shares",
+                f"rate {self.rate}, kept {self.kept}, random {self.random} are not valid fractions",
                 "0 < rate <= 1, and kept + random at most 1",
             )
 
     def stack(self) -> Stack:
-        """The transformer's form."""
+        """Return the form of the transformer."""
         return Stack(
             layers=self.layers,
             heads=self.heads,
@@ -108,7 +110,12 @@ class Config:
 
 
 class Rows(NamedTuple):
-    """A batch as BERT reads it. `text` is where a token is the row's own: no padding, no special token."""
+    """Hold a batch as BERT reads it.
+
+    Attributes:
+      types: segment types; None for type 0 everywhere.
+      text: True on tokens that may be predicted: not on padding and special tokens.
+    """
 
     tokens: Int[Array, "B T"]
     positions: Int[Array, "B T"]
@@ -118,7 +125,7 @@ class Rows(NamedTuple):
 
 
 class BERT(nn.Module):
-    """Tokens -> features of every one; and its heads."""
+    """Map tokens to features, and features to logits or a feature of the row."""
 
     config: Config
     vocabulary: int
@@ -137,16 +144,14 @@ class BERT(nn.Module):
             self.embedding_norm = make()
         self.stack = Transformer(c.stack())
         if c.head:
-            self.transform, self.transform_norm = (
-                Linear(c.width, bias=c.bias, std=c.init_std, dtype=c.dtype),
-                make(),
-            )
+            self.transform = Linear(c.width, bias=c.bias, std=c.init_std, dtype=c.dtype)
+            self.transform_norm = make()
             self.output_bias = self.param("output_bias", nn.initializers.zeros, (self.vocabulary,))
         if c.pooler:
             self.pooler = Linear(c.width, bias=c.bias, std=c.init_std, dtype=c.dtype)
 
     def __call__(self, rows: Rows, keys: Keys | None = None) -> Float[Array, "B T W"]:
-        """The features of every token."""
+        """Compute the features of every token."""
         c = self.config
         x = lookup(self.token_embedding, rows.tokens)
         if c.position == "learned":
@@ -161,7 +166,7 @@ class BERT(nn.Module):
         return self.stack(x, rows.positions, None, fold(keys, 1), segments=rows.segments)[0]
 
     def initialise(self, rows: Rows) -> None:
-        """Touches every parameter."""
+        """Use every parameter, so that `init` creates it."""
         x = self(rows)
         if self.config.head:
             self.read(x)
@@ -169,24 +174,25 @@ class BERT(nn.Module):
             self.pool(x)
 
     def read(self, x: Float[Array, "B K W"]) -> Float[Array, "B K W"]:
-        """Features as the output embedding is held against them."""
+        """Transform features for the product with the output embedding."""
         return self.transform_norm(PLAIN.get(self.config.activation, PLAIN["gelu"])(self.transform(x)))
 
     def write(self, x: Float[Array, "B K W"]) -> Float[Array, "B K V"]:
-        """Logits of features."""
+        """Compute the logits of features."""
         logits = linear(self.read(x), self.token_embedding.T.astype(x.dtype)).astype(jnp.float32)
         logits = logits + self.output_bias[None, None]
         return with_logical_constraint(logits, ("batch", "length", "vocab"))
 
     def pool(self, x: Float[Array, "B T W"]) -> Float[Array, "B W"]:
+        """Compute the feature of each row from that of its first token."""
         return jnp.tanh(self.pooler(x[:, 0]))
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """A BERT for text or quantised images. Player "model"; no likelihood.
+    """Build a BERT for text or quantised images. Player "model"; no likelihood.
 
     Raises:
-      ConfigError: where the data has no discrete element, or the widths do not divide.
+      ConfigError: the data has no discrete target, or `heads` does not divide `width`.
     """
     del stages
     sequence = Sequence.of(spec)
@@ -194,7 +200,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     top = sequence.levels if sequence.text else sequence.vocabulary
     mask = special.get("mask", top)
     vocabulary = max(config.vocabulary or 0, top, mask + 1)
-    width = sequence.length + 1  # the first token of text, the start token of an image
+    width = sequence.length + 1  # with the first token of a text or the start token of an image
     network = BERT(config, vocabulary, config.positions or width)
     m = _BERT(config, spec, sequence, network, mask, tuple(special.values()))
     return Model(
@@ -207,7 +213,12 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _BERT:
-    """The functions of the contract. `mask` is the masked token; `special`, all that are no text."""
+    """Implement the contract.
+
+    Attributes:
+      mask: id of the mask token.
+      special: ids of all special tokens.
+    """
 
     config: Config
     spec: Spec
@@ -220,15 +231,15 @@ class _BERT:
         return self.network.apply({"params": variables.params["model"]}, *args, method=method)
 
     def rows(self, batch: Batch) -> Rows:
+        """Return a batch as the network reads it."""
         values = batch[self.sequence.element].astype(jnp.int32)
         values = values.reshape(values.shape[0], -1)
         if not self.sequence.text:
             tokens = jnp.concatenate([self.sequence.start(batch, values.shape[0]), values], axis=1)
             text = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None] > 0, tokens.shape)
             return Rows(tokens, positions(tokens), None, None, text)
-        segments, text = _segments(batch, values), jnp.ones(values.shape, bool)
-        if segments is not None:
-            text = segments > 0
+        segments = _segments(batch, values)
+        text = jnp.ones(values.shape, bool) if segments is None else segments > 0
         for token in self.special:
             text &= values != token
         places = positions(values) if segments is None else restarting_positions(segments)
@@ -241,13 +252,14 @@ class _BERT:
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
-        c, row = self.config, self.rows(batch)
+        c = self.config
+        row = self.rows(batch)
         shares = {"rate": c.rate, "kept": c.kept, "random": c.random}
         hide = functools.partial(mask_tokens, mask=self.mask, vocabulary=self.sequence.levels, **shares)
         hidden = jax.vmap(hide)(fold(keys, 0), row.tokens, row.text)
         noise = fold(keys, 1) if step is not None and c.dropout else None
         x = self.apply(variables, row._replace(tokens=hidden.tokens), noise)
-        # The head reads the chosen places alone: an eighth of the work of all.
+        # The head reads the chosen positions only, about an eighth of all.
         x = self.apply(variables, jnp.take_along_axis(x, hidden.places[..., None], axis=1), method="read")
         params = variables.params["model"]
         targets = jnp.take_along_axis(row.tokens, hidden.places, axis=1)
@@ -257,10 +269,12 @@ class _BERT:
         return Mean(sums.loss, count), Aux(variables.state, {"accuracy": Mean(sums.hits, count)})
 
     def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-        """logits (B x T x V) of every place, features (B x T x W), embedding (B x W): the mean feature of a
-        row's tokens (`segment`, or its first `length`), of unit length; pooled (B x W) with a pooler.
+        """Return the features of rows as they are: put `mask` where a token is to be predicted.
 
-        Rows are read as they are: put `mask` where a token is asked for.
+        Returns:
+          features (B x T x W); embedding (B x W), the mean feature of the tokens of a row (those with a
+          segment, or the first `length`), of unit length; logits (B x T x V) with the head; pooled (B x W)
+          with the pooler.
         """
         row = self.rows(batch)
         x = self.apply(variables, row)
@@ -289,9 +303,13 @@ class _BERT:
         choice: float = 1.0,
         length: int | None = None,
     ) -> Batch:
-        """Rows of the data's form (text of `length` tokens), filled in `steps` predictions: see
-        sampling.masked.Refinement. prompt: label, or tokens, of which `length` of each row are given and the
-        masks among them are filled too."""
+        """Sample rows by filling masked positions in `steps` predictions: see sampling.masked.Refinement.
+
+        Args:
+          prompt: may hold the label, and a beginning under the element's own name (see `given_tokens`), whose
+            mask tokens are filled too.
+          length: tokens of a row of text; that of the data if None.
+        """
         how = Refinement(steps, schedule, revisit, temperature, top_k, top_p, choice)
         tokens, unknown = self.begun(prompt, keys.shape[0], length)
         places = positions(tokens)
@@ -310,8 +328,9 @@ class _BERT:
     def begun(
         self, prompt: Batch, num: int, length: int | None
     ) -> tuple[Int[Array, "num T"], Bool[Array, "num T"]]:
-        """(rows of what is given and masks, where they are to be filled); an image after its start token."""
-        text, width = self.sequence.text, self.sequence.length + 1
+        """Return (rows of given tokens and masks, True where they are to be filled), with the start token."""
+        text = self.sequence.text
+        width = self.sequence.length + 1
         first = 0 if text else 1
         total = width if length is None else length + first
         rotary = self.config.position == "rope"
@@ -319,8 +338,8 @@ class _BERT:
         if total > limit:
             raise ConfigError(f"length {length} is beyond the {limit} positions", "ask for a shorter row")
         given, lengths = given_tokens(prompt, self.sequence.element, num, total - first)
-        room = (0, 0), (first, total - first - given.shape[1])
-        tokens = jnp.pad(given, room, constant_values=self.mask)
+        around = ((0, 0), (first, total - first - given.shape[1]))
+        tokens = jnp.pad(given, around, constant_values=self.mask)
         unknown = (jnp.arange(total)[None] >= lengths[:, None] + first) | (tokens == self.mask)
         if first:
             tokens = tokens.at[:, :1].set(self.sequence.start(prompt, num))
@@ -329,7 +348,7 @@ class _BERT:
 
 
 def _segments(batch: Batch, tokens: Int[Array, "B T"]) -> Int[Array, "B T"] | None:
-    """The document of each token, 0 for padding; None where every token is of one."""
+    """Return the document of each token, 0 for padding; None if each row is one document."""
     if SEGMENT in batch:
         return batch[SEGMENT].astype(jnp.int32)
     if LENGTH in batch:

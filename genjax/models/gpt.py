@@ -29,6 +29,7 @@ from genjax.nn.sequence_embedding import embed, unembed
 from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import sampler
 from genjax.views.frames import View, view
+from genjax.views.sequences import positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,13 +183,13 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
 
     def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         inputs = sequence.encode(spec.example(1))[0]
-        params = network.init(key, inputs, _positions(inputs))["params"]
+        params = network.init(key, inputs, positions(inputs))["params"]
         return Variables(params={"model": params}, frozen=frozen)
 
     def logits(variables: Variables, tokens: jax.Array, documents: Any = None, keys: Any = None) -> jax.Array:
-        segments, positions = documents or (None, _positions(tokens))
+        segments, places = documents or (None, positions(tokens))
         params = {"params": variables.params["model"]}
-        return network.apply(params, tokens, positions, None, keys, segments)[0]
+        return network.apply(params, tokens, places, None, keys, segments)[0]
 
     def objective(variables, batch, keys, *, step):
         training = step is not None
@@ -256,7 +257,3 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         decoder=decoder,
         learning_rate_multipliers=learning_rate_multipliers if config.mup_base else None,
     )
-
-
-def _positions(tokens: Int[Array, "B T *K"]) -> Int[Array, "B T"]:
-    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :], tokens.shape[:2])

@@ -1,12 +1,12 @@
-"""infinity-gram: the next token from the longest context that the training text has, however long.
+"""infinity-gram: predict the next token from the longest context that occurs in the training text.
 
-Liu et al. 2024 (arXiv:2401.17377) take the counts after the longest context that occurs at all. Here they are
-interpolated with those of the next shorter ones, and below `order` with a modified Kneser-Ney n-gram, so that
-every token has positive probability:
+Liu et al. 2024 (arXiv:2401.17377) use the counts after the longest context that occurs. Here these counts are
+interpolated with those of the next shorter contexts, and below `order` with a modified Kneser-Ney n-gram, so
+that every token has positive probability:
 
     p_l(w | c) = (n(c w) + s_l p_{l-1}(w | c)) / (n(c) + s_l),   s_l = strength * decay^(l - order)
 
-The text is kept as it was read; `finish` sorts it into a suffix array. Exact likelihood.
+The state is the text as it was read; `finish` sorts it into a suffix array. Exact likelihood.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from genjax.views.sequences import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """An infinity-gram.
+    """Configure an infinity-gram.
 
     Attributes:
-      order: contexts shorter than this are those of a Kneser-Ney n-gram of this order.
-      mixed: how many of the longest contexts are mixed, each with the next shorter.
-      strength: how many observations of a context of length `order` weigh as much as the shorter context.
-      decay: of that number with every token more: a long match is seldom chance.
-      depth: the longest context that is looked for (time grows with it, memory does not); None for a row's
-        length.
-      end: the token that ends a document; "eos" for the tokenizer's own, None for running text: see
-        models/ngram.py.
+      order: n of the Kneser-Ney n-gram that models shorter contexts.
+      mixed: number of longest contexts that are interpolated, each with the next shorter one.
+      strength: number of observations of a context of length `order` that weigh as much as the shorter one.
+      decay: factor on `strength` for every further token: a long match is seldom accidental.
+      depth: longest context that is searched for (time grows with it, memory does not); None for the length
+        of a row.
+      end: the token that ends a document; "eos" for the tokenizer's own, None for running text (see
+        models/ngram.py).
     """
 
     order: int = 6
@@ -51,41 +51,44 @@ class Config:
 
     def __post_init__(self):
         if self.order < 1 or self.mixed < 1:
-            raise ConfigError(f"order {self.order} and mixed {self.mixed}", "give at least 1 for both")
+            raise ConfigError(
+                f"model.order={self.order} and model.mixed={self.mixed} must be positive",
+                "give at least 1 for both",
+            )
         if self.strength <= 0:
             raise ConfigError(
-                f"strength {self.strength}", "give more than 0: every token needs some probability"
+                f"model.strength={self.strength} leaves tokens without probability", "give more than 0"
             )
         if self.depth is not None and self.depth < self.order:
             raise ConfigError(
-                f"depth {self.depth} is below order {self.order}", "raise model.depth, or use an ngram"
+                f"model.depth={self.depth} is below order {self.order}", "raise model.depth, or use an ngram"
             )
 
 
 LEAST = 0.05
-"""What the shorter context weighs at least, however long the match: no probability may vanish."""
+"""The smallest weight of the shorter context: it keeps every probability positive after long matches."""
 
 
 @struct.dataclass
 class Finished:
-    """The text, sorted twice: as n-grams with their smoothing, and whole."""
+    """Hold the text sorted twice: as smoothed n-grams and as a suffix array."""
 
     index: ngrams.Index
     suffixes: suffixes.Suffixes
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """An infinity-gram over text. Player "model" has no parameters; read it in one pass (data.order="once").
+    """Build an infinity-gram of text. Player "model" has no parameters; read in one pass (data.order="once").
 
     Raises:
-      ConfigError: the data has no tokens, or the number of its rows is not known.
+      ConfigError: the data is not text, or the number of its rows is not known.
     """
     del stages
     sequence = Sequence.of(spec)
     if not sequence.text:
-        raise ConfigError("an infinity-gram reads text", "choose data with tokens, or the model ngram")
+        raise ConfigError("an infinity-gram reads text only", "choose text data, or the model ngram")
     if spec.rows < 1:
-        raise ConfigError("the text's buffer needs to know how many rows there are", "give Spec.rows")
+        raise ConfigError("an infinity-gram needs the number of training rows", "give Spec.rows")
     m = _Infinigram(config, spec, sequence, corpus.ending(config.end, spec))
     decoder = Decoder(m.start, m.step, m.commit)
     return Model(
@@ -101,7 +104,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _Infinigram:
-    """Where a text stands ("cache") is its place in the n-grams' tree and its contexts' intervals."""
+    """Implement the contract. A context is its nodes in the n-gram tree and its intervals in the array."""
 
     config: Config
     spec: Spec
@@ -116,8 +119,9 @@ class _Infinigram:
         return variables.replace(state=self.finished(variables))
 
     def finished(self, variables: Variables) -> Finished:
-        """The sorted text: the state itself once it is finished."""
-        state, levels = variables.state, self.sequence.levels
+        """Return the sorted text: the state itself if it is finished."""
+        state = variables.state
+        levels = self.sequence.levels
         if isinstance(state, Finished):
             return state
         text = corpus.stream(state, self.end)
@@ -132,10 +136,10 @@ class _Infinigram:
             return Mean.of(nats, mask), Aux(variables.state)
         return corpus.learn(variables.state, batch, self.sequence)
 
-    # --- where a text stands -----------------------------------------------------------------------
+    # --- contexts ----------------------------------------------------------------------------------
 
     def unread(self, num: int) -> Tree:
-        """Where a text stands of which nothing is known."""
+        """Return the empty context of `num` texts."""
         return {
             "place": lookup.unknown(self.config.order, num),
             "match": suffixes.nothing(num, self.config.depth or self.sequence.length),
@@ -148,7 +152,7 @@ class _Infinigram:
     def advance(
         self, s: suffixes.Suffixes, match: Match, token: jax.Array, fresh: jax.Array | None
     ) -> tuple[Match, jax.Array]:
-        """Reads a token of each row: (its contexts, how often the token followed those before it)."""
+        """Read a token of each row: (the new contexts, the counts of the token after the previous ones)."""
         opening = suffixes.opening(s, match)
         if fresh is not None:
             match = choose(fresh, opening, match)
@@ -158,21 +162,22 @@ class _Infinigram:
         return after, seen
 
     def mixture(self, match: Match) -> tuple[jax.Array, jax.Array]:
-        """(lengths of the contexts that are mixed, shortest first; which of them count), ... x mixed."""
+        """Return (lengths of the contexts to interpolate, shortest first; True for those that count)."""
         longest = (match.count > 0).sum(-1)
         lengths = jnp.stack([longest - k for k in reversed(range(self.config.mixed))], axis=-1)
         return jnp.maximum(lengths, 1), lengths >= self.config.order
 
     def weight(self, lengths: jax.Array) -> jax.Array:
-        """How many observations the next shorter context weighs."""
+        """Return s_l: the weight of the next shorter context, in observations."""
         c = self.config
         return jnp.maximum(c.strength * c.decay ** (lengths.astype(jnp.float32) - c.order), LEAST)
 
     # --- likelihood --------------------------------------------------------------------------------
 
     def nats(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array, Tree]:
-        """(nats of every target, their mask, where the rows stand before their last target)."""
-        f, carry = self.finished(variables), batch.get("carry") or self.carry(batch)
+        """Return (nats of every target, their mask, the carry before the last target)."""
+        f = self.finished(variables)
+        carry = batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
         forget, fresh, last = corpus.beginnings(batch, tokens, carry)
@@ -191,15 +196,16 @@ class _Infinigram:
     def counts(
         self, s: suffixes.Suffixes, match: Match, tokens: jax.Array, fresh: jax.Array | None
     ) -> tuple[Match, jax.Array, jax.Array, jax.Array]:
-        """Reads rows of T + 1 tokens.
+        """Read rows of T + 1 tokens.
 
         Returns:
-          (contexts before the last token; the lengths of those that are mixed before each of the last T
-          tokens, how often they were followed by anything, and by that token, B x T x mixed).
+          (contexts before the last token; for each of the last T tokens: the lengths l of the contexts to
+          interpolate, n(c) and n(c w), each B x T x mixed).
         """
 
         def read(state, xs):
-            (match, _), (token, new) = state, xs
+            match, _ = state
+            token, new = xs
             lengths, used = self.mixture(match)
             after, seen = self.advance(s, match, token, new)
             total, seen = (jnp.take_along_axis(x, lengths - 1, axis=1) for x in (match.count, seen))
@@ -212,7 +218,7 @@ class _Infinigram:
         return before, lengths, total, seen
 
     def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Tree]:
-        """Nats of every row and its count of predicted tokens, and the carry where one was given."""
+        """Compute the nats and the count of tokens of every row; return the carry if one was given."""
         nats, mask, carry = self.nats(variables, batch)
         return per_row(nats, mask), carry if batch.get("carry") else {}
 
@@ -222,7 +228,8 @@ class _Infinigram:
         return self.unread(num)
 
     def step(self, variables: Variables, cache: Tree, tokens: jax.Array) -> tuple[jax.Array, Tree]:
-        f, levels = self.finished(variables), self.sequence.levels
+        f = self.finished(variables)
+        levels = self.sequence.levels
         places, _ = lookup.read(f.index, cache["place"], tokens, None, self.end)
 
         def read(match: Match, token: jax.Array):
@@ -238,7 +245,7 @@ class _Infinigram:
         return jnp.log(p), jax.tree.map(join, cache, trail)
 
     def mix(self, s: suffixes.Suffixes, match: Match, p: jax.Array) -> jax.Array:
-        """The distributions p (B x T x V) of the n-gram, mixed with those of the longest contexts."""
+        """Interpolate the distributions p (B x T x V) of the n-gram with those of the longest contexts."""
         lengths, used = self.mixture(match)
         low, high = (jnp.take_along_axis(x, lengths - 1, axis=-1) for x in (match.low, match.high))
         contexts = (low, jnp.where(used, high, low), lengths)
@@ -249,6 +256,7 @@ class _Infinigram:
             weight = self.weight(depth)[:, None]
             return (counts + weight * p) / (counts.sum(-1, keepdims=True) + weight), None
 
+        # One context length after another: a scan keeps one distribution per row in memory.
         one_by_one = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0).reshape(self.config.mixed, -1), contexts)
         mixed, _ = jax.lax.scan(add, p.reshape(-1, p.shape[-1]), one_by_one)
         return mixed.reshape(p.shape)

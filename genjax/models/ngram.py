@@ -1,9 +1,9 @@
-"""n-gram: the next token from counts of what followed its context. Learns by counting, in one pass.
+"""n-gram: predict the next token from counts of what followed its context. Learns by counting, in one pass.
 
-Counts are kept in one of two forms. Dense tables hold every context that could be: for images, whose context
-is the label and the last or the nearest n - 1 pixels, rounded to a few grey levels while what is predicted
-stays exact (so likelihoods are exact at any number of bins), and for text of few tokens and low orders.
-Sorted, the text itself is kept, and `finish` sorts it: any order over any vocabulary, for text only.
+There are two forms of counts. Dense tables hold every possible context. They suit images, whose context is
+the label and the last or nearest n - 1 pixels, rounded to a few grey levels (predicted values are not
+rounded, so likelihoods are exact for any number of bins), and text with few tokens and low orders. Sorted
+counts keep the text itself, which `finish` sorts: any order over any vocabulary, for text only.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from genjax.sampling.autoregressive import sampler
 from genjax.views.sequences import Sequence
 
 CELLS = 2**28
-"""The most counts that the tables may hold: 1 GiB of int32."""
+"""The largest number of counts in tables: 1 GiB of int32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """An n-gram model.
+    """Configure an n-gram model.
 
     Attributes:
       order: n: a token is predicted from n - 1 others.
-      smoothing: "kneser_ney" (modified, interpolated) and "witten_bell" mix every context with its shorter
-        ones by what was seen after it; so does "backoff", by a constant; "additive" mixes the longest with
-        the uniform. See counting/ngrams.py for the formulas.
-      strength: "additive": what is added to every count; "backoff": how many observations of a context
-        weigh as much as the shorter context.
-      counts: "dense" tables or the "sorted" text; None for sorted where the smoothing is kneser_ney or
-        witten_bell, which have no tables.
-      end: sorted: the token that ends a document, as </s> does: the next one is predicted from the document's
-        beginning, and no context reaches across. "eos" for the tokenizer's own (the line end of `words`: then
-        a line is a sentence, as KenLM reads a text), or a token's number (10 for the line end of `bytes`).
-        None for running text; documents that the data itself tells apart (data.documents) stay apart anyway.
-      context: dense: "previous" takes the last in reading order, "nearest" the nearest pixels of the image
-        that have been read (text has no other than the previous).
-      bins: dense: grey levels that a context's pixels are rounded to; None for all levels (and for text).
-      position: dense: the pixel's place is part of the context.
+      smoothing: "kneser_ney" (modified, interpolated), "witten_bell" and "backoff" (a constant weight)
+        interpolate every context with the shorter ones; "additive" interpolates the longest context with the
+        uniform distribution. See counting/ngrams.py for the formulas.
+      strength: of "additive": constant added to every count; of "backoff": number of observations of a
+        context that weigh as much as the shorter context.
+      counts: "dense" tables or the "sorted" text; None for sorted if the smoothing is kneser_ney or
+        witten_bell, which have no tables, else dense.
+      end: of sorted counts: the token that ends a document, as </s> does. The next token is predicted from
+        the beginning of a document, and no context crosses it. "eos" for the tokenizer's own (the line end of
+        `words`: a line is then a sentence, as in KenLM), or a token's id (10 for the line end of `bytes`).
+        None for running text; documents that the data separates (data.documents) stay separate anyway.
+      context: of dense counts: "previous" takes the last tokens in reading order, "nearest" the nearest
+        pixels that precede one (images only).
+      bins: of dense counts: grey levels that the pixels of a context are rounded to; None for all levels.
+      position: of dense counts: the position of the pixel is part of the context.
     """
 
     order: int = 4
@@ -59,38 +59,41 @@ class Config:
 
     def __post_init__(self):
         if self.order < 1:
-            raise ConfigError(f"an n-gram of order {self.order}", "order 1 has no context, 2 is a bigram")
+            raise ConfigError(
+                f"model.order={self.order} is not an order", "order 1 has no context, 2 is a bigram"
+            )
         if self.strength <= 0:
             raise ConfigError(
-                f"smoothing strength {self.strength} leaves tokens without probability", "give more than 0"
+                f"model.strength={self.strength} leaves tokens without probability", "give more than 0"
             )
         if self.counts == "dense" and self.smoothing not in DENSE:
             raise ConfigError(
-                f"no dense tables for the smoothing {self.smoothing!r}", 'set model.counts="sorted"'
+                f"the smoothing {self.smoothing!r} has no dense tables", 'set model.counts="sorted"'
             )
         if self.sorts and (self.context, self.bins, self.position) != ("previous", None, False):
             raise ConfigError(
-                "sorted counts know the previous tokens of a text alone",
+                "the context of sorted counts is the previous tokens of a text",
                 "leave model.context, model.bins and model.position out",
             )
         if self.end is not None and not self.sorts:
-            raise ConfigError("model.end is of sorted counts", 'set model.counts="sorted"')
+            raise ConfigError("model.end needs sorted counts", 'set model.counts="sorted"')
 
     @property
     def sorts(self) -> bool:
-        """Whether the text is kept and sorted."""
+        """True if the text is kept and sorted."""
         return self.counts == "sorted" or (self.counts is None and self.smoothing not in DENSE)
 
 
 DENSE = ("backoff", "additive")
+"""The smoothings that dense tables have."""
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """An n-gram for text or quantised images. Player "model" has no parameters; exact likelihood.
+    """Build an n-gram for text or quantised images. Player "model" has no parameters; exact likelihood.
 
     Raises:
-      ConfigError: where the data has no discrete element, the tables would be too large, or images are to be
-        sorted.
+      ConfigError: the data has no discrete target, the tables would be too large, or sorted counts are
+        requested for images.
     """
     del stages
     sequence = Sequence.of(spec)
@@ -104,10 +107,10 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _Sorted:
-    """A model of text whose state is the text, and once finished its smoothed n-grams.
+    """Implement the contract for sorted counts. The state is the text; `finish` turns it into n-grams.
 
-    The text is read in one ordered pass (data.order="once"): contexts reach from row to row. A second pass
-    is not counted. Likelihoods carry the context from row to row where a carry is given.
+    The text is read in one ordered pass (data.order="once"), and contexts reach from row to row. A second
+    pass is not counted. Likelihoods carry the context from row to row if the batch has a carry.
     """
 
     config: Config
@@ -123,8 +126,9 @@ class _Sorted:
         return variables.replace(state=self.index(variables))
 
     def index(self, variables: Variables) -> ngrams.Index:
-        """The smoothed n-grams: the state itself once it is finished."""
-        state, c = variables.state, self.config
+        """Return the smoothed n-grams: the state itself if it is finished."""
+        state = variables.state
+        c = self.config
         if isinstance(state, ngrams.Index):
             return state
         text = corpus.stream(state, self.end)
@@ -146,8 +150,9 @@ class _Sorted:
         }
 
     def nats(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array, Tree]:
-        """(nats of every target, their mask, where the rows stand before their last target)."""
-        index, carry = self.index(variables), batch.get("carry") or self.carry(batch)
+        """Return (nats of every target, their mask, the carry before the last target)."""
+        index = self.index(variables)
+        carry = batch.get("carry") or self.carry(batch)
         inputs, targets, mask = self.sequence.encode(batch)
         tokens = jnp.concatenate([inputs, targets[:, -1:]], axis=1)
         forget, fresh, last = corpus.beginnings(batch, tokens, carry)
@@ -157,7 +162,7 @@ class _Sorted:
         return -jnp.log(p), mask, {"place": places[:, -2], **last}
 
     def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Tree]:
-        """Nats of every row and its count of predicted tokens, and the carry where one was given."""
+        """Compute the nats and the count of tokens of every row; return the carry if one was given."""
         nats, mask, carry = self.nats(variables, batch)
         return per_row(nats, mask), carry if batch.get("carry") else {}
 
@@ -178,7 +183,7 @@ def _sorted(config: Config, spec: Spec, sequence: Sequence) -> Model:
     if not sequence.text:
         raise ConfigError("images have no sorted counts", 'choose model.smoothing="backoff" or "additive"')
     if spec.rows < 1:
-        raise ConfigError("sorted counts need to know how many rows there are", "give Spec.rows")
+        raise ConfigError("sorted counts need the number of training rows", "give Spec.rows")
     m = _Sorted(config, spec, sequence, corpus.ending(config.end, spec))
     decoder = Decoder(m.start, m.step, m.commit)
     return Model(
@@ -197,15 +202,15 @@ def _sorted(config: Config, spec: Spec, sequence: Sequence) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _Dense:
-    """A model of images or text whose state is the counts of every context that could be.
+    """Implement the contract for dense counts. The state is the counts of every possible context.
 
-    Counts are divided by the passes over the data, so that a second pass changes nothing. The training loss
-    is that of predicting each batch before it is counted: it depends on how rows are divided into batches,
-    which the counts do not.
+    Counts are divided by the number of passes over the data, so a second pass changes nothing. The training
+    loss is that of predicting each batch before it is counted. Unlike the counts, it depends on how rows are
+    divided into batches.
 
     Attributes:
-      used: which of the contexts' tables are kept, the shortest first.
-      weight: of the shorter context against the counts.
+      used: indices of the contexts' tables that are kept, the shortest context first.
+      weight: of the shorter context, in observations.
     """
 
     spec: Spec
@@ -216,7 +221,7 @@ class _Dense:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Contexts in each table that is kept."""
+        """The number of contexts in each table that is kept."""
         return tuple(self.contexts.tables[k] for k in self.used)
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
@@ -225,22 +230,25 @@ class _Dense:
         )
 
     def numbers(self, past: jax.Array, positions: jax.Array, label: jax.Array) -> list[jax.Array]:
+        """Return the index of every context in each table that is kept."""
         found = self.contexts.number(past, positions, label)
         return [found[k] for k in self.used]
 
     def scale(self, counts: tables.Counts) -> jax.Array | float:
-        """One over the passes that were counted."""
+        """Return one over the number of passes that were counted."""
         if not self.spec.rows:
             return 1.0
         return 1.0 / jnp.maximum(counts.rows.astype(jnp.float32) / self.spec.rows, 1.0)
 
     def nats(self, counts: tables.Counts, where: list[jax.Array], targets: jax.Array) -> jax.Array:
+        """Compute -log p(target) after contexts, given by their indices `where` in each table."""
         scale = self.scale(counts)
         pairs = [p[c, targets] * scale for p, c in zip(counts.pairs, where, strict=True)]
         totals = [t[c] * scale for t, c in zip(counts.totals, where, strict=True)]
         return -jnp.log(tables.smoothed(pairs, totals, self.sequence.levels, self.weight))
 
     def read(self, batch: Batch) -> tuple[list[jax.Array], jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+        """Return (indices of the contexts, targets, mask, (past tokens, positions)) of a batch."""
         s = self.sequence
         inputs, targets, mask = s.encode(batch)
         past = jnp.pad(inputs, ((0, 0), (self.contexts.memory - 1, 0)), constant_values=s.null)
@@ -257,11 +265,12 @@ class _Dense:
             return loss, Aux(counts)
         taken = (mask > 0).astype(jnp.int32)
         if classes := self.sequence.classes:
-            # Every row is also counted as one whose label is not known.
+            # Every row is counted a second time as a row without a label.
             unknown = self.numbers(past, positions, jnp.full(past.shape[:1], classes))
             where = [jnp.concatenate(pair) for pair in zip(where, unknown, strict=True)]
-            targets, taken = jnp.concatenate([targets, targets]), jnp.concatenate([taken, taken])
-        # The other devices' pairs are gathered, not their tables: those are a thousand times larger.
+            targets = jnp.concatenate([targets, targets])
+            taken = jnp.concatenate([taken, taken])
+        # Gather the pairs of the other devices, not their tables, which are a thousand times larger.
         found = ([w.reshape(-1) for w in where], targets.reshape(-1), taken.reshape(-1))
         where, targets, taken = across(found, corpus.gather)
         rows = across((batch["mask"] > 0).astype(jnp.int32).sum())
@@ -270,7 +279,7 @@ class _Dense:
     def likelihood(
         self, variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
     ) -> tuple[Mean, dict]:
-        """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens."""
+        """Compute the nats of every row and its count of predicted tokens; label=False ignores the label."""
         if not label:
             batch = {k: v for k, v in batch.items() if k != self.sequence.label}
         where, targets, mask, _ = self.read(batch)
@@ -284,7 +293,9 @@ class _Dense:
         }
 
     def step(self, variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
-        counts, levels, scale = variables.state, self.sequence.levels, self.scale(variables.state)
+        counts = variables.state
+        levels = self.sequence.levels
+        scale = self.scale(counts)
         label = jnp.where(tokens[:, 0] >= levels, tokens[:, 0] - levels, cache["label"])
         past = jnp.concatenate([cache["past"], tokens], axis=1)
         positions = cache["length"][:, None] + jnp.arange(tokens.shape[1])[None]
@@ -308,10 +319,10 @@ def _dense(config: Config, spec: Spec, sequence: Sequence) -> Model:
     m = _Dense(spec, sequence, contexts, used, config.strength * (1 if mixed else sequence.levels))
     cells = sum(m.sizes) * sequence.levels
     if cells > CELLS:
-        other = ' or keep what is seen alone: model.counts="sorted"' if sequence.text else ""
+        other = ', or count only n-grams that occur: model.counts="sorted"' if sequence.text else ""
         raise ConfigError(
             f"an n-gram of order {config.order} over {sequence.levels} levels needs "
-            f"{cells:,} counts; at most {CELLS:,} are kept",
+            f"{cells:,} counts, and tables hold at most {CELLS:,}",
             f"lower model.order, or round the context with model.bins{other}",
         )
     decoder = Decoder(m.start, m.step, m.commit)

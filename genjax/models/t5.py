@@ -1,11 +1,12 @@
 """T5: an encoder-decoder transformer that reads a text and writes another.
 
-Raffel et al. 2020, arXiv:1910.10683. The default fields are those of T5 1.0: ReLU, one embedding for all, and
-logits divided by sqrt(width); 1.1 is activation="geglu", tied=False, scale_logits=False. The first
-transformer (Vaswani et al. 2017) is a matter of fields too: position="sinusoidal", norm="layernorm",
-prenorm=False, scale_embedding=True, scale_logits=False, scaled_attention=True, bias=True.
+Raffel et al. 2020, arXiv:1910.10683. The default fields are those of T5 1.0: ReLU, a shared embedding, and
+logits divided by sqrt(width). T5 1.1 is activation="geglu", tied=False, scale_logits=False. The transformer
+of Vaswani et al. 2017 (arXiv:1706.03762) is position="sinusoidal", norm="layernorm", prenorm=False,
+scale_embedding=True, scale_logits=False, scaled_attention=True, bias=True.
 
-Data of pairs is learned as it is (translation, summarisation); running text by writing what was dropped.
+Paired data is learned as it is (translation, summarisation). In running text, spans are dropped and
+predicted.
 """
 
 from __future__ import annotations
@@ -41,24 +42,24 @@ from genjax.views.sequences import given_tokens, positions
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A T5.
+    """Configure a T5.
 
     Attributes:
-      layers, decoder_layers: of encoder and decoder; decoder_layers None for as many.
+      layers, decoder_layers: of encoder and decoder; decoder_layers=None for the same number.
       head_features: of one attention head (T5's d_kv); None for width / heads.
-      mlp: the MLP's inner width over `width`.
-      position: "relative" (one table of biases a stack, of `buckets` up to `max_distance`), "rope", or added
-        to the embeddings: "learned" (up to `positions`) or "sinusoidal".
+      mlp: inner width of the MLP as a multiple of `width`.
+      position: "relative" (one table of biases per stack, with `buckets` up to `max_distance`), "rope", or
+        added to the embeddings: "learned" (up to `positions`) or "sinusoidal".
       prenorm, bias, norm, epsilon: see nn.transformer.Stack.
-      scaled_attention: scores are divided by sqrt(head features); T5 leaves that to the initial weights.
-      tied: the output projection is the embedding's transpose.
-      scale_logits: the last activations are divided by sqrt(width) before a tied projection.
-      scale_embedding: embeddings are multiplied by sqrt(width).
+      scaled_attention: divide scores by sqrt(head features); T5 scales the initial weights instead.
+      tied: the output projection is the transposed embedding.
+      scale_logits: divide the last activations by sqrt(width) before a tied projection.
+      scale_embedding: multiply embeddings by sqrt(width).
       dropout: of the embeddings, every residual branch and the last activations of both stacks.
-      smoothing: of the target's distribution in training (see functional.readout).
-      density, mean_span: of the dropped spans; for running text.
-      vocabulary: rows of the embedding where they are more than the tokens; None for as many as are needed.
-      dtype: what products are computed in; parameters are float32.
+      smoothing: label smoothing in training (see functional.readout).
+      density, mean_span: of the dropped spans of running text.
+      vocabulary: rows of the embedding if more than needed; None for as many as needed.
+      dtype: of products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
@@ -92,12 +93,15 @@ class Config:
 
     def __post_init__(self):
         if not 0 <= self.smoothing < 1:
-            raise ConfigError(f"smoothing {self.smoothing} is no probability", "give 0 <= smoothing < 1")
+            raise ConfigError(
+                f"smoothing {self.smoothing} is not a probability below 1", "give 0 <= smoothing < 1"
+            )
 
     def stack(self, *, decoder: bool) -> Stack:
-        """The form of the encoder or of the decoder."""
+        """Return the form of the encoder or of the decoder."""
         features = self.head_features or self.width // self.heads
-        inner, hidden = self.heads * features, round(self.mlp * self.width)
+        inner = self.heads * features
+        hidden = round(self.mlp * self.width)
         layers = self.layers
         if decoder and self.decoder_layers is not None:
             layers = self.decoder_layers
@@ -131,7 +135,7 @@ class Config:
 
 
 class T5(nn.Module):
-    """Sources -> memory; targets so far and the memory -> what the next token is read from."""
+    """Encode sources as a memory; map the target so far and the memory to activations for the next token."""
 
     config: Config
     vocabulary: int
@@ -154,7 +158,7 @@ class T5(nn.Module):
     def __call__(
         self, pair: Pair, inputs: Int[Array, "B T"], keys: Keys | None = None
     ) -> Float[Array, "B T W"]:
-        """What the targets are read from, given the decoder's inputs."""
+        """Compute the activations from which the targets are predicted, given the inputs of the decoder."""
         memory = self.encode(pair.source, pair.source_mask, fold(keys, 0))
         x, _ = self.decode(inputs, positions(inputs), memory, pair.source_mask, None, fold(keys, 1))
         return x
@@ -162,6 +166,7 @@ class T5(nn.Module):
     def encode(
         self, source: Int[Array, "B S"], mask: Float[Array, "B S"], keys: Keys | None = None
     ) -> Float[Array, "B S W"]:
+        """Encode sources (B x S), of which the mask is 1 on tokens."""
         places = positions(source)
         x = self._embed(source, places, "source", fold(keys, 0))
         x, _ = self.encoder(x, places, None, fold(keys, 1), mask=mask)
@@ -176,6 +181,7 @@ class T5(nn.Module):
         caches: tuple[Cache, ...] | None = None,
         keys: Keys | None = None,
     ) -> tuple[Float[Array, "B T W"], tuple[Cache, ...] | None]:
+        """Return (activations, caches) after the inputs; the memory is None if the caches hold it."""
         c = self.config
         x = self._embed(inputs, positions, "target", fold(keys, 0))
         x, caches = self.decoder(x, positions, caches, fold(keys, 1), memory=memory, memory_mask=memory_mask)
@@ -183,13 +189,13 @@ class T5(nn.Module):
         return x * (c.width**-0.5 if c.tied and c.scale_logits else 1.0), caches
 
     def begin(self, source: Int[Array, "B S"], mask: Float[Array, "B S"], length: int) -> tuple[Cache, ...]:
-        """The decoder's caches for `length` tokens, after the source was read."""
+        """Encode the source; return the decoder's caches for `length` tokens."""
         return self.decoder.begin(source.shape[0], length, self.encode(source, mask))
 
     def write(
         self, inputs: Int[Array, "B T"], positions: Int[Array, "B T"], mask: Float[Array, "B S"], caches
     ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...] | None]:
-        """Logits after each of these inputs."""
+        """Return (logits, caches) after each of these inputs."""
         x, caches = self.decode(inputs, positions, None, mask, caches)
         table = self.token_embedding if self.config.tied else self.output_embedding
         logits = jax.lax.dot_general(x, table.astype(x.dtype), (((2,), (1,)), ((), ())))
@@ -210,8 +216,10 @@ class T5(nn.Module):
 
 
 def sinusoids(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T {width}"]:
-    """sin and cos of position / 10000^(i / (width / 2 - 1)), the sines first (Vaswani et al. 2017, sec. 3.5;
-    this spacing and order are tensor2tensor's)."""
+    """Compute sin and cos of position / 10000^(i / (width / 2 - 1)), the sines first.
+
+    The encoding is that of Vaswani et al. 2017, section 3.5, with the spacing and order of tensor2tensor.
+    """
     half = width // 2
     rate = jnp.exp(jnp.arange(half) * (-jnp.log(1e4) / max(half - 1, 1)))
     angle = positions[..., None].astype(jnp.float32) * rate[None, None]
@@ -219,12 +227,13 @@ def sinusoids(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T {wi
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """A T5 for pairs or running text. Player "model". Likelihoods are exact: of the target given the source
-    (nats a target token, eos among them); for running text of the dropped spans given the rest, which is
-    another quantity than the text's own, and named so.
+    """Build a T5 for pairs or running text. Player "model".
+
+    Its likelihood is exact: of the target given the source, per target token with eos. For running text it is
+    that of the dropped spans given the rest, and its kind is "conditional": it is not the text's likelihood.
 
     Raises:
-      ConfigError: where the data has neither, or the widths do not divide.
+      ConfigError: the data has neither pairs nor text, or `heads` does not divide `width`.
     """
     del stages
     pairs = Pairs.of(spec, config.density, config.mean_span, config.vocabulary)
@@ -241,7 +250,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _T5:
-    """The functions of the contract."""
+    """Implement the contract."""
 
     config: Config
     spec: Spec
@@ -252,7 +261,7 @@ class _T5:
         return self.network.apply({"params": variables.params["model"]}, *args, method=method)
 
     def table(self, variables: Variables) -> Float[Array, "V W"]:
-        """What logits are products with."""
+        """Return the table whose products with the activations are the logits."""
         return variables.params["model"]["token_embedding" if self.config.tied else "output_embedding"]
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
@@ -274,7 +283,7 @@ class _T5:
         return Mean(sums.loss, count), Aux(variables.state, metrics)
 
     def likelihood(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, dict]:
-        """Nats of every row's target given its source, and its count of target tokens."""
+        """Compute the nats of every row's target given its source, and the count of target tokens."""
         pair = self.pairs.read(batch, fold(keys, 0))
         x = self.apply(variables, pair, self.pairs.shift(pair.target))
         nats = row_nats(x, self.table(variables), None, pair.target, pair.target_mask)
@@ -288,7 +297,7 @@ class _T5:
 
     @functools.cached_property
     def text(self) -> Decoder:
-        """It writes no special tokens; in running text, which has no end of its own, no eos either."""
+        """A decoder that writes no special tokens; for running text, which has no end, no eos either."""
         silent = self.pairs.silent if self.pairs.paired else (*self.pairs.silent, self.pairs.eos)
         return _without(self.decoder, silent)
 
@@ -331,9 +340,12 @@ class _T5:
         beams: int = 1,
         length_penalty: float = 1.0,
     ) -> Batch:
-        """Pairs: {"target", "target_length"} of prompt["source"], padded to `length` (the data's own).
-        Running text: {"tokens"}, whose first are prompt["tokens"] (`length` of them, where given): the model
-        is asked for the one span that comes after. The knobs are those of sampling.autoregressive.sampler."""
+        """Sample the targets of the prompt's sources, or continue running text.
+
+        Pairs: the target and its length, padded to `length` (that of the data if None). Running text: rows of
+        `length` tokens that begin with those of the prompt; the model predicts the span that follows them.
+        The other options are those of sampling.autoregressive.sampler.
+        """
         narrow = (top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty, presence_penalty)
         how = {"min_length": min_length, "constraint": constraint, "pad": self.pairs.pad}
         if beams > 1:
@@ -364,7 +376,7 @@ class _T5:
         return {name: target, length_of(name): size}
 
     def go_on(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
-        """Rows of `length` tokens that begin with prompt["tokens"]."""
+        """Return rows of `length` tokens that begin with those of the prompt."""
         total = length or self.pairs.length
         name = self.pairs.target
         tokens, lengths = given_tokens(prompt, name, num, total)
@@ -381,7 +393,7 @@ class _T5:
 
 
 def _without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
-    """The same decoder, which never writes these tokens."""
+    """Return a decoder that never writes these tokens."""
 
     def step(variables, cache, inputs):
         logits, trail = decoder.step(variables, cache, inputs)

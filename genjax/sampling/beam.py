@@ -1,9 +1,9 @@
-"""Beam search: the likeliest continuations, kept several at a time, as one compiled loop.
+"""Search for the most probable continuations with beams, as one compiled loop.
 
-Every step takes the best candidates over all beams of a row; those that end are hypotheses with the score
-sum log p / length ** length_penalty (Wu et al. 2016, arXiv:1609.08144, eq. 14 with their alpha's simpler
-form), the best others go on. The rules, the stop rule among them, are those of transformers with
-early_stopping=False, whose outputs these equal token for token.
+Every step takes the best candidates over all beams of a row. Candidates that end become hypotheses with the
+score sum log p / length ** length_penalty (Wu et al. 2016, arXiv:1609.08144, eq. 14 with a simpler length
+penalty); the best others continue. All rules equal those of the library transformers with
+early_stopping=False, and so do the outputs, token for token.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from genjax.sampling.constraints import Constraint
 from genjax.sampling.generation import Prefix, Stop, read
 
 WORST = -1.0e9
-"""Added to the score of what may not be chosen; an order among such remains, as in transformers."""
+"""Added to the score of candidates that must not be chosen; their order remains, as in transformers."""
 
 
 class Beams(NamedTuple):
-    """The hypotheses of each row, best first.
+    """Hold the hypotheses of each row, best first.
 
     Attributes:
-      tokens: then padding; a stop token is included.
-      scores: sum of log-probabilities / length ** length_penalty; -inf where a row has fewer hypotheses.
+      tokens: of each hypothesis, a stop token included, then padding.
+      scores: sum of log-probabilities / length ** length_penalty; -inf if a row has fewer hypotheses.
       lengths: of the tokens.
     """
 
@@ -42,7 +42,14 @@ class Beams(NamedTuple):
 
 @struct.dataclass
 class _Search:
-    """A search after `at` tokens: what goes on, what has ended, and where a row can still improve."""
+    """Hold a search after `at` tokens.
+
+    Attributes:
+      cache, tokens, scores: of the live beams.
+      state: of the constraint's automaton, per beam; None without a constraint.
+      ended, full: the best hypotheses, and True for those that exist.
+      open: True for rows that can still improve.
+    """
 
     at: Int[Array, ""]
     cache: Tree
@@ -70,19 +77,19 @@ def beam_search(
     min_length: int = 0,
     constraint: Constraint | None = None,
 ) -> Beams:
-    """The best `beams` continuations of each row, of at most `length` tokens. One beam is greedy.
+    """Return the best `beams` continuations of each row, of at most `length` tokens. One beam is greedy.
 
     Args:
-      tokens, lengths, prompt: as of `autoregressive.generate`.
-      prefix: prompts that were read (see `autoregressive.prefix`) in the place of all three.
-      length_penalty: scores are divided by length to this power: 0 prefers short rows, 1 is the mean.
+      tokens, lengths, prompt: see `autoregressive.generate`.
+      prefix: prompts that were read before (see `autoregressive.prefix`), instead of these three.
+      length_penalty: exponent of the length by which scores are divided: 0 prefers short rows, 1 is the mean.
       stop: tokens that end a hypothesis.
-      min_length: no stop token comes among the first `min_length`.
-      constraint: what every hypothesis matches. Without stop tokens one that is accepted and could go on
-        may also end, at the probability of all tokens outside the language.
+      min_length: no stop token comes among the first `min_length` tokens.
+      constraint: language that every hypothesis matches. Without stop tokens, an accepted hypothesis that
+        could continue may also end, with the probability of all tokens outside the language.
 
     Raises:
-      ConfigError: for no beams, no tokens or no length, or a constraint that nothing of this length matches.
+      ConfigError: no beams, no tokens or no length, or a constraint that no row of this length can match.
     """
     if beams < 1 or length < 1 or (prefix is None and tokens.shape[1] < 1):
         raise ConfigError(
@@ -99,7 +106,7 @@ def beam_search(
     read_here = functools.partial(read, decoder, variables, room=length - 1)
     start: Prefix = read_here(tokens, lengths, prompt or {}) if prefix is None else prefix
     if start.room < length - 1:
-        raise ConfigError(f"a prefix with room for {start.room} tokens", f"give it room for {length - 1}")
+        raise ConfigError(f"the prefix has room for {start.room} tokens", f"give it room for {length - 1}")
     rule = Stop(tuple(int(s) for s in stop), pad, min_length)
     return _search(
         decoder, variables, start, constraint, beams=beams, length=length, penalty=length_penalty, stop=rule
@@ -108,7 +115,8 @@ def beam_search(
 
 @functools.partial(jax.jit, static_argnames=("decoder", "beams", "length", "penalty", "stop"))
 def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, stop) -> Beams:
-    B, K = prefix.logits.shape[0], beams
+    B = prefix.logits.shape[0]
+    K = beams
     rows = jnp.repeat(jnp.arange(B), K)
     blank = jnp.full((B, K, length), stop.pad, jnp.int32)
     none = jnp.zeros((B, K), jnp.int32)
@@ -116,7 +124,7 @@ def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, s
         at=jnp.zeros((), jnp.int32),
         cache=jax.tree.map(lambda x: x[rows], prefix.cache),
         tokens=blank,
-        # All beams are the same at first: only one of them may have candidates.
+        # All beams are equal at first: only one of them may have candidates.
         scores=jnp.where(jnp.arange(K)[None] == 0, jnp.zeros((B, 1)), WORST),
         state=None if constraint is None else none,
         ended=Beams(blank, jnp.full((B, K), WORST), none),
@@ -133,7 +141,8 @@ def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, s
 
     search = choose(search, prefix.logits[rows])
     search = jax.lax.while_loop(lambda s: (s.at < length) & s.open.any(), trip, search)
-    (tokens, scores, lengths), full = search.ended, search.full
+    tokens, scores, lengths = search.ended
+    full = search.full
     return Beams(
         jnp.where(full[..., None], tokens, stop.pad),
         jnp.where(full, scores, -jnp.inf),
@@ -141,13 +150,29 @@ def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, s
     )
 
 
-def _choose(
-    s: _Search, logits: Float[Array, "BK V"], *, constraint: Constraint | None, penalty: float, stop: Stop
-) -> _Search:
-    """One step of the search, from the logits after each beam."""
+class _Candidates(NamedTuple):
+    """Hold M candidates of each row, best first.
+
+    Attributes:
+      scores: sums of log-probabilities.
+      beam: that each continues.
+      token: that each adds.
+      here: False for a candidate that ends without a token.
+    """
+
+    scores: Float[Array, "B M"]
+    beam: Int[Array, "B M"]
+    token: Int[Array, "B M"]
+    here: Bool[Array, "B M"]
+
+
+def _candidates(
+    s: _Search, logits: Float[Array, "BK V"], constraint: Constraint | None, stop: Stop
+) -> _Candidates:
+    """Return the best continuations by one token, so many that K of them can go on."""
     B, K, N = s.tokens.shape
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     V = logits.shape[-1]
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     if stop.tokens and stop.least:
         early = (s.at < stop.least) & stop.hit(jnp.arange(V))
         log_probs = jnp.where(early[None], -jnp.inf, log_probs)
@@ -155,14 +180,24 @@ def _choose(
         assert s.state is not None
         left = jnp.broadcast_to(N - s.at - 1, (B * K,))
         log_probs = constraint.mask(log_probs, s.state.reshape(-1), left, stop.tokens)
-        log_probs = jnp.maximum(log_probs, 4 * WORST)  # what is forbidden must stay comparable
+        # Not -inf: forbidden tokens must stay comparable.
+        log_probs = jnp.maximum(log_probs, 4 * WORST)
     width = log_probs.shape[-1]
     total = (log_probs.reshape(B, K, width) + s.scores[..., None]).reshape(B, K * width)
-    # So many that K of them go on whatever ends.
+    # Each beam may end with each stop token, or without a token: K others remain in any case.
     scores, index = jax.lax.top_k(total, min(max(2, 1 + len(stop.tokens)) * K, K * width))
-    beam, token = index // width, (index % width).astype(jnp.int32)
-    here = token < V  # else it ends without a token
-    token = jnp.where(here, token, stop.pad)
+    token = (index % width).astype(jnp.int32)
+    # The constraint's additional column V ends a row without a token.
+    here = token < V
+    return _Candidates(scores, index // width, jnp.where(here, token, stop.pad), here)
+
+
+def _choose(
+    s: _Search, logits: Float[Array, "BK V"], *, constraint: Constraint | None, penalty: float, stop: Stop
+) -> _Search:
+    """Advance the search by one step, from the logits after each beam."""
+    B, K, N = s.tokens.shape
+    scores, beam, token, here = _candidates(s, logits, constraint, stop)
     tokens = jnp.take_along_axis(s.tokens, beam[..., None], axis=1)
     tokens = jnp.where(jnp.arange(N)[None, None] == s.at, token[..., None], tokens)
     ends = (stop.hit(token) & here) | ~here | (s.at + 1 >= N)
@@ -170,26 +205,20 @@ def _choose(
     if constraint is not None and state is not None:
         state = jnp.take_along_axis(state, beam, axis=1)
         text = here & ~stop.hit(token)
-        state = jnp.where(
-            text, constraint.follow(state.reshape(-1), token.reshape(-1)).reshape(state.shape), state
-        )
+        after = constraint.follow(state.reshape(-1), token.reshape(-1)).reshape(state.shape)
+        state = jnp.where(text, after, state)
         ends = ends | constraint.complete(state)
 
     going, order = jax.lax.top_k(scores + ends * WORST, K)
     take = functools.partial(jnp.take_along_axis, indices=order, axis=1)
     rows = (jnp.arange(B)[:, None] * K + take(beam)).reshape(-1)
+    # Powers in float64, as transformers computes them.
     divisor = jnp.asarray(np.arange(N + 2, dtype=np.float64).clip(1) ** penalty, jnp.float32)
     size = jnp.where(here, s.at + 1, s.at)
+    # Only candidates among the first K become hypotheses.
     counts = ends & (jnp.arange(ends.shape[1])[None] < K) & (scores > WORST / 2)
     value = scores / divisor[s.at + 1] + (~s.open[:, None]) * WORST + (~counts) * WORST
     ended, full = _best(s.ended, s.full, Beams(tokens, value, size), counts)
-
-    # A row is open while its best beam, were it to end here, would beat its worst hypothesis.
-    worst = jnp.where(full, ended.scores.min(axis=1, keepdims=True), WORST)
-    better = (going[:, :1] / divisor[s.at + 1] > worst).any(axis=1)
-    still = s.open & better & (going[:, 0] > WORST / 2)
-    if K == 1:
-        still = still & ~full[:, 0]  # greedy: the only beam has ended
     return _Search(
         at=s.at + 1,
         cache=jax.tree.map(lambda x: x[rows], s.cache),
@@ -198,14 +227,31 @@ def _choose(
         state=None if state is None else take(state),
         ended=ended,
         full=full,
-        open=still,
+        open=_open(s.open, going, divisor[s.at + 1], ended, full),
     )
+
+
+def _open(
+    before: Bool[Array, " B"],
+    going: Float[Array, "B K"],
+    divisor: Float[Array, ""],
+    ended: Beams,
+    full: Bool[Array, "B K"],
+) -> Bool[Array, " B"]:
+    """Return True for rows whose best beam, if it ended now, would beat their worst hypothesis."""
+    worst = jnp.where(full, ended.scores.min(axis=1, keepdims=True), WORST)
+    better = (going[:, :1] / divisor > worst).any(axis=1)
+    still = before & better & (going[:, 0] > WORST / 2)
+    if going.shape[1] == 1:
+        # Greedy search ends with its only beam.
+        still = still & ~full[:, 0]
+    return still
 
 
 def _best(
     old: Beams, full: Bool[Array, "B K"], new: Beams, counts: Bool[Array, "B M"]
 ) -> tuple[Beams, Bool[Array, "B K"]]:
-    """The K best of the hypotheses and the candidates, and which of them have really ended."""
+    """Return the K best of old and new hypotheses, and True for those that exist."""
     joined = [jnp.concatenate(pair, axis=1) for pair in zip(old, new, strict=True)]
     order = jax.lax.top_k(joined[1], full.shape[1])[1]
     tokens = jnp.take_along_axis(joined[0], order[..., None], axis=1)

@@ -176,7 +176,7 @@ def words(choices: Iterable[str], token_bytes: Sequence[bytes]) -> Constraint:
 def json_schema(
     schema: str | Mapping[str, Any], token_bytes: Sequence[bytes], *, whitespace: str | None = None
 ) -> Constraint:
-    """Return the constraint that samples are JSON of a schema (outlines-core writes the regular expression).
+    """Return the constraint that samples are JSON of a schema, through a regular expression of outlines-core.
 
     Args:
       schema: as JSON or as a mapping.

@@ -74,7 +74,7 @@ class Prefix:
     room: int = struct.field(pytree_node=False)
 
     def rows(self, index: Int[Array, " N"]) -> Prefix:
-        """Return the prefixes of these rows: `prefix.rows(jnp.zeros(8, int))` repeats the first 8 times."""
+        """Return the prefixes of these rows: `prefix.rows(jnp.zeros(8, int))` repeats the first one."""
         return jax.tree.map(lambda x: x[index], self)
 
 

@@ -203,7 +203,11 @@ class Bernoulli:
         return False
 
     def draw(
-        self, keys: Keys, logits: Float[Array, "B D"], seen: Seen | None = None, allowed: None = None
+        self,
+        keys: Keys,
+        logits: Float[Array, "B D"],
+        seen: Seen | None = None,
+        allowed: Bool[Array, "B D"] | None = None,
     ) -> tuple[Int[Array, "B D"], Float[Array, " B"]]:
         """Draw a frame per row; return it with the sum of its log-probabilities: see `Policy.draw`."""
         del seen

@@ -1,9 +1,9 @@
-"""Speculative decoding: a cheap decoder drafts, the target reads the draft at once and keeps what it may.
+"""Decode speculatively: a cheap decoder drafts tokens, and the target verifies them all in one step.
 
-Every token is distributed as if the target had drawn it alone (Leviathan et al. 2023, arXiv:2211.17192;
-Chen et al. 2023, arXiv:2302.01318): a drafted token x is accepted with probability min(1, p(x) / q(x)); the
-first that is not is drawn anew from max(p - q, 0), normalised. p and q are the target's and the draft's
-distributions after temperature and truncation. The rows of a batch advance by different counts.
+Every token has the distribution that the target alone would give it (Leviathan et al. 2023, arXiv:2211.17192;
+Chen et al. 2023, arXiv:2302.01318). A drafted token x is accepted with probability min(1, p(x) / q(x)); the
+first rejected one is replaced by a draw from max(p - q, 0), normalised. p and q are the distributions of
+target and draft after temperature and truncation. The rows of a batch advance by different counts.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genjax.core import Batch, Decoder, Keys, Tree, Variables
 from genjax.errors import ConfigError
-from genjax.sampling.generation import Stop, begin, read
+from genjax.sampling.generation import Prefix, Stop, begin, read
 from genjax.sampling.logits import Truncation
 
 
 class Speculated(NamedTuple):
-    """What was drawn, as `generation.Tokens`, and how the drafts fared.
+    """Hold drawn tokens, as `generation.Tokens` does, and how many drafted tokens were accepted.
 
     Attributes:
-      log_probs: under the target's narrowed distribution; 0 on padding.
-      lengths: how many tokens of each row were drawn, a stop token included.
-      accepted, drafted: tokens of the draft that were accepted, and that were looked at.
+      log_probs: under the target's truncated distribution; 0 on padding.
+      lengths: tokens drawn in each row, a stop token included.
+      accepted, drafted: drafted tokens that were accepted, and that were verified.
     """
 
     tokens: Int[Array, "B N"]
@@ -39,13 +39,13 @@ class Speculated(NamedTuple):
 
     @property
     def rate(self) -> jax.Array:
-        """The share of drafted tokens that were accepted, over all rows."""
+        """The fraction of drafted tokens that were accepted, over all rows."""
         return self.accepted.sum() / jnp.maximum(self.drafted.sum(), 1)
 
 
 @struct.dataclass
 class _State:
-    """Both caches stand before `token`, the last drawn."""
+    """Hold the state of the loop. Both caches end before `token`, the last drawn token."""
 
     target: Tree
     draft: Tree
@@ -74,31 +74,34 @@ def generate(
     stop: tuple[int, ...] = (),
     pad: int = 0,
     min_length: int = 0,
-    **knobs: Any,
+    **options: Any,
 ) -> Speculated:
-    """Up to `length` new tokens for each row by the target's law, in as few of its steps as the draft allows.
+    """Draw up to `length` new tokens for each row from the target's distribution.
 
     Row i is a function of keys[i], its prompt and the variables alone. With temperature 0 the tokens are
     those of greedy decoding.
 
     Args:
       target, draft: two decoders over one vocabulary.
-      draft_length: how many tokens are drafted at a time; the target reads one more.
-      prompt, draft_prompt: what else each conditions on.
-      tokens, lengths, stop, pad, min_length: as of `autoregressive.generate`.
-      knobs: of `logits.Truncation`, for both; penalties, which depend on what was drawn, are refused.
+      draft_length: tokens drafted at a time; the target reads one more.
+      prompt, draft_prompt: other conditions of each decoder.
+      tokens, lengths, stop, pad, min_length: see `autoregressive.generate`.
+      options: fields of `logits.Truncation`, for both decoders. Penalties depend on the tokens drawn before
+        and are not supported.
 
     Raises:
-      ConfigError: nothing to draft or draw, or a penalty.
+      ConfigError: nothing to draft or to draw, or a penalty is set.
     """
     if draft_length < 1 or length < 1 or tokens.shape[1] < 1:
         raise ConfigError(
             f"drafts of {draft_length} tokens for a prompt of {tokens.shape[1]} and a length of {length}",
             "give at least 1 of each",
         )
-    policy = Truncation(**knobs)
+    policy = Truncation(**options)
     if policy.remembers:
-        raise ConfigError("penalties with speculative decoding", "leave them out, or draw without a draft")
+        raise ConfigError(
+            "speculative decoding does not support penalties", "leave them out, or draw without a draft"
+        )
     if lengths is None:
         lengths = jnp.full(tokens.shape[:1], tokens.shape[1], jnp.int32)
     rule = Stop(tuple(int(s) for s in stop), pad, min_length)
@@ -134,64 +137,98 @@ def _generate(
     policy,
     stop,
 ) -> Speculated:
-    B, room = keys.shape[0], length + ahead
+    room = length + ahead
     known = read(target, target_variables, tokens, lengths, prompts[0], room=room)
     guess = read(draft, draft_variables, tokens, lengths, prompts[1], room=room)
     if known.logits.shape != guess.logits.shape:
         sizes = f"{known.logits.shape[1]} and {guess.logits.shape[1]}"
         raise ConfigError(f"a target and a draft over {sizes} tokens", "train both with one tokenizer")
-    limit = jnp.full((B,), length, jnp.int32)
-    g, first = begin(keys, known, limit, policy=policy, stop=stop)
-    none = jnp.zeros((B,), jnp.int32)
-    blank = jnp.full((B, length + ahead + 1), stop.pad, jnp.int32)
-    state = _State(
-        target=known.cache,
-        draft=guess.cache,
-        token=g.token,
-        drawn=g.drawn,
-        done=g.done,
-        tokens=blank.at[:, 0].set(first.tokens[:, 0]),
-        log_probs=jnp.zeros(blank.shape).at[:, 0].set(first.log_probs[:, 0]),
-        accepted=none,
-        drafted=none,
-    )
-
-    def trip(s: _State) -> _State:
-        here = jax.vmap(jax.random.fold_in)(keys, s.drawn)
-        drafted, q = _draft(draft, draft_variables, s, here, ahead, policy, stop)
-        block = jnp.concatenate([s.token[:, None], drafted], axis=1)
-        logits, trail = target.step(target_variables, s.target, block)
-        p = _narrow(logits, s.drawn, policy, stop)
-        accepted, extra = verify(jax.vmap(jax.random.fold_in)(here, jnp.full((B,), ahead)), drafted, q, p)
-        new = jnp.where(jnp.arange(ahead + 1)[None] < accepted[:, None], _right(drafted), extra[:, None])
-        chosen = jnp.take_along_axis(p, new[..., None], axis=-1)[..., 0]
-        count, done = _count(new, accepted + 1, length - s.drawn, stop)
-        count = jnp.where(s.done, 0, count)
-        places = jnp.where(jnp.arange(ahead + 1)[None] < count[:, None], s.drawn[:, None], blank.shape[1])
-        places, rows = places + jnp.arange(ahead + 1)[None], jnp.arange(B)[:, None]
-        # Both have read the block's first tokens up to the one before the last of the new ones.
-        draft_trail = draft.step(draft_variables, s.draft, block)[1]
-        last = jnp.take_along_axis(new, jnp.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
-        looked = jnp.where(s.done, 0, jnp.minimum(accepted + 1, ahead))
-        return _State(
-            target=target.commit(trail, count),
-            draft=draft.commit(draft_trail, count),
-            token=jnp.where(s.done, s.token, last),
-            drawn=s.drawn + count,
-            done=s.done | done,
-            tokens=s.tokens.at[rows, places].set(new, mode="drop"),
-            log_probs=s.log_probs.at[rows, places].set(chosen, mode="drop"),
-            accepted=s.accepted + jnp.where(s.done, 0, accepted),
-            drafted=s.drafted + looked,
-        )
-
-    state = jax.lax.while_loop(lambda s: ~s.done.all(), trip, state)
+    both = _Both(target, target_variables, draft, draft_variables, keys, length, ahead, policy, stop)
+    state = jax.lax.while_loop(lambda s: ~s.done.all(), lambda s: both.advance(s), both.begin(known, guess))
     return Speculated(
         state.tokens[:, :length], state.log_probs[:, :length], state.drawn, state.accepted, state.drafted
     )
 
 
+class _Both(NamedTuple):
+    """Hold both decoders and the options of one call: see `generate`."""
+
+    target: Decoder
+    target_variables: Variables
+    draft: Decoder
+    draft_variables: Variables
+    keys: Keys
+    length: int
+    ahead: int
+    policy: Truncation
+    stop: Stop
+
+    def begin(self, known: Prefix, guess: Prefix) -> _State:
+        """Draw the first token of each row from the target's prefix."""
+        B = self.keys.shape[0]
+        g, first = begin(
+            self.keys, known, jnp.full((B,), self.length, jnp.int32), policy=self.policy, stop=self.stop
+        )
+        none = jnp.zeros((B,), jnp.int32)
+        # A block may reach beyond the length; the surplus is cut off at the end.
+        blank = jnp.full((B, self.length + self.ahead + 1), self.stop.pad, jnp.int32)
+        return _State(
+            target=known.cache,
+            draft=guess.cache,
+            token=g.token,
+            drawn=g.drawn,
+            done=g.done,
+            tokens=blank.at[:, 0].set(first.tokens[:, 0]),
+            log_probs=jnp.zeros(blank.shape).at[:, 0].set(first.log_probs[:, 0]),
+            accepted=none,
+            drafted=none,
+        )
+
+    def advance(self, s: _State) -> _State:
+        """Draft a block, verify it, and write the accepted tokens and the one after them."""
+        ahead = self.ahead
+        here = jax.vmap(jax.random.fold_in)(self.keys, s.drawn)
+        drafted, q = _draft(self.draft, self.draft_variables, s, here, ahead, self.policy, self.stop)
+        block = jnp.concatenate([s.token[:, None], drafted], axis=1)
+        logits, trail = self.target.step(self.target_variables, s.target, block)
+        p = _narrow(logits, s.drawn, self.policy, self.stop)
+        again = jax.vmap(jax.random.fold_in)(here, jnp.full(s.drawn.shape, ahead))
+        accepted, extra = verify(again, drafted, q, p)
+        new = jnp.where(jnp.arange(ahead + 1)[None] < accepted[:, None], _right(drafted), extra[:, None])
+        count, done = _count(new, accepted + 1, self.length - s.drawn, self.stop)
+        count = jnp.where(s.done, 0, count)
+        # Both have read the tokens of the block up to the one before the last new token.
+        draft_trail = self.draft.step(self.draft_variables, s.draft, block)[1]
+        last = jnp.take_along_axis(new, jnp.maximum(count - 1, 0)[:, None], axis=1)[:, 0]
+        tokens, log_probs = _written(s, new, p, count)
+        return _State(
+            target=self.target.commit(trail, count),
+            draft=self.draft.commit(draft_trail, count),
+            token=jnp.where(s.done, s.token, last),
+            drawn=s.drawn + count,
+            done=s.done | done,
+            tokens=tokens,
+            log_probs=log_probs,
+            accepted=s.accepted + jnp.where(s.done, 0, accepted),
+            drafted=s.drafted + jnp.where(s.done, 0, jnp.minimum(accepted + 1, ahead)),
+        )
+
+
+def _written(
+    s: _State, new: Int[Array, "B D+1"], p: Float[Array, "B D+1 V"], count: Int[Array, " B"]
+) -> tuple[Int[Array, "B M"], Float[Array, "B M"]]:
+    """Return (tokens, log-probabilities) of the state with the first `count` new tokens written."""
+    chosen = jnp.take_along_axis(p, new[..., None], axis=-1)[..., 0]
+    at = jnp.arange(new.shape[1])[None]
+    # Tokens beyond the count are sent out of range, and dropped.
+    places = at + jnp.where(at < count[:, None], s.drawn[:, None], s.tokens.shape[1])
+    rows = jnp.arange(new.shape[0])[:, None]
+    tokens = s.tokens.at[rows, places].set(new, mode="drop")
+    return tokens, s.log_probs.at[rows, places].set(chosen, mode="drop")
+
+
 def _right(drafted: Int[Array, "B D"]) -> Int[Array, "B D+1"]:
+    """Return the draft, padded to the width of a block."""
     return jnp.pad(drafted, ((0, 0), (0, 1)))
 
 
@@ -204,7 +241,7 @@ def _draft(
     policy: Truncation,
     stop: Stop,
 ) -> tuple[Int[Array, "B D"], Float[Array, "B D V"]]:
-    """(`ahead` tokens drawn one after another, the log-probabilities each was drawn from)."""
+    """Return (`ahead` drafted tokens, the log-probabilities from which each was drawn)."""
     one = jnp.ones_like(s.drawn)
 
     def body(carry, n):
@@ -222,7 +259,7 @@ def _draft(
 def _narrow(
     logits: Float[Array, "B T V"], drawn: Int[Array, " B"], policy: Truncation, stop: Stop
 ) -> Float[Array, "B T V"]:
-    """Log-probabilities of draws number drawn, drawn + 1, ..."""
+    """Return the log-probabilities of the draws number drawn, drawn + 1, ..."""
     B, T, V = logits.shape
     allowed = None
     if stop.tokens and stop.least:
@@ -237,21 +274,22 @@ def verify(
     q: Float[Array, "B D V"],
     p: Float[Array, "B D+1 V"],
 ) -> tuple[Int[Array, " B"], Int[Array, " B"]]:
-    """(how many drafted tokens are accepted, the token drawn after them), from log-probabilities.
+    """Return (number of accepted tokens, the token drawn after them), from log-probabilities p and q.
 
-    After a refusal that token is drawn from max(p - q, 0), normalised; after a whole draft from p.
+    After a rejection that token is drawn from max(p - q, 0), normalised; after an accepted draft from p
+    (Leviathan et al. 2023, algorithm 1).
     """
     ahead = drafted.shape[1]
     accept, again = (jax.vmap(jax.random.fold_in)(keys, jnp.full(keys.shape, n)) for n in range(2))
     u = jax.vmap(lambda key: jax.random.uniform(key, (ahead,)))(accept)
     of = lambda x: jnp.take_along_axis(x, drafted[..., None], axis=-1)[..., 0]
-    # u < p / q, where q > 0: the token was drawn from it.
+    # u < p / q in logarithms; q > 0, since the token was drawn from it.
     good = jnp.log(u) < of(p[:, :ahead]) - of(q)
     accepted = jnp.cumprod(good, axis=1).sum(axis=1)
     at = lambda x: jnp.take_along_axis(x, accepted[:, None, None], axis=1)[:, 0]
     there = jnp.exp(at(p))
     rest = jnp.maximum(there - at(jnp.exp(jnp.pad(q, ((0, 0), (0, 1), (0, 0)), constant_values=-jnp.inf))), 0)
-    # Equal distributions leave nothing but rounding: then p itself.
+    # If p and q are equal up to rounding, the difference is empty: draw from p.
     rest = jnp.where(rest.sum(axis=-1, keepdims=True) > 0, rest, there)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, rest.shape[1:]))(again)
     return accepted, jnp.argmax(jnp.log(rest) + noise, axis=-1).astype(jnp.int32)
@@ -260,7 +298,7 @@ def verify(
 def _count(
     new: Int[Array, "B D+1"], count: Int[Array, " B"], left: Int[Array, " B"], stop: Stop
 ) -> tuple[Int[Array, " B"], Bool[Array, " B"]]:
-    """(how many of the first `count` new tokens are written, whether the row ends with them)."""
+    """Return (how many of the first `count` new tokens are written, True for rows that end with them)."""
     count = jnp.minimum(count, left)
     done = count >= left
     if stop.tokens:

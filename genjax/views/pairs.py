@@ -125,7 +125,7 @@ class Pairs:
         """Return the pairs of a batch.
 
         Args:
-          keys: of the corruption of running text; None for paired data.
+          keys: of the corruption of running text; not needed for paired data.
         """
         row = batch["mask"][:, None]
         target = batch[self.target].astype(jnp.int32)
@@ -134,6 +134,8 @@ class Pairs:
             source_length = batch[length_of(self.source)]
             target_length = batch[length_of(self.target)]
         else:
+            if keys is None:
+                raise ValueError("dropping spans of running text needs a key per row")
             drop = functools.partial(
                 drop_spans,
                 sentinels=jnp.asarray(self.sentinels, jnp.int32),

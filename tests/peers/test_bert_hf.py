@@ -40,7 +40,7 @@ FORMS = {
 def ours(directory: Path, levels: int, special: dict[str, int], length: int):
     loaded = interop.load(directory)
     fields = {k: v for k, v in loaded.fields.items() if k != "name"}
-    spec = Spec({"tokens": Element((length,), "int32", levels)}, special=special)
+    spec = Spec({"tokens": Element((length,), "int32", levels, "tokens", "target")}, special=special)
     model = bert.build(build(bert.Config, fields), spec, {})
     like = jax.eval_shape(lambda k: model.init(k, spec.example(1), {}), jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), like.params, loaded.variables.params)

@@ -74,7 +74,7 @@ def pair(tmp_path_factory):
     theirs.save_pretrained(directory)
     loaded = interop.load(directory)
     fields = {k: v for k, v in loaded.fields.items() if k != "name"}
-    spec = Spec({"tokens": Element((33,), "int32", V)})
+    spec = Spec({"tokens": Element((33,), "int32", V, "tokens", "target")})
     model = gpt.build(build(gpt.Config, fields, "model"), spec, {})
     assert model.decoder is not None
     return theirs, model.decoder, loaded.variables

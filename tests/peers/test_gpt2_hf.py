@@ -50,7 +50,7 @@ def pair(request, tmp_path_factory):
 def ours(directory: Path):
     loaded = interop.load(directory)
     fields = {k: v for k, v in loaded.fields.items() if k != "name"}
-    spec = Spec({"tokens": Element((P + 1,), "int32", V)})
+    spec = Spec({"tokens": Element((P + 1,), "int32", V, "tokens", "target")})
     model = gpt.build(build(gpt.Config, fields), spec, {})
     like = jax.eval_shape(lambda k: model.init(k, spec.example(1), {}), jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), like.params, loaded.variables.params)

@@ -55,7 +55,7 @@ def _torch_logits(p: dict, tokens):
 
 
 def test_gpt2_form_equals_torch():
-    spec = Spec({"tokens": Element((T + 1,), "int32", V)})
+    spec = Spec({"tokens": Element((T + 1,), "int32", V, "tokens", "target")})
     config = gpt.Config(layers=L, heads=H, width=W, bias=True, tied=True, condition_dropout=0.0)
     model = gpt.build(config, spec, {})
     params = model.init(jax.random.key(0), spec.example(2), {}).params

@@ -53,9 +53,15 @@ def pair(request, tmp_path_factory):
 def ours(directory: Path):
     loaded = interop.load(directory)
     fields = {k: v for k, v in loaded.fields.items() if k != "name"}
-    text = {"source": Element((S,), "int32", V), "target": Element((T,), "int32", V)}
-    lengths = {"source_length": Element((), "int32"), "target_length": Element((), "int32")}
-    spec = Spec({**text, **lengths}, special={"pad": 0, "eos": 1, "sentinel_0": V - 1})
+    text = {
+        "source": Element((S,), "int32", V, "tokens", "condition"),
+        "target": Element((T,), "int32", V, "tokens", "target"),
+    }
+    lengths = {
+        "source_length": Element((), "int32", role="condition"),
+        "target_length": Element((), "int32", role="target"),
+    }
+    spec = Spec({**text, **lengths}, special={"pad": 0, "eos": 1, "sentinel_0": V - 1}, paired=True)
     model = t5.build(build(t5.Config, fields), spec, {})
     like = jax.eval_shape(lambda k: model.init(k, spec.example(1), {}), jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), like.params, loaded.variables.params)
