@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genjax.data.progress import progress
-from genjax.data.rows import Columns
+from genjax.data.rows import Columns, Rows
 from genjax.errors import DataError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
@@ -85,7 +85,7 @@ def square(picture: Image.Image, size: int) -> Image.Image:
     return picture.crop(box).resize((size, size), Image.Resampling.LANCZOS)
 
 
-class Images:
+class Images(Rows):
     """Rows whose images are decoded when they are asked for; other columns are in memory."""
 
     memory = False
