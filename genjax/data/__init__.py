@@ -1,6 +1,6 @@
-"""The data room: sources, tokenizers and streams. `load(config)` is the way in.
+"""Load datasets: sources, tokenizers and streams. `load(config)` is the entry point.
 
-Nothing heavy (scikit-learn, TFDS, Grain) is imported before a dataset needs it.
+Heavy libraries (scikit-learn, TFDS, Grain) are imported only when a dataset needs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `data` section of a config: the only home of its defaults."""
+"""Define the `data` section of a config with its defaults."""
 
 from __future__ import annotations
 
@@ -10,43 +10,50 @@ Order = Literal["shuffled", "lanes", "once"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Which data, and how it is batched.
+    """Choose a dataset and how it is batched.
 
     Attributes:
       name: `digits`, `mnist5k`, `pydoc`, `ring`, `grid`, `tfds:NAME`, `folder:PATH`, `text:PATH`,
-        `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`) or `zip:A,B`.
-      batch: rows of a training batch, over all devices and hosts.
+        `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`) or `zip:A,B`; or
+        the dotted path of a module that defines a source.
+      batch: rows of a training batch, over all devices and processes.
       eval_batch: rows of an evaluation batch.
-      order: `shuffled` (exact epochs), `lanes` (contiguous text: what truncated backpropagation needs)
-        or `once` (one ordered pass).
+      order: `shuffled` (exact epochs), `lanes` (contiguous text, as truncated backpropagation needs it) or
+        `once` (one pass in order).
       length: tokens that are predicted in one row of text; a row holds length + 1.
-      tokenizer: of text: `bytes` (256 tokens), `chars` (the characters that the text has), `words` (between
-        white space, and line ends), `bpe` (byte-level, trained on the training text) or `hf` (a file).
-      vocabulary: tokens of a trained `bpe` (4,096 where it is None), or most words of `words` (None: all).
-      min_count: `words` that the training text has fewer times are unknown.
-      sentinels: sentinel tokens that a trained `bpe` has beside the others.
+      tokenizer: of text: `bytes` (256 tokens), `chars` (the characters of the text), `words` (separated by
+        white space, with line ends as tokens), `bpe` (byte-level, trained on the training text), `hf` (read
+        from a file), or the dotted path of a module that defines a tokenizer.
+      vocabulary: the number of tokens of a trained `bpe` (None: 4,096), or the greatest number of tokens of
+        `words` (None: no limit).
+      min_count: `words` that occur less often in the training text are unknown.
+      sentinels: additional sentinel tokens of a trained `bpe`.
       tokenizer_file: a tokenizer.json, for `hf`.
-      documents: what ends a document: a separator, such as "\\n\\n"; or `source` for what the source itself
-        tells apart (topics of pydoc, files of a folder, examples of TFDS). None for running text. With
-        documents a row has `segment` beside `tokens`, and the evaluation part begins with a whole document.
-      pack: rows hold whole documents, as many as fit, padded; else rows are windows of running text.
-      buckets: of pairs: lengths, rising. A batch holds rows of one bucket, cut to its length. Empty for rows
-        of `length` tokens.
-      transpose: music is trained on in its own key and in those up to so many semitones above and below.
-      size: side in pixels to which a folder's images are cropped (centre square) and resized; None to
-        keep them, which must then all have one size.
-      eval_fraction: the last part of a text, or of a folder without its own test part, that is held out.
-      eval_split: the part to evaluate with: of `tfds:` a split, or several joined by `+`
-        (None: `validation`, or else `test`), of
-        `multi30k` and `chorales` `validation` (None) or `test`, of `pairs:` the word that stands in the
-        names of its files where the training files have `train`, or the files themselves.
-      feature: of a `tfds:` dataset, the image or text feature to read, where several could be meant.
-      limit: keep only the first rows of each split (of every kind alike: rows lie in a fixed random
-        order where their order has no meaning); None for all.
+      documents: the end of a document: a separator, such as "\\n\\n"; or `source` for the source's own
+        documents (topics of pydoc, files of a folder, examples of TFDS). None for running text. With
+        documents, a row has `segment` beside `tokens`, and the evaluation part begins with a whole document.
+      pack: fill each row with as many whole documents as fit, and pad it; else rows are windows of running
+        text.
+      buckets: of pairs: ascending lengths. A batch holds rows of one bucket, cut to its length. Empty for
+        rows of `length` tokens.
+      transpose: train music in its own key and in those up to this many semitones above and below.
+      size: side in pixels to which images of a folder are cropped (centre square) and resized. None keeps
+        their size, which must then be the same for all.
+      eval_fraction: the fraction of a text, or of a folder without a test part, that is held out; of a text
+        the last part.
+      eval_split: the evaluation part. For `tfds:` a split, or several joined by `+` (None: `validation`,
+        or else `test`). For `multi30k` and `chorales`, `validation` (None) or `test`. For `pairs:` the word
+        that replaces `train` in the file names, or the files themselves.
+      feature: the image or text feature of a `tfds:` dataset, if it has several.
+      limit: keep only the first rows of each split; None for all. Rows come in a fixed random order if
+        their order has no meaning, so that the first ones are a fair sample.
       seed: of the order of the rows; never of the data.
-      originals: a folder of raw files for machines without a network: one directory a dataset. The
-        environment's GENJAX_ORIGINALS where it is None.
-      cache: where prepared data is kept. The environment's GENJAX_DATA, or ~/.cache/genjax, where None.
+      originals: a folder of raw files, one directory for each dataset, for machines without a network. If
+        None, the environment variable GENJAX_ORIGINALS.
+      cache: the folder of prepared data. If None, the environment variable GENJAX_DATA, or ~/.cache/genjax.
+
+    Raises:
+      ValueError: a value out of its range.
     """
 
     name: str = "digits"
@@ -54,7 +61,7 @@ class Config:
     eval_batch: int = 512
     order: Order = "shuffled"
     length: int = 64
-    tokenizer: Literal["bytes", "chars", "words", "bpe", "hf"] = "bytes"
+    tokenizer: str = "bytes"
     vocabulary: int | None = None
     min_count: int = 1
     sentinels: int = 0

@@ -1,4 +1,4 @@
-"""Dataset: two splits of rows, the form they have, and the name of exactly this content."""
+"""Define a dataset: two splits of rows, their spec, and a fingerprint of the content."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ from genjax.spec import Spec, to_json
 
 
 class Split:
-    """The rows of one part of a dataset (training or evaluation)."""
+    """Hold the rows of one part of a dataset (training or evaluation)."""
 
     def __init__(self, name: str, source: Rows):
-        self.name, self.source = name, source
+        self.name = name
+        self.source = source
 
     def __len__(self) -> int:
         return len(self.source)
 
     def rows(self, indices: np.ndarray | Iterable[int]) -> Columns:
-        """The rows at `indices` (B integers in [0, len)): {element: array, B-first}, without mask."""
+        """Return the rows at `indices` (B integers in [0, len)): {element: (B, ...) array}, without mask.
+
+        Raises:
+          IndexError: an index outside of the split.
+        """
         indices = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices), np.int64)
         if indices.size and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"rows {indices.min()}..{indices.max()} of {len(self)} in {self.name!r}")
@@ -45,33 +50,34 @@ class Split:
         process: tuple[int, int] = (0, 1),
         skip: Collection[int] = (),
     ) -> Stream:
-        """The split's batches in this order: see genjax.data.Stream.
+        """Return the batches of the split in one order: see genjax.data.Stream.
 
         Args:
           order: shuffled, lanes or once.
           batch: rows of the global batch.
           seed: of the order.
-          start: the batch at which iterating begins (a resumed run's step).
-          process: (index, count): this host gets its slice of each batch; concatenated in the order of
-            the hosts they are the batch that a single host would get.
-          skip: numbers of batches that are left out, as though they had never been (a rollback).
+          start: the batch at which iteration begins (the step of a resumed run).
+          process: (index, count): this process reads its slice of each batch. The slices concatenated in
+            process order are the batch that a single process would read.
+          skip: numbers of batches to leave out, as if they did not exist (after a rollback).
         """
         return Stream(self.source, order, batch, seed, start, process, skip)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Data as models, training and evaluation see it.
+    """Hold a dataset in the form that models, training and evaluation use.
 
     Attributes:
       name: as in the config.
-      spec: what a row holds.
+      spec: the elements of a row.
       train, eval: the splits.
       fingerprint: sha256 (hex) over the spec, the sizes and the content of both splits: equal exactly
-        where the data is, on every machine.
+        if the data is equal, on every machine.
       tokenizer: of text; else None.
-      classes: names of the labels, where they are known.
-      info: where the data comes from, for people.
+      classes: names of the labels, if they are known.
+      info: the origin of the data, in words.
+      config: the section of the config that it was loaded from.
     """
 
     name: str
@@ -85,7 +91,7 @@ class Dataset:
     config: Config = dataclasses.field(default_factory=Config)
 
     def description(self) -> dict[str, Any]:
-        """Plain data: what a run directory keeps of its dataset (dataset.json)."""
+        """Return the description that a run directory stores (dataset.json), as plain data."""
         return {
             "name": self.name,
             "spec": to_json(self.spec),
@@ -102,7 +108,7 @@ class Dataset:
 
 
 def digest(*arrays: np.ndarray) -> str:
-    """sha256 (hex) of arrays: shapes, types and little-endian values."""
+    """Return the sha256 (hex) of arrays: their shapes, dtypes and little-endian values."""
     h = hashlib.sha256()
     for x in arrays:
         x = np.ascontiguousarray(x)
@@ -116,7 +122,7 @@ def digest(*arrays: np.ndarray) -> str:
 def fingerprint(spec: Spec, sizes: tuple[int, int], content: str) -> str:
     """Return the sha256 (hex) over the form, the split sizes and a digest of the content.
 
-    Kinds and roles are left out: they say how values are used, not which they are.
+    Kinds and roles are left out, since they describe how values are used and not the values.
     """
     elements = {
         k: {"shape": list(e.shape), "dtype": e.dtype, "levels": e.levels} for k, e in spec.elements.items()

@@ -1,4 +1,4 @@
-"""Describe a dataset for people: a table of what it is, and a picture (or a text) of what is in it."""
+"""Describe a dataset: a table of its properties, and a picture (or a text) of some rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from genjax import kinds
 from genjax.data.dataset import Dataset, Split
-from genjax.data.pairs import Pairs
 from genjax.data.permutation import permute
 from genjax.spec import Element
 
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SAMPLED = 512
-"""Training rows from which a description is made."""
+"""Training rows that a description reads."""
 COUNTED = 100
-"""Classes at most whose rows are counted."""
+"""Rows are counted by class up to this number of classes."""
 GAP = 16
 """Pixels between two pictures side by side."""
 
@@ -41,9 +40,9 @@ def describe(dataset: Dataset) -> str:
 
 
 def preview(dataset: Dataset, n: int = 64, seed: int = 0) -> Image.Image | str:
-    """Return `n` random training rows, each target and condition shown by its kind.
+    """Show `n` random training rows: each target and condition in the form of its kind.
 
-    Pictures are put side by side; without any, the texts are joined.
+    Pictures are placed side by side. If there are none, the texts are joined.
 
     Raises:
       ValueError: no element can be shown.
@@ -63,7 +62,7 @@ def preview(dataset: Dataset, n: int = 64, seed: int = 0) -> Image.Image | str:
 
 
 def _some(split: Split, n: int, seed: int = 0) -> np.ndarray:
-    """Return the indices of n random rows, always the same."""
+    """Return the indices of n random rows: the same for the same seed."""
     return permute(len(split), seed, 0, np.arange(min(n, len(split))))
 
 
@@ -72,11 +71,7 @@ def _sizes(dataset: Dataset) -> list[tuple[str, str]]:
     epoch = dataset.train.stream(config.order, config.batch, config.seed).steps_per_epoch
     lines = [("rows", f"{len(dataset.train):,} to train, {len(dataset.eval):,} to evaluate")]
     lines += [("epoch", f"{epoch:,.1f} batches of {config.batch} ({config.order})")]
-    source = dataset.train.source
-    if isinstance(source, Pairs) and source.buckets:
-        counts = np.bincount(np.searchsorted(source.buckets, source.sizes), minlength=len(source.buckets))
-        counted = (f"{b}: {c:,}" for b, c in zip(source.buckets, counts, strict=True))
-        lines += [("buckets", "pairs of at most so many tokens: " + "  ".join(counted))]
+    lines += dataset.train.source.describe()
     return lines
 
 
@@ -87,7 +82,7 @@ def _element(e: Element, x: np.ndarray) -> str:
 
 
 def _counts(dataset: Dataset) -> list[tuple[str, str]]:
-    """Return the rows of each class of a split, if they are in memory and the classes few."""
+    """Return the number of rows of each class, for splits in memory with few classes."""
     name = dataset.spec.label
     levels = dataset.spec.classes()
     if name is None or not 0 < levels <= COUNTED:
@@ -103,7 +98,7 @@ def _counts(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _count(split: Split, name: str, levels: int, block: int = 1 << 14) -> np.ndarray:
-    """Return how many rows each class has, reading `block` rows at a time."""
+    """Return the number of rows of each class, reading `block` rows at a time."""
     counts = np.zeros(levels, np.int64)
     for first in range(0, len(split), block):
         rows = split.rows(np.arange(first, min(first + block, len(split))))

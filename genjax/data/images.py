@@ -1,4 +1,4 @@
-"""Image files as rows: found, checked by their headers, decoded when asked for."""
+"""Read image files as rows: find them, check their headers, decode them on demand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from genjax.data.progress import progress
-from genjax.data.rows import Columns
+from genjax.data.rows import Columns, Rows
 from genjax.errors import DataError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
@@ -19,22 +19,29 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def find(folder: Path) -> list[Path]:
-    """All images below a folder, by name; hidden files are left out."""
+    """Return all images below a folder, sorted by path; hidden files are left out.
+
+    Raises:
+      DataError: there is none.
+    """
     files = sorted(
         f
         for f in folder.rglob("*")
         if f.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in f.relative_to(folder).parts)
     )
     if not files:
-        raise DataError(f"no image in {folder}", f"put files there that end in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(f"no image in {folder}", f"add files that end in {', '.join(sorted(SUFFIXES))}")
     return files
 
 
 def check(files: Sequence[Path], size: int | None) -> tuple[int, int, int]:
-    """The (height, width, channels) that all the files have, read from their headers.
+    """Return the (height, width, channels) of all files, read from their headers.
 
     Args:
-      size: the side of the square that they will be made into, which makes their own sizes free.
+      size: the side of the square to which images will be resized, so that their sizes may differ; or None.
+
+    Raises:
+      DataError: a file is unreadable, or has another size or another number of channels.
     """
     first: tuple[int, int, int] | None = None
     for file in progress(files, len(files), "reading image headers"):
@@ -42,15 +49,15 @@ def check(files: Sequence[Path], size: int | None) -> tuple[int, int, int]:
         first = first or shape
         if shape[2] != first[2]:
             raise DataError(
-                f"{file} has {shape[2]} channels, where {files[0]} has {first[2]}",
-                "convert them to one form: all grey, all RGB, or all RGBA",
+                f"{file} has {shape[2]} channels, but {files[0]} has {first[2]}",
+                "convert all images to grey, to RGB, or to RGBA",
             )
         if size is None and shape != first:
             raise DataError(
-                f"{file} is {shape[1]}x{shape[0]} pixels, where {files[0]} is {first[1]}x{first[0]}",
-                "set data.size to crop and resize all to one square, or make them one size",
+                f"{file} is {shape[1]}x{shape[0]} pixels, but {files[0]} is {first[1]}x{first[0]}",
+                "set data.size to crop and resize all images to one square, or give them one size",
             )
-    assert first is not None  # find() has found at least one
+    assert first is not None  # find() returns at least one file
     return first if size is None else (size, size, first[2])
 
 
@@ -59,34 +66,39 @@ def _header(file: Path) -> tuple[int, int, int]:
         with Image.open(file) as image:
             if image.mode not in _CHANNELS:
                 raise DataError(
-                    f"{file} has pixels of the kind {image.mode!r}", "convert it to 8-bit grey or RGB"
+                    f"{file} has pixels of the mode {image.mode!r}", "convert it to 8-bit grey or RGB"
                 )
             return image.height, image.width, _CHANNELS[image.mode]
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{file} is not a readable image: {error}", "replace it, or take it away") from error
+        raise DataError(f"{file} is not a readable image: {error}", "replace it, or remove it") from error
 
 
 def decode(file: Path, shape: tuple[int, int, int], size: int | None) -> np.ndarray:
-    """One file as uint8 (H, W, C); with `size`, its largest centre square, resized."""
+    """Decode a file as uint8 (H, W, C); if `size` is given, its largest centre square, resized.
+
+    Raises:
+      DataError: the file is truncated or corrupt.
+    """
     try:
         with Image.open(file) as image:
             picture = image.convert(_MODES[shape[2]])
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{file} is truncated or corrupt: {error}", "replace it, or take it away") from error
+        raise DataError(f"{file} is truncated or corrupt: {error}", "replace it, or remove it") from error
     return np.asarray(square(picture, size) if size else picture, np.uint8).reshape(shape)
 
 
 def square(picture: Image.Image, size: int) -> Image.Image:
-    """The largest centre square, resized to size x size (Lanczos, which filters when it shrinks)."""
+    """Return the largest centre square, resized to size x size (Lanczos, antialiased)."""
     side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    left = (picture.width - side) // 2
+    top = (picture.height - side) // 2
     box = (left, top, left + side, top + side)
-    # Cropped first: resize(box=...) would let the filter read beyond the box.
+    # Crop first: with resize(box=...) the filter would read pixels outside of the box.
     return picture.crop(box).resize((size, size), Image.Resampling.LANCZOS)
 
 
-class Images:
-    """Rows whose images are decoded when they are asked for; other columns are in memory."""
+class Images(Rows):
+    """Decode images when rows are read; keep the other columns in memory."""
 
     memory = False
 
@@ -97,7 +109,10 @@ class Images:
         shape: tuple[int, int, int],
         size: int | None,
     ):
-        self.files, self.columns, self.shape, self.size = list(files), dict(columns), shape, size
+        self.files = list(files)
+        self.columns = dict(columns)
+        self.shape = shape
+        self.size = size
 
     def __len__(self) -> int:
         return len(self.files)
@@ -110,7 +125,7 @@ class Images:
 
 
 def decode_all(rows: Images) -> Columns:
-    """Every row at once, decoded by several threads."""
+    """Decode every row, in several threads."""
     out = np.empty((len(rows), *rows.shape), np.uint8)
 
     def one(index: int) -> None:

@@ -1,4 +1,4 @@
-"""load(config) -> Dataset: finds the source by the name's first word, and checks what it hands back."""
+"""Load the dataset that a config names: find its source, read it, and check the result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from genjax.spec import Element, Spec
 
 
 class Loaded(NamedTuple):
-    """What a source hands back. A source is a module of genjax.data.sources with
-    `load(config, argument) -> Loaded`; its file's name is the first word of the datasets' names.
+    """Hold the result of a source.
 
     Attributes:
-      elements: the form of a row.
+      elements: of a row, each with its kind and role.
       train, eval: the rows.
-      content: a digest that is equal exactly where the content of both is.
+      content: a digest that is equal exactly if the content of both parts is equal.
       tokenizer, classes, info: see Dataset.
       paired: see Spec.
     """
@@ -39,45 +38,48 @@ class Loaded(NamedTuple):
 
 
 def names() -> list[str]:
-    """The first words of the names that `load` knows."""
+    """Return the names of the sources: the first words of the names of datasets."""
     return plugins.names(sources.__name__)
 
 
 def read(config: Config) -> Loaded:
-    """What the source named in the config holds.
+    """Read the source that the config names.
 
     Raises:
       DataError: an unknown name, with the nearest known one.
     """
     source, _, argument = config.name.partition(":")
     if "." not in source and source not in names():
-        takes = {"tfds": "tfds:NAME", "folder": "folder:PATH", "text": "text:PATH", "zip": "zip:A,B"}
-        known = ", ".join(takes.get(name, name) for name in names())
-        raise DataError(f"unknown dataset {config.name!r}{nearest(source, names())}", f"one of {known}")
+        raise DataError(
+            f"unknown dataset {config.name!r}{nearest(source, names())}", f"use one of {', '.join(_usages())}"
+        )
     return plugins.load(sources.__name__, source, "dataset").load(config, argument)
 
 
+def _usages() -> list[str]:
+    """Return the form of each source's names: its USAGE, or the name of the source."""
+    modules = {name: plugins.load(sources.__name__, name, "dataset") for name in names()}
+    return [getattr(module, "USAGE", name) for name, module in modules.items()]
+
+
 def load(config: Config | None = None, **changes) -> Dataset:
-    """The dataset that the config names; `load(name="digits")` is the short form.
+    """Load the dataset that the config names; `load(name="digits")` is the short form.
 
     Args:
       config: the data section of a config.
       changes: fields to change in it.
 
     Raises:
-      DataError: the data is unknown, missing, corrupt or of another form; says what to do.
+      ConfigError: an unknown field, or a value out of its range.
+      DataError: the data is unknown, missing, corrupt or of another form.
     """
     try:
         config = dataclasses.replace(config or Config(), **changes)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"data: {error}") from error
     got = read(config)
-    splits = []
-    for name, rows in (("train", got.train), ("eval", got.eval)):
-        if not len(rows):
-            raise DataError(f"{config.name!r} has no rows in its {name} part", "more data, or another split")
-        splits.append(Split(name, first(rows, config.limit)))
-    train, held = splits
+    train = _split(config, "train", got.train)
+    held = _split(config, "eval", got.eval)
     spec = Spec(dict(got.elements), len(train), dict(getattr(got.tokenizer, "special", {})), got.paired)
     return Dataset(
         name=config.name,
@@ -90,3 +92,11 @@ def load(config: Config | None = None, **changes) -> Dataset:
         info=got.info,
         config=config,
     )
+
+
+def _split(config: Config, name: str, rows: Rows) -> Split:
+    if not len(rows):
+        raise DataError(
+            f"{config.name!r} has no rows in its {name} part", "add data, or choose another split"
+        )
+    return Split(name, first(rows, config.limit))

@@ -1,4 +1,4 @@
-"""A progress bar for what takes a user's time, on a terminal only."""
+"""Show a progress bar for slow preparations, on a terminal only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items; on a terminal with a bar that is gone when they end."""
+    """Yield the items; on a terminal, show a bar that disappears after the last one."""
     if total < 2000 or not sys.stderr.isatty():
         yield from items
         return

@@ -1,44 +1,75 @@
-"""Where rows come from: anything with a length and vectorised random access."""
+"""Give random access to rows: the base class of every source of rows, and the common sources."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from genjax.data.plans import Plan, Plans, Uniform
+
 Columns = dict[str, np.ndarray]
 _CACHED = 4 << 30
+"""Bytes of mapped files that the page cache is assumed to hold."""
+_STRIDE = 1 << 32
+"""Between the seeds of zipped sources; far from any seed that a user would choose."""
 
 
-class Rows(Protocol):
-    """N rows. `memory` says that reading them costs microseconds, so that threads would only get in
-    each other's way."""
+class Rows(ABC):
+    """Give random access to N rows.
 
-    memory: bool
+    A source implements `__len__` and `__call__`. One whose rows cannot be batched arbitrarily (rows of
+    several lengths, several sources side by side) overrides the other methods as well.
 
+    Attributes:
+      memory: reading a row costs microseconds, so that several reader threads would only contend.
+    """
+
+    memory: bool = True
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __call__(self, indices: np.ndarray) -> Columns:
-        """The rows at `indices` (int64, B): named arrays, every one B-first and newly made."""
-        ...
-
-
-@runtime_checkable
-class Selectable(Rows, Protocol):
-    """Rows that keep more than their columns (lengths, buckets) when some of them are chosen."""
+        """Return the rows at `indices` (int64, B): new arrays of shape (B, ...), by name."""
 
     def select(self, index: np.ndarray) -> Rows:
-        """Some of the rows, in an order of their own."""
-        ...
+        """Return the rows at `index`, in that order."""
+        return Subset(self, index)
+
+    def first(self, limit: int) -> Rows:
+        """Return the first `limit` rows, or all if there are fewer."""
+        return self.select(np.arange(min(limit, len(self))))
+
+    def plans(self, order: str, batch: int, seed: int) -> Plans:
+        """Return the plan of every batch of a stream over these rows.
+
+        Args:
+          order: shuffled, lanes or once.
+          batch: rows of the global batch.
+
+        Raises:
+          ConfigError: the rows cannot be read in this order.
+        """
+        return Uniform(len(self), order, batch, seed)
+
+    def read(self, plan: Plan) -> Columns:
+        """Return the rows of a batch that `plans` planned."""
+        return self(plan.indices)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Return lines (name, value) for a description of the dataset."""
+        return []
 
 
-class Arrays:
-    """Rows held in memory, or in files mapped into it, one array a column."""
+class Arrays(Rows):
+    """Hold rows in memory, or in memory-mapped files: one array for each column."""
 
     def __init__(self, columns: Mapping[str, np.ndarray]):
         mapped = sum(v.nbytes for v in columns.values() if isinstance(v, np.memmap))
-        # What the page cache may not hold must be waited for, and then threads do help.
+        # Rows beyond the page cache wait for the disk, where several reader threads do help.
         self.memory = mapped <= _CACHED
         self.columns = {k: np.ascontiguousarray(v) for k, v in columns.items()}
 
@@ -48,23 +79,28 @@ class Arrays:
     def __call__(self, indices: np.ndarray) -> Columns:
         return {k: v.take(indices, axis=0) for k, v in self.columns.items()}
 
+    def contents(self) -> list[np.ndarray]:
+        """Return the arrays that determine the rows, for a digest."""
+        return list(self.columns.values())
 
-class Windows:
-    """Running text as rows of length + 1 tokens: row r is tokens[r*length : (r+1)*length + 1].
 
-    Neighbours share one token, so every token but the first is predicted exactly once; what is left of
-    the text after the last whole window is dropped.
+class Windows(Rows):
+    """Present running text as rows of length + 1 tokens: row r is tokens[r*length : (r+1)*length + 1].
+
+    Neighbouring rows share one token, so that every token but the first is predicted exactly once. Tokens
+    after the last whole window are dropped.
 
     Args:
       tokens: N integers, in any dtype that holds them.
-      length: T, tokens predicted in a row.
-      starts: where documents begin, rising from 0: rows then have `segment`, each token's document from 1 on.
+      length: T, the tokens predicted in a row.
+      starts: ascending positions from 0 at which documents begin. Rows then have `segment`, the number of
+        each token's document, counted from 1.
     """
 
-    memory = True
-
     def __init__(self, tokens: np.ndarray, length: int, starts: np.ndarray | None = None):
-        self.tokens, self.length, self.starts = tokens, length, starts
+        self.tokens = tokens
+        self.length = length
+        self.starts = starts
         self._window = np.arange(length + 1)
 
     def __len__(self) -> int:
@@ -77,36 +113,27 @@ class Windows:
             rows["segment"] = np.searchsorted(self.starts, where, side="right").astype(np.int32)
         return rows
 
+    def contents(self) -> list[np.ndarray]:
+        """Return the arrays that determine the rows, for a digest."""
+        return [self.tokens] if self.starts is None else [self.tokens, self.starts]
+
 
 def first(rows: Rows, limit: int | None) -> Rows:
-    """The first `limit` of some rows; all of them where it is None."""
-    if limit is None:
-        return rows
-    if isinstance(rows, Zipped):
-        return Zipped({letter: first(part, limit) for letter, part in rows.parts.items()})
-    if isinstance(rows, Selectable):
-        return rows.select(np.arange(min(limit, len(rows))))
-    return First(rows, limit)
+    """Return the first `limit` rows; all of them if it is None."""
+    return rows if limit is None else rows.first(limit)
 
 
-class First:
-    """The first `limit` of some rows."""
+class Subset(Rows):
+    """Select rows of another source.
 
-    def __init__(self, rows: Rows, limit: int):
-        self.rows, self.limit, self.memory = rows, min(limit, len(rows)), rows.memory
-
-    def __len__(self) -> int:
-        return self.limit
-
-    def __call__(self, indices: np.ndarray) -> Columns:
-        return self.rows(indices)
-
-
-class Subset:
-    """Some rows of others, in an order of their own."""
+    Args:
+      index: the selected rows, in their new order.
+    """
 
     def __init__(self, rows: Rows, index: np.ndarray):
-        self.rows, self.index, self.memory = rows, np.asarray(index, np.int64), rows.memory
+        self.rows = rows
+        self.index = np.asarray(index, np.int64)
+        self.memory = rows.memory
 
     def __len__(self) -> int:
         return len(self.index)
@@ -115,10 +142,14 @@ class Subset:
         return self.rows(self.index[indices])
 
 
-class Zipped:
-    """Rows of several sources side by side, under their letters: `image_a`, `image_b`.
+class Zipped(Rows):
+    """Join rows of several sources side by side: the columns get the suffixes `_a`, `_b` ...
 
-    As long as the longest; a shorter one begins again. Streams give each source an order of its own.
+    There are as many rows as in the longest source; a shorter one starts again at its first row. A shuffled
+    stream shuffles each source by itself, so that the pairing differs in every epoch.
+
+    Args:
+      parts: {letter: rows}.
     """
 
     def __init__(self, parts: Mapping[str, Rows]):
@@ -133,5 +164,32 @@ class Zipped:
         return self.join({letter: indices % len(part) for letter, part in self.parts.items()})
 
     def join(self, indices: Mapping[str, np.ndarray]) -> Columns:
-        """Each source's rows at its own indices."""
+        """Return the rows of each source at its own indices."""
         return {f"{k}_{s}": v for s, part in self.parts.items() for k, v in part(indices[s]).items()}
+
+    def first(self, limit: int) -> Rows:
+        """Return the first `limit` rows of every source, still shuffled apart from each other."""
+        return Zipped({letter: part.first(limit) for letter, part in self.parts.items()})
+
+    def plans(self, order: str, batch: int, seed: int) -> Plans:
+        """Return plans in which each source of a shuffled stream has an order of its own."""
+        return _Apart(self, order, batch, seed) if order == "shuffled" else super().plans(order, batch, seed)
+
+    def read(self, plan: Plan) -> Columns:
+        """Return the rows of each source at its own indices, if the plan has them."""
+        return self(plan.indices) if plan.details is None else self.join(plan.details)
+
+
+class _Apart(Uniform):
+    """Plan shuffled batches of zipped rows: `details` is {letter: indices}."""
+
+    def __init__(self, rows: Zipped, order: str, batch: int, seed: int):
+        super().__init__(len(rows), order, batch, seed)
+        self.parts = {
+            letter: Uniform(len(part), order, batch, seed + number * _STRIDE)
+            for number, (letter, part) in enumerate(rows.parts.items())
+        }
+
+    def __call__(self, number: int, part: tuple[int, int], fresh: bool = False) -> Plan:
+        indices = {letter: plans(number, part).indices for letter, plans in self.parts.items()}
+        return super().__call__(number, part, fresh)._replace(details=indices)
