@@ -127,7 +127,7 @@ def test_only_weights_are_unpickled(tmp_path):
     with pytest.raises(DataError, match="weights only"):
         _convert.convert("inception", tmp_path / "objects.pth", tmp_path / "out.safetensors")
     torch.save({"fc.weight": torch.zeros(1008, 2048)}, tmp_path / "part.pth")
-    with pytest.raises(DataError, match="lacks the leaf 'Conv2d_1a_3x3.conv.weight'"):
+    with pytest.raises(DataError, match=r"lacks the leaf 'Conv2d_1a_3x3\.conv\.weight'"):
         _convert.convert("inception", tmp_path / "part.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 

@@ -2,8 +2,8 @@
 
 The network is the TensorFlow graph "inception-2015-12-05" (Szegedy et al. 2015, arXiv:1512.00567). Its last
 pooled layer defines the FID (Heusel et al. 2017, arXiv:1706.08500). It differs from torchvision's Inception
-v3: average pooling leaves padded pixels out, and the last block pools by maximum. The weights come from a file
-of the user, e.g. pt_inception-2015-12-05-6726825d.pth of pytorch-fid, converted once to safetensors.
+v3: average pooling leaves padded pixels out, and the last block pools by maximum. The user supplies the
+weights, e.g. pt_inception-2015-12-05-6726825d.pth of pytorch-fid; they are converted once to safetensors.
 """
 
 from __future__ import annotations
