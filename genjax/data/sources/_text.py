@@ -11,7 +11,7 @@ from genjax.data import tokenizers
 from genjax.data.config import Config
 from genjax.data.dataset import digest
 from genjax.data.load import Loaded
-from genjax.data.rows import Arrays, Rows, Windows
+from genjax.data.rows import Arrays, Windows
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
 from genjax.spec import Element
@@ -84,19 +84,16 @@ def dtype_of(levels: int) -> type:
     return np.uint8 if levels <= 256 else np.int32
 
 
-def finish(config: Config, parts: Sequence[Rows], tokenizer: Tokenizer, info: str) -> Loaded:
+def finish(config: Config, parts: Sequence[Arrays | Windows], tokenizer: Tokenizer, info: str) -> Loaded:
     """What a source hands back, checked."""
     elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary, "tokens", "target")}
     if config.documents is not None:
         elements["segment"] = Element((config.length + 1,), "int32")
     contents: list[np.ndarray] = []
     for name, rows in zip(("train", "eval"), parts, strict=True):
-        if isinstance(rows, Windows):
-            contents += [rows.tokens] if rows.starts is None else [rows.tokens, rows.starts]
-        elif isinstance(rows, Arrays):
-            contents += rows.columns.values()
+        contents += rows.contents()
         if not len(rows):
-            seen = len(rows.tokens) if isinstance(rows, Windows) else 0
+            seen = rows.contents()[0].size
             raise DataError(
                 f"{config.name!r}: its {name} text has {seen} tokens, fewer than one row of "
                 f"{config.length} + 1",

@@ -27,6 +27,7 @@ from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
 from genjax.spec import Element
 
+USAGE = "folder:PATH"
 HELD = ("test", "eval", "val", "valid", "validation")
 MEMORY = 1 << 30
 """Up to this many bytes of pixels are decoded once, when the dataset is loaded."""

@@ -25,6 +25,7 @@ from genjax.data.sources._pairs import Texts
 from genjax.data.sources._split import stratified
 from genjax.errors import DataError
 
+USAGE = "pairs:PATH"
 WORDS = ("validation", "valid", "val", "dev", "test")
 
 

@@ -13,6 +13,8 @@ from genjax.data.sources._files import existing, utf8
 from genjax.data.sources._text import load as load_text
 from genjax.errors import DataError
 
+USAGE = "text:PATH"
+
 
 def load(config: Config, argument: str) -> Loaded:
     """Windows of text.

@@ -32,6 +32,7 @@ from genjax.data.sources._text import load as load_text
 from genjax.errors import DataError
 from genjax.spec import Element
 
+USAGE = "tfds:NAME"
 PROGRAM = ("-m", "genjax.data.prepare")
 """What the process that prepares runs; its arguments are the request and the path of the answer."""
 

@@ -19,6 +19,8 @@ from genjax.data.rows import Zipped
 from genjax.errors import DataError
 from genjax.spec import Element
 
+USAGE = "zip:A,B"
+
 
 def load(config: Config, argument: str) -> Loaded:
     """The parts' elements, each with its letter."""
