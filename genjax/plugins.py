@@ -1,4 +1,4 @@
-"""Find the modules of an extension point by name: models, kinds, sources, metrics and feature extractors.
+"""Find the modules of an extension point by name: models, kinds, sources, tokenizers and others.
 
 Each extension point is a package whose files are its entries. A name without a dot refers to a file of that
 package; a dotted name refers to a module outside it. Nothing is registered. Standard library only.

@@ -16,8 +16,8 @@ from test_report_page import Page
 from test_report_runs import build_run, write_json
 
 from genjax import kinds
+from genjax.data.tokenizers.bytes import Bytes
 from genjax.data.tokenizers.chords import Chords
-from genjax.data.tokenizers.plain import Bytes
 from genjax.errors import ConfigError, DataError
 from genjax.evaluation import scores as evaluation
 from genjax.evaluation.scores import Score

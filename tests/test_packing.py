@@ -145,10 +145,10 @@ def test_packed_rows_stream_like_any(tmp_path: Path):
 
 
 def test_a_catalogues_examples_are_documents(tmp_path: Path):
-    from genjax.data.prepare import _text
+    from genjax.data.sources._unpack import write_text
     from genjax.data.sources.tfds import _examples
 
     examples = ["one\ntwo", "", "größer", "end\n"]
-    _text(iter(examples), tmp_path / "train.txt")
+    write_text(iter(examples), tmp_path / "train.txt")
     assert _examples(tmp_path, "train", "source") == examples
     assert _examples(tmp_path, "train", None) == ["\n".join(examples)]

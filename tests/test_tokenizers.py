@@ -38,6 +38,29 @@ def wordpiece(folder: Path) -> Path:
     return path
 
 
+def test_kinds_are_the_files_of_the_package():
+    assert tokenizers.names() == ["bpe", "bytes", "chars", "chords", "hf", "words"]
+    with pytest.raises(ConfigError, match=r"unknown tokenizer 'byte' .did you mean 'bytes'"):
+        tokenizers.fit("byte", TEXT)
+
+
+def test_a_tokenizer_outside_the_package_is_used_and_restored(tmp_path: Path):
+    (tmp_path / "a.txt").write_text(TEXT, "utf-8")
+    dataset = gd.load(name=f"text:{tmp_path}", tokenizer="outside.nibbles", length=8, eval_fraction=0.5)
+    assert dataset.spec["tokens"].levels == 16
+    saved = json.loads(dataset.save(tmp_path / "run").read_text("utf-8"))["tokenizer"]
+    again = gd.tokenizer_from_json(saved)
+    assert again.decode(again.encode(TEXT)) == TEXT
+
+
+def test_a_kind_by_which_a_tokenizer_is_not_found_again_is_refused(monkeypatch: pytest.MonkeyPatch):
+    from outside.nibbles import Nibbles
+
+    monkeypatch.setattr(Nibbles, "kind", "nibbles")
+    with pytest.raises(ConfigError, match=r"'outside\.nibbles' has the kind 'nibbles'"):
+        tokenizers.fit("outside.nibbles", TEXT)
+
+
 @pytest.mark.parametrize("kind", ["bytes", "chars", "bpe"])
 def test_no_text_is_lost_and_pieces_join_to_it(kind: str):
     t = tokenizers.fit(kind, TEXT, OPTIONS.get(kind, Options()))
@@ -116,7 +139,7 @@ def test_special_tokens_are_known_by_their_many_names():
     def added(*names: str) -> dict:
         return {"added_tokens": [{"id": 9 + i, "content": n} for i, n in enumerate(names)]}
 
-    from genjax.data.tokenizers.subwords import specials
+    from genjax.data.tokenizers._subwords import specials
 
     assert specials(added("</s>", "<extra_id_1>", "<extra_id_0>", "<pad>")) == {
         "eos": 9,

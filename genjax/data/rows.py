@@ -93,14 +93,22 @@ class Windows(Rows):
     Args:
       tokens: N integers, in any dtype that holds them.
       length: T, the tokens predicted in a row.
-      starts: ascending positions from 0 at which documents begin. Rows then have `segment`, the number of
-        each token's document, counted from 1.
+      starts: ascending positions from 0 at which documents begin. Rows then have a second column: the
+        number of each token's document, counted from 1.
+      names: the names of the two columns.
     """
 
-    def __init__(self, tokens: np.ndarray, length: int, starts: np.ndarray | None = None):
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        length: int,
+        starts: np.ndarray | None = None,
+        names: tuple[str, str] = ("tokens", "segment"),
+    ):
         self.tokens = tokens
         self.length = length
         self.starts = starts
+        self.names = names
         self._window = np.arange(length + 1)
 
     def __len__(self) -> int:
@@ -108,10 +116,10 @@ class Windows(Rows):
 
     def __call__(self, indices: np.ndarray) -> Columns:
         where = indices[:, None] * self.length + self._window
-        rows = {"tokens": self.tokens.take(where).astype(np.int32)}
+        columns = [self.tokens.take(where).astype(np.int32)]
         if self.starts is not None:
-            rows["segment"] = np.searchsorted(self.starts, where, side="right").astype(np.int32)
-        return rows
+            columns.append(np.searchsorted(self.starts, where, side="right").astype(np.int32))
+        return dict(zip(self.names, columns, strict=False))
 
     def contents(self) -> list[np.ndarray]:
         """Return the arrays that determine the rows, for a digest."""

@@ -1,7 +1,7 @@
-"""What TFDS builders ask of TensorFlow while they prepare a dataset, without TensorFlow.
+"""Stand in for TensorFlow while a TFDS builder prepares a dataset.
 
-Most builders of the catalogue want no more than its file functions and its image encoders. This gives them
-those, on the standard library and Pillow, to TFDS alone: no module `tensorflow` appears in the process.
+Most builders of the catalogue use only TensorFlow's file functions and image encoders. This module implements
+these with the standard library and Pillow. Only TFDS sees them: no module `tensorflow` is imported.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import numpy as np
 
 
 class NeedsTensorFlow(Exception):
-    """A builder wants a part of TensorFlow that the stand-in does not have."""
+    """Report that a builder uses a part of TensorFlow which the stand-in does not have."""
 
 
 class _Part(types.ModuleType):
+    """Present a part of TensorFlow; names that are not set raise NeedsTensorFlow."""
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -39,6 +41,8 @@ def _part(name: str, **members: Any) -> _Part:
 
 
 def _encoder(form: str, **options: Any) -> Callable[..., Any]:
+    """Return a function like tf.io.encode_png for an image format of Pillow."""
+
     def encode(image: np.ndarray, *_: Any, **__: Any) -> Any:
         from PIL import Image
 
@@ -52,6 +56,7 @@ def _encoder(form: str, **options: Any) -> Callable[..., Any]:
 
 
 def _tensorflow() -> _Part:
+    """Return the stand-in."""
     gfile = _part(
         "tensorflow.io.gfile",
         GFile=lambda path, mode="r": open(os.fspath(path), mode),  # noqa: SIM115 (the caller closes it)
@@ -70,9 +75,10 @@ def _tensorflow() -> _Part:
     def raw(value: Any, encoding: str = "utf-8") -> bytes:
         return value if isinstance(value, bytes) else str(value).encode(encoding)
 
-    # The archive is read once: little compression saves most of the time that it takes.
-    jpeg, png = _encoder("JPEG", quality=95), _encoder("PNG", compress_level=1)
-    kinds = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
+    jpeg = _encoder("JPEG", quality=95)
+    # The archive is read only once: weak compression saves most of the encoding time.
+    png = _encoder("PNG", compress_level=1)
+    dtypes = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
     return _part(
         "tensorflow",
         __version__="2.99.0",
@@ -89,19 +95,19 @@ def _tensorflow() -> _Part:
         ),
         string=np.str_,
         bool=np.bool_,
-        **{kind: np.dtype(kind).type for kind in kinds},
+        **{dtype: np.dtype(dtype).type for dtype in dtypes},
     )
 
 
 @contextlib.contextmanager
 def tensorflow() -> Iterator[None]:
-    """Inside, TFDS finds what it needs of TensorFlow: the real one where it is installed.
+    """Give TFDS the stand-in within the block, or the real TensorFlow if it is installed.
 
     Raises:
-      NeedsTensorFlow: from the builder, when it asks for more.
+      NeedsTensorFlow: a builder uses a part that the stand-in does not have.
     """
     if importlib.util.find_spec("importlib_resources") is None:
-        # The backport that TFDS imports by name is this module of the standard library.
+        # TFDS imports the backport of this module of the standard library.
         sys.modules["importlib_resources"] = importlib.resources
     if importlib.util.find_spec("tensorflow") is not None:
         yield

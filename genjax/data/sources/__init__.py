@@ -1,1 +1,1 @@
-"""Where data comes from: one file for each first word of a dataset's name. See genjax.data.load.Loaded."""
+"""Read data: one file for each source, named before the colon of data.name. See genjax.data.load.Loaded."""

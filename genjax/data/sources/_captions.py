@@ -1,4 +1,4 @@
-"""Captions of a folder's images: metadata.jsonl, one {"file_name": ..., "text": ...} a line."""
+"""Read the captions of a folder of images: metadata.jsonl, one {"file_name": ..., "text": ...} per line."""
 
 from __future__ import annotations
 
@@ -22,15 +22,26 @@ def columns(
     files: dict[str, list[Path]],
     out: dict[str, dict[str, np.ndarray]],
 ) -> Tokenizer | None:
-    """Adds `caption` (N, length) and `caption_mask` to each part's columns; None where none has any.
+    """Add `caption` (N, length) and `caption_mask` (N, length) to the columns of each part.
 
-    A caption longer than config.length tokens is cut there.
+    Captions are cut after config.length tokens.
+
+    Args:
+      parts: the folder of each part.
+      files: the images of each part, in the order of its rows.
+      out: the columns of each part, which are extended.
+
+    Returns:
+      the tokenizer; None if no part has captions.
+
+    Raises:
+      DataError: captions that do not match the images.
     """
     with_captions = [part for part, folder in parts.items() if (folder / NAME).exists()]
     if not with_captions:
         return None
     texts = {part: _texts(parts[part], files[part]) for part in parts}
-    # A line each, so that no word crosses from one caption to the next; characters never do.
+    # One line for each caption, so that no word spans two of them. `chars` would learn the line end.
     joint = "" if config.tokenizer == "chars" else "\n"
     tokenizer = fit(config, *(joint.join(texts.get(part, ())) for part in ("train", "eval")))
     for part, captions in texts.items():
@@ -38,16 +49,19 @@ def columns(
         mask = np.zeros((len(captions), config.length), np.float32)
         for row, text in enumerate(captions):
             ids = tokenizer.encode(text)[: config.length]
-            tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+            tokens[row, : len(ids)] = ids
+            mask[row, : len(ids)] = 1
         out[part] |= {"caption": tokens, "caption_mask": mask}
     return tokenizer
 
 
 def _texts(folder: Path, files: list[Path]) -> list[str]:
-    """The caption of each file."""
+    """Return the caption of each file."""
     path = folder / NAME
     if not path.exists():
-        raise DataError(f"{path} is missing, where the other part has captions", "captions for both parts")
+        raise DataError(
+            f"{path} is missing, but the other part has captions", "give captions for both parts or for none"
+        )
     captions: dict[Path, str] = {}
     known = set(files)
     for number, line in enumerate(utf8(path).splitlines(), 1):
@@ -56,20 +70,21 @@ def _texts(folder: Path, files: list[Path]) -> list[str]:
         file, text = _line(line, f"{path}:{number}")
         if folder / file not in known:
             raise DataError(
-                f"{path}:{number} names {file!r}, and there is no image {folder / file}",
+                f"{path}:{number} names {file!r}, but there is no image {folder / file}",
                 "correct the file name",
             )
         if folder / file in captions:
-            raise DataError(f"{path}:{number} gives {file!r} a second caption", "one caption an image")
+            raise DataError(f"{path}:{number} gives {file!r} a second caption", "give one caption per image")
         captions[folder / file] = text
     bare = next((f for f in files if f not in captions), None)
     if bare:
-        raise DataError(f"{bare} has no caption in {path}", "a line for every image")
+        raise DataError(f"{bare} has no caption in {path}", "add a line for every image")
     return [captions[f] for f in files]
 
 
 def _line(line: str, where: str) -> tuple[str, str]:
-    form = 'each line is {"file_name": "picture.png", "text": "what it shows"}'
+    """Return (file name, caption) of a line."""
+    form = 'each line must be {"file_name": "picture.png", "text": "what it shows"}'
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:

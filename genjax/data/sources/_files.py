@@ -1,4 +1,4 @@
-"""Paths and files that a user names: each way of being wrong is one clear error."""
+"""Find and read files that a user names, with one clear error for each problem."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from genjax.errors import DataError, nearest
 
 
 def existing(path: str, kind: str) -> Path:
-    """The path that `kind:PATH` names, where it is there."""
+    """Return the path that `kind:PATH` names.
+
+    Raises:
+      DataError: it is empty, or does not exist.
+    """
     if not path:
-        raise DataError(f"{kind}: names no path", f"write {kind}:PATH")
+        raise DataError(f"{kind}: a path is missing", f"write {kind}:PATH")
     found = Path(path).expanduser()
     if found.exists():
         return found
@@ -18,11 +22,18 @@ def existing(path: str, kind: str) -> Path:
     while not parent.is_dir():
         parent = parent.parent
     hint = nearest(found.name, (p.name for p in parent.iterdir())) if parent == found.parent else ""
-    raise DataError(f"{kind}: there is no {found}{hint}", f"{parent} is the part of the path that exists")
+    raise DataError(
+        f"{kind}: no such file or folder: {found}{hint}",
+        f"{parent} is the part of the path that exists",
+    )
 
 
 def utf8(file: Path) -> str:
-    """The text of a file, with every line end as it stands."""
+    """Return the text of a UTF-8 file, without a byte order mark and with its line ends unchanged.
+
+    Raises:
+      DataError: the file is not UTF-8; gives the offset of the first wrong byte.
+    """
     raw = file.read_bytes()
     try:
         return raw.decode("utf-8-sig")

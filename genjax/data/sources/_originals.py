@@ -1,4 +1,4 @@
-"""Datasets that TFDS does not know, from the folder of originals."""
+"""Find the raw files of datasets that TFDS does not have, in the folder of originals."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from genjax.errors import DataError
 
 
 def files(config: Config, folder: str, names: Sequence[str]) -> list[Path]:
-    """These files of a dataset's folder among the originals.
+    """Return the paths of the named files in a dataset's folder of originals.
 
     Raises:
-      DataError: there is no folder of originals, or it lacks some of them: names them all.
+      DataError: no folder of originals is set, or it lacks some of the files; names all of these.
     """
     root = config.originals or os.environ.get("GENJAX_ORIGINALS")
     if not root:
         raise DataError(
-            f"{config.name!r} is read from originals, and no folder of them is named",
+            f"{config.name!r} is read from original files, and their folder is not set",
             f"put {', '.join(names)} in a folder ORIGINALS/{folder} and set GENJAX_ORIGINALS or "
             "data.originals to ORIGINALS",
         )
     where = existing(root, "originals") / folder
     lost = [name for name in names if not (where / name).is_file()]
     if lost:
-        raise DataError(f"{config.name!r} lacks originals in {where}: {', '.join(lost)}", "put them there")
+        raise DataError(
+            f"{config.name!r} lacks originals in {where}: {', '.join(lost)}", "copy them into that folder"
+        )
     return [where / name for name in names]
 
 
 def choose(config: Config, splits: dict[str, str]) -> str:
-    """What data.eval_split stands for among {its names: value}; the first where it is None.
+    """Return the value of the split that data.eval_split names; the first one if it is None.
+
+    Args:
+      splits: {name: value}.
 
     Raises:
       DataError: there is no such split.
@@ -42,6 +47,6 @@ def choose(config: Config, splits: dict[str, str]) -> str:
     if config.eval_split not in splits:
         raise DataError(
             f"{config.name!r} has no split {config.eval_split!r}",
-            f"its evaluation splits: {', '.join(splits)}",
+            f"use one of {', '.join(splits)}",
         )
     return splits[config.eval_split]

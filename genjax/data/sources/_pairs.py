@@ -1,4 +1,4 @@
-"""Text-to-text pairs as rows: what every source of pairs ends in."""
+"""Turn text-to-text pairs into rows, for every source of pairs."""
 
 from __future__ import annotations
 
@@ -22,69 +22,60 @@ from genjax.spec import Element
 
 
 class Texts(NamedTuple):
-    """Aligned texts: source[i] belongs to target[i]."""
+    """Hold aligned texts: source[i] belongs to target[i]."""
 
     source: Sequence[str]
     target: Sequence[str]
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, which may be compressed (.gz); a line ends at a line feed alone.
+    """Return the lines of a UTF-8 file, which may be compressed (.gz). Only a line feed ends a line.
 
     Raises:
-      DataError: it cannot be read, is not gzip where it says so, or is not UTF-8.
+      DataError: the file cannot be read or decompressed, or is not UTF-8.
     """
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}", "fetch the file again") from error
+        raise DataError(f"{path} cannot be read: {error}", "download the file again") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}", "convert it"
+            f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}",
+            "convert it, for example with `iconv -f ENCODING -t UTF-8`",
         ) from error
-    # Not splitlines: other line separators of Unicode may stand within a sentence.
+    # Not splitlines, which also splits at Unicode's other line separators; a sentence may contain them.
     found = text.split("\n")
     return [line.removesuffix("\r") for line in (found if found[-1] else found[:-1])]
 
 
 def parallel(source: Path, target: Path) -> Texts:
-    """Two files, line by line.
+    """Return the pairs of two files, line by line.
 
     Raises:
-      DataError: they have not equally many lines.
+      DataError: the files differ in their number of lines.
     """
     pair = Texts(lines(source), lines(target))
     if len(pair.source) != len(pair.target):
         raise DataError(
             f"{source} has {len(pair.source):,} lines, and {target} has {len(pair.target):,}",
-            "line i of the one must belong to line i of the other",
+            "line i of one file must belong to line i of the other",
         )
     return pair
 
 
 def load(config: Config, train: Texts, held: Texts, info: str) -> Loaded:
-    """Pairs as rows of at most max(config.buckets) tokens a side, or config.length without buckets.
+    """Return pairs as rows of at most max(config.buckets) tokens per side, or config.length without buckets.
 
-    One tokenizer serves both sides; it is fitted on the training part's. Each side ends in eos, which its
-    length counts. Training pairs that are longer are left out; evaluation rows are cut, and keep their eos.
+    One tokenizer serves both sides and is fitted on the training pairs. Each side ends in eos, which its
+    length includes. Longer training pairs are left out; longer evaluation pairs are cut and keep their eos.
     """
     length = max(config.buckets, default=config.length)
-    tokenizer = tokenizers.fit(
-        config.tokenizer,
-        "\n".join([*train.source, *train.target]),
-        tokenizers.Options(
-            config.vocabulary,
-            config.min_count,
-            config.sentinels,
-            config.tokenizer_file,
-            marks=("pad", "eos"),
-        ),
-        also="\n".join([*held.source, *held.target]),
-    )
-    parts, notes = [], []
+    tokenizer = _fit(config, train, held)
+    notes = [info]
+    parts = []
     for name, texts in (("train", train), ("eval", held)):
         source, target = (_encode(tokenizer, side) for side in texts)
         fits = [max(len(s), len(t)) <= length for s, t in zip(source, target, strict=True)]
@@ -92,24 +83,41 @@ def load(config: Config, train: Texts, held: Texts, info: str) -> Loaded:
             what = "left out" if name == "train" else "cut"
             notes.append(f"{long:,} of {len(fits):,} {name} pairs longer than {length} tokens {what}")
         if name == "train":
-            source, target = (
-                [x for x, ok in zip(side, fits, strict=True) if ok] for side in (source, target)
-            )
+            source = [x for x, ok in zip(source, fits, strict=True) if ok]
+            target = [x for x, ok in zip(target, fits, strict=True) if ok]
         parts.append(_rows(config, source, target, length, tokenizer))
-    side = Element((length,), "int32", tokenizer.vocabulary, "tokens")
+    content = digest(*(x for p in parts for r in (p.source, p.target) for x in (r.flat, r.lengths)))
+    elements = _elements(length, tokenizer.vocabulary)
+    info = "; ".join(notes)
+    return Loaded(elements, parts[0], parts[1], content, tokenizer=tokenizer, info=info, paired=True)
+
+
+def _fit(config: Config, train: Texts, held: Texts) -> Tokenizer:
+    """Return the tokenizer of both sides, with pad and eos."""
+    options = tokenizers.Options(
+        config.vocabulary,
+        config.min_count,
+        config.sentinels,
+        config.tokenizer_file,
+        marks=("pad", "eos"),
+    )
+    text = "\n".join([*train.source, *train.target])
+    return tokenizers.fit(config.tokenizer, text, options, also="\n".join([*held.source, *held.target]))
+
+
+def _elements(length: int, vocabulary: int) -> dict[str, Element]:
+    side = Element((length,), "int32", vocabulary, "tokens")
     size = Element((), "int32")
-    elements = {
+    return {
         "source": side.replace(role="condition"),
         "source_length": size.replace(role="condition"),
         "target": side.replace(role="target"),
         "target_length": size.replace(role="target"),
     }
-    content = digest(*(x for p in parts for r in (p.source, p.target) for x in (r.flat, r.lengths)))
-    info = "; ".join([info, *notes])
-    return Loaded(elements, parts[0], parts[1], content, tokenizer=tokenizer, info=info, paired=True)
 
 
 def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Return the tokens of each text, followed by eos."""
     eos = np.array([tokenizer.special["eos"]], np.int32)
     return [np.concatenate([t, eos]) for t in tokenizer.encode_all(texts)]
 
@@ -117,6 +125,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
 def _rows(
     config: Config, source: list[np.ndarray], target: list[np.ndarray], length: int, tokenizer: Tokenizer
 ) -> Pairs:
+    """Return encoded pairs as rows; what is longer than `length` is cut before its eos."""
     dtype = dtype_of(tokenizer.vocabulary)
     sides = [
         Ragged([x if len(x) <= length else np.r_[x[: length - 1], x[-1:]] for x in side], dtype)

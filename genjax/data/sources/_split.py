@@ -1,4 +1,4 @@
-"""Fixed splits of data that comes without one."""
+"""Divide data that has no split of its own, always in the same way."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from genjax.data.permutation import permute
 
 
 def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (train, eval): `held` rows for evaluation, in each class in proportion to its size.
+    """Return indices (train, eval), with `held` rows for evaluation in proportion to the size of each class.
 
-    Always the same for the same labels. Largest remainders settle the fractions; both parts come in a
-    fixed random order, so that the first rows of each have all classes.
+    The result depends on the labels alone. Fractions are rounded by the largest-remainder method. Both parts
+    are in a fixed random order, so that their first rows contain all classes.
     """
     order = permute(len(labels), 0, 0, np.arange(len(labels)))
     classes, counts = np.unique(labels, return_counts=True)
@@ -21,6 +21,6 @@ def stratified(labels: np.ndarray, held: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.zeros(len(labels), bool)
     for c, q in zip(classes, quota, strict=True):
         chosen[order[labels[order] == c][:q]] = True
-    # Another order: in the first one, what is chosen comes before what is left of its class.
+    # Shuffle again: in the first order, the held-out rows of a class come before its other rows.
     order = permute(len(labels), 0, 1, np.arange(len(labels)))
     return order[~chosen[order]], order[chosen[order]]

@@ -1,19 +1,20 @@
-"""chorales: J. S. Bach's four-part chorales, as piano rolls or (`chorales:voices`) as four voices.
+"""Load J. S. Bach's four-part chorales, as piano rolls or (`chorales:voices`) as four voices.
 
-`chorales` is JSB_Chorales.mat (Boulanger-Lewandowski et al. 2012, arXiv:1206.6392): 88-key binary frames, a
-frame a quarter note, all pieces moved to one key and about an octave above where they are sung; 229 to train,
-76 to validate, 77 to test. `chorales:voices` is jsb-chorales-16th.json, the four voices' MIDI pitches at
-sixteenth notes, in the keys that they are written in, with splits of the same sizes. The originals lie in
-ORIGINALS/jsb_chorales; data.eval_split="test" evaluates with the test pieces.
+`chorales` reads JSB_Chorales.mat (Boulanger-Lewandowski et al. 2012, arXiv:1206.6392): binary frames of 88
+keys, one frame per quarter note, all pieces transposed to one key and about an octave above singing pitch.
+There are 229 pieces to train, 76 to validate and 77 to test. `chorales:voices` reads jsb-chorales-16th.json:
+the MIDI pitches of the four voices at sixteenth notes, in the original keys, with splits of the same sizes.
+The originals are in ORIGINALS/jsb_chorales; data.eval_split="test" evaluates with the test pieces.
 
-A row of rolls has `roll` (length + 1 frames) and `token_mask` (length: 0 on padding): what follows frame i
-is predicted from what came up to i, so that a piece's first frame is read only. A row of voices has
+A row of rolls has `roll` (length + 1 frames) and `token_mask` (length: 0 on padding). Frame i + 1 is
+predicted from the frames up to i, so that the first frame of a piece is never predicted. A row of voices has
 `tokens` (length + 1) and `token_mask`: bos, then soprano, alto, tenor and bass of each step, then eos. A
-longer piece goes on in the next row, which repeats one frame or token; rows of voices hold whole bars (16
-steps) where data.length is a multiple of 64. eos is left out where it would need a row of its own.
-With data.transpose the training pieces are there in every key of that range, evaluation pieces in their own.
-With data.pack whole pieces of voices share rows; there, and in the order `lanes`, `segment` takes the place
-of `token_mask` and tells the pieces apart.
+longer piece continues in the next row, which repeats one frame or token. Rows of voices hold whole bars (16
+steps) if data.length is a multiple of 64. eos is left out if it would need a row of its own.
+
+With data.transpose, training pieces are present in every key of the range; evaluation pieces keep their key.
+With data.pack, whole pieces of voices share rows. In that case, and in the order `lanes`, `segment` replaces
+`token_mask` and numbers the pieces.
 """
 
 from __future__ import annotations
@@ -35,114 +36,137 @@ from genjax.errors import ConfigError, DataError
 from genjax.music import notes
 from genjax.spec import Element
 
-FOLDER, ROLLS, STEPS = "jsb_chorales", "JSB_Chorales.mat", "jsb-chorales-16th.json"
+FOLDER = "jsb_chorales"
+ROLLS = "JSB_Chorales.mat"
+STEPS = "jsb-chorales-16th.json"
 SPLITS = {"validation": "valid", "valid": "valid", "test": "test"}
 KEYS = 88
 
 
 def load(config: Config, argument: str) -> Loaded:
-    """Piano rolls, or voices.
+    """Return piano rolls, or voices.
 
     Raises:
-      DataError: no such form or split, originals that are missing or not what they should be.
-      ConfigError: rolls cannot be packed; four tokens make a step.
+      DataError: no such form or split, or originals that are missing or invalid.
+      ConfigError: packed rolls, or rows of voices whose length is not a multiple of 4.
     """
     held = _originals.choose(config, SPLITS)
     if argument not in ("", "rolls", "voices"):
-        raise DataError(f"there are no chorales as {argument!r}", "chorales, or chorales:voices")
+        raise DataError(f"there are no chorales as {argument!r}", "use chorales or chorales:voices")
     return (_voices if argument == "voices" else _rolls)(config, held)
 
 
 def _rolls(config: Config, held: str) -> Loaded:
+    """Return piano rolls as rows."""
     if config.pack:
-        raise ConfigError("piano rolls are not packed", "data.pack=False, or data.name='chorales:voices'")
+        raise ConfigError("piano rolls are not packed", "set data.pack=False or data.name='chorales:voices'")
     (path,) = _originals.files(config, FOLDER, [ROLLS])
-    pieces_ = read_rolls(path)
-    count = f"{len(pieces_['train'])} to train, {len(pieces_[held])} to evaluate ({held})"
-    pieces_["train"] = [_moved(x, k) for x in pieces_["train"] for k in _keys(config)]
-    parts = [_windows(pieces_[part], config.length, "roll", np.uint8) for part in ("train", held)]
+    rolls = read_rolls(path)
+    count = _count(rolls, held)
+    rolls["train"] = [_transposed(x, k) for x in rolls["train"] for k in _keys(config)]
+    parts = [_windows(rolls[part], config.length, "roll", np.uint8) for part in ("train", held)]
     elements = {
         "roll": Element((config.length + 1, KEYS), "uint8", 2, "roll", "target"),
         "token_mask": Element((config.length,), "float32"),
     }
-    info = f"chorales as piano rolls: {count}" + _says(config)
+    info = f"chorales as piano rolls: {count}{_in_keys(config)}"
     content = digest(*(c for p in parts for c in p.columns.values()))
     return Loaded(elements, parts[0], parts[1], content, info=info)
 
 
 def _voices(config: Config, held: str) -> Loaded:
+    """Return the tokens of four voices as rows."""
     if config.length % VOICES:
         raise ConfigError(
-            f"data.length={config.length}: {VOICES} tokens make a step", f"a multiple of {VOICES} (64 a bar)"
+            f"data.length={config.length}, but a step has {VOICES} tokens",
+            f"set it to a multiple of {VOICES} (a bar has 64 tokens)",
         )
     (path,) = _originals.files(config, FOLDER, [STEPS])
     voices = read_voices(path)
-    sounding = np.concatenate([p[p != notes.REST] for split in voices.values() for p in split])
-    wide = config.transpose
-    tokenizer = Chords(int(sounding.min()) - wide, int(sounding.max()) + wide)
+    tokenizer = _tokenizer(voices, config.transpose)
     train = [np.where(p == notes.REST, p, p + k) for p in voices["train"] for k in _keys(config)]
     documents = [[tokenizer.piece(p) for p in part] for part in (train, voices[held])]
     apart = config.pack or config.order == "lanes"
     if config.pack:
         parts: list[Arrays] = [Packed(d, config.length, SPECIAL["pad"], np.uint8) for d in documents]
     else:
-        # Without its eos, a piece of whole rows ends with its last one.
+        # A piece that fills its rows without eos ends there, instead of adding a row for eos alone.
         cut = [[d[:-1] if (len(d) - 2) % config.length == 0 else d for d in part] for part in documents]
         parts = [_windows(part, config.length, "tokens", np.int32, segments=apart) for part in cut]
     elements = {"tokens": Element((config.length + 1,), "int32", tokenizer.vocabulary, "voices", "target")}
-    elements |= (
-        {"segment": Element((config.length + 1,), "int32")}
-        if apart
-        else {"token_mask": Element((config.length,), "float32")}
-    )
-    count = f"{len(voices['train'])} to train, {len(voices[held])} to evaluate ({held})" + _says(config)
+    if apart:
+        elements["segment"] = Element((config.length + 1,), "int32")
+    else:
+        elements["token_mask"] = Element((config.length,), "float32")
+    info = f"chorales in four voices: {_count(voices, held)}{_in_keys(config)}"
     content = digest(*(c for p in parts for c in p.columns.values()))
-    return Loaded(elements, parts[0], parts[1], content, tokenizer, info=f"chorales in four voices: {count}")
+    return Loaded(elements, parts[0], parts[1], content, tokenizer, info=info)
+
+
+def _tokenizer(voices: dict[str, list[np.ndarray]], transpose: int) -> Chords:
+    """Return the tokenizer for the pitches of all splits, transposed by up to this many semitones."""
+    sounding = np.concatenate([p[p != notes.REST] for split in voices.values() for p in split])
+    return Chords(int(sounding.min()) - transpose, int(sounding.max()) + transpose)
 
 
 def _keys(config: Config) -> range:
-    """By how many semitones a training piece is moved."""
+    """Return the transpositions of a training piece, in semitones."""
     return range(-config.transpose, config.transpose + 1)
 
 
-def _says(config: Config) -> str:
+def _count(pieces: dict[str, list[np.ndarray]], held: str) -> str:
+    return f"{len(pieces['train'])} to train, {len(pieces[held])} to evaluate ({held})"
+
+
+def _in_keys(config: Config) -> str:
     return f", each in {len(_keys(config))} keys" if config.transpose else ""
 
 
-def _moved(roll: np.ndarray, semitones: int) -> np.ndarray:
-    """A roll moved by so many keys.
+def _transposed(roll: np.ndarray, semitones: int) -> np.ndarray:
+    """Return a roll (frames, 88) transposed by some semitones.
 
     Raises:
       ConfigError: a note would leave the keyboard.
     """
     moved = np.roll(roll, semitones, axis=1)
-    gone = moved[:, :semitones] if semitones > 0 else moved[:, KEYS + semitones :]
-    if semitones and gone.any():
-        raise ConfigError(f"data.transpose moves a note off the {KEYS} keys", "a smaller data.transpose")
+    # np.roll wraps: notes that leave one end of the keyboard appear at the other.
+    wrapped = moved[:, :semitones] if semitones > 0 else moved[:, KEYS + semitones :]
+    if semitones and wrapped.any():
+        raise ConfigError(f"data.transpose moves a note off the {KEYS} keys", "use a smaller data.transpose")
     return moved
 
 
 def _windows(
     sequences: list[np.ndarray], length: int, name: str, dtype: type, segments: bool = False
 ) -> Arrays:
-    """Pieces as rows of length + 1 slots, each piece beginning a row; padding is 0."""
+    """Return pieces as rows of length + 1 slots, padded with 0; each piece begins a new row.
+
+    Args:
+      name: of the column with the content.
+      segments: add the column `segment`, else `token_mask`.
+    """
     parts = [(n, p) for n, s in enumerate(sequences, 1) for p in pieces(s, length)]
     rows = np.zeros((len(parts), length + 1, *sequences[0].shape[1:]), dtype)
     segment = np.zeros((len(parts), length + 1), np.int32)
     for r, (n, part) in enumerate(parts):
-        rows[r, : len(part)], segment[r, : len(part)] = part, n
+        rows[r, : len(part)] = part
+        segment[r, : len(part)] = n
     return Arrays({name: rows} | ({"segment": segment} if segments else {"token_mask": _mask(segment)}))
 
 
 def _mask(segment: np.ndarray) -> np.ndarray:
+    """Return 1 where the slot after position i is no padding: (rows, length)."""
     return (segment[:, 1:] > 0).astype(np.float32)
 
 
 def read_rolls(path: Path) -> dict[str, list[np.ndarray]]:
-    """The pieces of a .mat file's cell arrays traindata, validdata and testdata: (frames, 88) uint8.
+    """Return the pieces in the cell arrays traindata, validdata and testdata of a .mat file.
+
+    Returns:
+      {"train", "valid", "test": pieces (frames, 88) uint8}.
 
     Raises:
-      DataError: it is not such a file.
+      DataError: the file has another form.
     """
     from scipy.io import loadmat
 
@@ -155,7 +179,7 @@ def read_rolls(path: Path) -> dict[str, list[np.ndarray]]:
         bad = next(
             (x for p in found.values() for x in p if x.ndim != 2 or x.shape[1] != KEYS or x.max() > 1), None
         )
-    except Exception as error:  # scipy raises many kinds
+    except Exception as error:  # scipy raises errors of many types
         raise _unlike(path, f"{type(error).__name__}: {error}") from error
     if bad is not None:
         raise _unlike(path, f"a piece of shape {bad.shape} with values up to {bad.max()}")
@@ -163,10 +187,13 @@ def read_rolls(path: Path) -> dict[str, list[np.ndarray]]:
 
 
 def read_voices(path: Path) -> dict[str, list[np.ndarray]]:
-    """The pieces of a JSON file {"train": [...], "valid": [...], "test": [...]}: (steps, 4) int16 pitches.
+    """Return the pieces of a JSON file {"train": [...], "valid": [...], "test": [...]}.
+
+    Returns:
+      {"train", "valid", "test": pieces (steps, 4) int16, MIDI pitches}.
 
     Raises:
-      DataError: it is not such a file.
+      DataError: the file has another form.
     """
     try:
         data: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -176,4 +203,4 @@ def read_voices(path: Path) -> dict[str, list[np.ndarray]]:
 
 
 def _unlike(path: Path, what: str) -> DataError:
-    return DataError(f"{path} does not hold chorales: {what}", "fetch the file again")
+    return DataError(f"{path} does not hold chorales: {what}", "download the file again")

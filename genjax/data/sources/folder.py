@@ -1,9 +1,10 @@
-"""folder:PATH: images in PATH, or in PATH/train and PATH/test.
+"""Load images in PATH, or in PATH/train and PATH/test: folder:PATH.
 
-Subfolders are classes, in the order of their names. Captions come from a metadata.jsonl beside the images,
-one {"file_name": ..., "text": ...} a line; they are the element `caption` (data.length tokens, padded), with
-`caption_mask` (1 on its tokens). Images must have one size, unless data.size says to which square they are
-cropped and resized. Without a test part a fixed random data.eval_fraction is held out.
+Subfolders are classes, in order of their names. Captions are read from a metadata.jsonl beside the images,
+with one {"file_name": ..., "text": ...} per line. They are the element `caption` (data.length tokens,
+padded), with `caption_mask` (1 on its tokens). All images must have one size, unless data.size gives the side
+of the square to which they are cropped and resized. Without a test part, a fixed random data.eval_fraction of
+the images is held out.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
 from genjax.spec import Element
 
+USAGE = "folder:PATH"
 HELD = ("test", "eval", "val", "valid", "validation")
 MEMORY = 1 << 30
-"""Up to this many bytes of pixels are decoded once, when the dataset is loaded."""
+"""Images are decoded once, when the dataset is loaded, up to this many bytes of pixels."""
 
 
 def load(config: Config, argument: str) -> Loaded:
-    """Images, with labels and captions where there are any.
+    """Return images, with labels and captions if there are any.
 
     Raises:
-      DataError: names the first file that is missing, unreadable, of another size or another number of
-        channels; an empty folder; images both in classes and outside them; a bad metadata.jsonl.
+      DataError: a file that is missing, unreadable, or of another size or number of channels (the first one
+        is named); an empty folder; images both inside and outside of classes; an invalid metadata.jsonl.
     """
     root = existing(argument, "folder")
     if not root.is_dir():
-        raise DataError(f"folder: {root} is a file", "name the folder that the images are in")
+        raise DataError(f"folder: {root} is a file", "name the folder of the images")
     parts = _parts(root)
     files = {part: images.find(folder) for part, folder in parts.items()}
     classes = sorted({c for part, folder in parts.items() for c in _classes(folder, files[part])})
@@ -65,6 +67,7 @@ def load(config: Config, argument: str) -> Loaded:
 def _elements(
     config: Config, shape: tuple[int, ...], classes: list[str], tokenizer: Tokenizer | None
 ) -> dict[str, Element]:
+    """Return the elements of a row; the caption mask accompanies the caption and has no kind."""
     elements = {"image": Element(shape, "uint8", 256, "image", "target")}
     if classes:
         elements["label"] = Element((), "int32", len(classes), "label", "condition")
@@ -75,49 +78,54 @@ def _elements(
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """{part: folder}: train and test where the root has both, else the root as one."""
+    """Return {part: folder}: both parts if the root has them, else the training part alone."""
     held = next((root / name for name in HELD if (root / name).is_dir()), None)
-    if (root / "train").is_dir() and held:
-        return {"train": root / "train", "eval": held}
-    return {"train": root / "train" if (root / "train").is_dir() else root}
+    train = root / "train"
+    if not train.is_dir():
+        return {"train": root}
+    return {"train": train, "eval": held} if held else {"train": train}
 
 
 def _classes(folder: Path, files: list[Path]) -> set[str]:
-    """The names of the subfolders that hold images; an empty set where all lie in the folder itself."""
+    """Return the names of the subfolders with images; an empty set if all images are in the folder itself."""
     inside = [f for f in files if f.parent != folder]
     outside = [f for f in files if f.parent == folder]
     if inside and outside:
         raise DataError(
-            f"{outside[0]} lies outside the classes of the other images, such as {inside[0].parent}",
-            "put every image in a class's folder, or all in one folder",
+            f"{outside[0]} is outside the classes of the other images, such as {inside[0].parent}",
+            "put every image into the folder of a class, or all into one folder",
         )
     return {f.relative_to(folder).parts[0] for f in inside}
 
 
 def _columns(folder: Path, files: list[Path], classes: list[str]) -> dict[str, np.ndarray]:
+    """Return the labels of images as a column; no column without classes."""
     if not classes:
         return {}
     names = [f.relative_to(folder).parts[0] if f.parent != folder else "" for f in files]
     if "" in names:
         raise DataError(
-            f"{files[names.index('')]} has no class, where the other part's images have",
-            "the same classes' folders in train and test",
+            f"{files[names.index('')]} has no class, but the images of the other part have classes",
+            "use folders of the same classes in both parts",
         )
     return {"label": np.array([classes.index(n) for n in names], np.int32)}
 
 
 Part = tuple[list[Path], dict[str, np.ndarray]]
+"""The files of a part and its other columns."""
 
 
 def _divided(
     config: Config, files: dict[str, list[Path]], columns: dict[str, dict[str, np.ndarray]]
 ) -> tuple[Part, Part]:
+    """Return both parts; rows are held out if the folder has no evaluation part."""
     if "eval" in files:
         return (files["train"], columns["train"]), (files["eval"], columns["eval"])
-    found, whole = files["train"], columns["train"]
+    found = files["train"]
+    whole = columns["train"]
     labels = whole.get("label", np.zeros(len(found), np.int32))
     if len(found) < 2:
-        raise DataError(f"{found[0]} is the only image", "at least two, one of them to evaluate with")
+        raise DataError(f"{found[0]} is the only image", "add another one: one is held out to evaluate with")
     held = int(np.clip(round(len(found) * config.eval_fraction), 1, len(found) - 1))
     train, test = (
         ([found[i] for i in index], {k: v[index] for k, v in whole.items()})
@@ -127,6 +135,8 @@ def _divided(
 
 
 def _sums(files: list[Path]) -> str:
+    """Return a digest of the content of files, without decoding them."""
+
     def one(file: Path) -> bytes:
         return hashlib.sha256(file.read_bytes()).digest()
 

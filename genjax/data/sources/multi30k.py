@@ -1,9 +1,9 @@
-"""multi30k: captions of photographs in English, German and French (Elliott et al. 2016, arXiv:1605.00459).
+"""Load captions of photographs in English, German and French (Elliott et al. 2016, arXiv:1605.00459).
 
-`multi30k` translates English to German; `multi30k:de-en`, `multi30k:en-fr` ... any of the three to another.
-29,000 pairs to train, 1,014 to validate; data.eval_split="test" evaluates with test2016 (1,000). The
-originals are {train,val,test_2016_flickr}.{en,de,fr}.gz in ORIGINALS/multi30k; the text is kept as it is:
-cased, with its punctuation, not tokenised.
+`multi30k` translates English to German; `multi30k:de-en`, `multi30k:en-fr` ... translate between any two of
+the languages. There are 29,000 pairs to train and 1,014 to validate; data.eval_split="test" evaluates with
+test2016 (1,000). The originals are {train,val,test_2016_flickr}.{en,de,fr}.gz in ORIGINALS/multi30k. The
+text is unchanged: cased, with punctuation, not tokenised.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ SPLITS = {"validation": "val", "val": "val", "test": "test_2016_flickr"}
 
 
 def load(config: Config, argument: str) -> Loaded:
-    """Pairs: see genjax.data.sources._pairs.load for their rows.
+    """Return pairs of captions: see genjax.data.sources._pairs.load for their rows.
 
     Raises:
-      DataError: no such languages or split, or originals that are missing.
+      DataError: no such languages or split, or missing originals.
     """
     source, _, target = (argument or "en-de").partition("-")
     if source == target or {source, target} - set(LANGUAGES):
         raise DataError(
-            f"multi30k has no pair {argument!r}", f"two of {', '.join(LANGUAGES)}: multi30k:en-de"
+            f"multi30k has no pair {argument!r}",
+            f"name two of {', '.join(LANGUAGES)}, such as multi30k:en-de",
         )
     held = _originals.choose(config, SPLITS)
     names = [f"{part}.{side}.gz" for part in ("train", held) for side in (source, target)]
     files = _originals.files(config, "multi30k", names)
-    train, test = _pairs.parallel(*files[:2]), _pairs.parallel(*files[2:])
+    train = _pairs.parallel(*files[:2])
+    test = _pairs.parallel(*files[2:])
     info = f"multi30k: captions of photographs, {source} to {target}, evaluated with {held}"
     return _pairs.load(config, train, test, info)

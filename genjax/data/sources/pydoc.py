@@ -1,7 +1,7 @@
-"""pydoc: the English prose of the language reference in the standard library (pydoc_data.topics).
+"""Load the English prose of the language reference in the standard library (pydoc_data.topics).
 
-The text differs a little between Python versions, and so does the fingerprint. The last tenth of the
-characters (data.eval_fraction) is held out. Its own documents are the topics.
+The text differs slightly between Python versions, and so does the fingerprint. The last characters are held
+out (data.eval_fraction). The documents of the source are the topics.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from genjax.data.config import Config
 from genjax.data.load import Loaded
 from genjax.data.sources._text import load as load_text
 
+INFO = "pydoc: the English prose of the language reference in the standard library (pydoc_data.topics)."
+
 
 def load(config: Config, argument: str) -> Loaded:
-    """All topics in the alphabetic order of their names; each is a document (data.documents='source')."""
+    """Return all topics sorted by name; each is a document (data.documents='source')."""
     from pydoc_data.topics import topics
 
-    return load_text(config, [topics[name] for name in sorted(topics)], info=(__doc__ or "").split("\n")[0])
+    return load_text(config, [topics[name] for name in sorted(topics)], info=INFO)

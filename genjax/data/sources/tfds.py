@@ -1,10 +1,10 @@
-"""tfds:NAME: any dataset of the TFDS catalogue with images or text, prepared once, then read without TFDS.
+"""Load a dataset of the TFDS catalogue with images or text, prepared once, then read without TFDS: tfds:NAME.
 
-The originals come from the network, or from a folder of them (data.originals, GENJAX_ORIGINALS): one
-directory a dataset, the files under their registered names, their sums verified. Prepared data lies in
-data.cache (GENJAX_DATA, ~/.cache/genjax). Training rows are `train`; evaluation rows are data.eval_split, or
-`validation`, or `test`, or else a fixed random data.eval_fraction of `train`. A text's own documents are its
-examples.
+The original files are downloaded, or read from a folder (data.originals, GENJAX_ORIGINALS) with one directory
+for each dataset, in which the files have their registered names; checksums are verified. Prepared data is
+kept in data.cache (GENJAX_DATA, ~/.cache/genjax). Training rows are the split `train`. Evaluation rows are
+data.eval_split, or `validation`, or `test`, or else a fixed random data.eval_fraction of `train`. The
+documents of a text are its examples.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from genjax.data.sources._text import load as load_text
 from genjax.errors import DataError
 from genjax.spec import Element
 
+USAGE = "tfds:NAME"
 PROGRAM = ("-m", "genjax.data.prepare")
-"""What the process that prepares runs; its arguments are the request and the path of the answer."""
+"""Arguments of Python for the preparing process; the request and the path of the answer follow."""
 
 
 def load(config: Config, argument: str) -> Loaded:
-    """Images with labels, or windows of text.
+    """Return images with labels, or rows of text.
 
     Raises:
-      DataError: see genjax.data.prepare; and a cache that cannot be written.
+      DataError: see genjax.data.prepare; or the cache cannot be written.
     """
     if not argument:
-        raise DataError("tfds: names no dataset", "write tfds:NAME, for example tfds:mnist")
+        raise DataError("tfds: the name of a dataset is missing", "write tfds:NAME, for example tfds:mnist")
     request = _request(config, argument)
     folder = Path(request.columns)
     if not (folder / "columns.json").exists():
@@ -57,27 +58,28 @@ def load(config: Config, argument: str) -> Loaded:
 
 
 def _examples(folder: Path, part: str, documents: str | None) -> list[str]:
-    """A part's examples, or, where nothing depends on where they end, its whole text as one."""
+    """Return the examples of a part; its whole text as one if their ends have no meaning."""
     raw = (folder / f"{part}.txt").read_bytes()
     if documents != SOURCE:
         return [raw.decode("utf-8")]
     ends = np.load(folder / f"{part}-ends.npy")
-    starts = np.r_[0, ends[:-1] + 1]  # a line end stands between two
+    starts = np.r_[0, ends[:-1] + 1]  # a line feed separates two examples
     return [raw[a:b].decode("utf-8") for a, b in zip(starts, ends, strict=True)]
 
 
 def cache(config: Config) -> Path:
-    """Where prepared data is kept."""
+    """Return the folder of prepared data."""
     chosen = config.cache or os.environ.get("GENJAX_DATA") or "~/.cache/genjax"
     return Path(chosen).expanduser()
 
 
 def _request(config: Config, name: str) -> Request:
+    """Return the request for a dataset; its folder of columns depends on all that changes their content."""
     originals = config.originals or os.environ.get("GENJAX_ORIGINALS") or None
     if originals is not None:
         originals = str(existing(originals, "originals").resolve())
     chosen = [name, config.size, config.eval_split, config.feature]
-    # What was prepared before examples could be told apart is still good for all else.
+    # Older caches lack the ends of examples: a separate key leaves them valid for everything else.
     chosen += [SOURCE] if config.documents == SOURCE else []
     choices = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]
     key = f"{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{choices}"
@@ -94,7 +96,7 @@ def _request(config: Config, name: str) -> Request:
 
 
 def _once(request: Request) -> None:
-    """Prepares the columns, one process at a time: a second one waits and finds them done."""
+    """Prepare the columns in one process at a time: a second process waits and finds them complete."""
     import filelock
 
     columns = Path(request.columns)
@@ -105,20 +107,25 @@ def _once(request: Request) -> None:
                 run(request)
     except OSError as error:
         raise DataError(
-            f"cannot write prepared data to {columns.parent}: {error}", "set GENJAX_DATA or data.cache"
+            f"cannot write prepared data to {columns.parent}: {error}",
+            "set GENJAX_DATA or data.cache to another folder",
         ) from error
 
 
 def run(request: Request) -> None:
-    """Prepares in a process of its own, whose progress bars are shown on a terminal."""
+    """Prepare in a process of its own, whose progress bars are shown on a terminal.
+
+    Raises:
+      DataError: the process failed.
+    """
     root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
     hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        asked = json.dumps(dataclasses.asdict(request))
+        arguments = json.dumps(dataclasses.asdict(request))
         done = subprocess.run(
-            [sys.executable, *PROGRAM, asked, str(result)],
+            [sys.executable, *PROGRAM, arguments, str(result)],
             stdout=subprocess.DEVNULL,
             stderr=None if sys.stderr.isatty() else subprocess.PIPE,
             text=True,
@@ -129,7 +136,7 @@ def run(request: Request) -> None:
             last = (done.stderr or "").strip().splitlines()[-3:]
             raise DataError(
                 f"preparing tfds:{request.name} ended with code {done.returncode}: {' / '.join(last)}",
-                "is there enough disk and memory? What is prepared so far is kept; try again",
+                "check disk space and memory, and try again; files that are prepared already are kept",
             )
         answer = json.loads(result.read_text())
     if "error" in answer:
@@ -137,6 +144,7 @@ def run(request: Request) -> None:
 
 
 def _images(config: Config, folder: Path, about: dict, info: str) -> Loaded:
+    """Return prepared images as rows in mapped memory."""
     rows: dict[str, Rows] = {}
     columns: dict[str, dict[str, np.ndarray]] = {}
     for part in about["splits"]:
@@ -148,7 +156,8 @@ def _images(config: Config, folder: Path, about: dict, info: str) -> Loaded:
         rows[part] = Arrays(columns[part])
     content = about["digest"]
     if "eval" not in rows:
-        whole, n = rows["train"], len(rows["train"])
+        whole = rows["train"]
+        n = len(whole)
         labels = np.asarray(columns["train"].get("label", np.zeros(n, np.int32)))
         train, held = stratified(labels, max(round(n * config.eval_fraction), 1))
         rows = {"train": Subset(whole, train), "eval": Subset(whole, held)}

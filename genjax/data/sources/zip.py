@@ -1,10 +1,10 @@
-"""zip:A,B: two datasets side by side, unpaired: elements image_a, label_a, image_b ...
+"""Join two datasets side by side, unpaired, with elements image_a, label_a, image_b ...: zip:A,B.
 
-What A generates is the condition and what B generates is the target: a model translates from A to B. All
-other elements are auxiliary, since a label of A says nothing of the row of B beside it.
+The targets of A become conditions and those of B stay targets: a model translates from A to B. All other
+elements are auxiliary, since a label of A says nothing about the row of B beside it.
 
-In the order `shuffled` each has a shuffle and epochs of its own; an epoch of both is one of the longer.
-In `once` the shorter begins again until the longer ends.
+In the order `shuffled`, each dataset is shuffled by itself and has its own epochs; an epoch of both is one of
+the longer dataset. In the order `once`, the shorter one starts again until the longer one ends.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ from genjax.data.rows import Zipped
 from genjax.errors import DataError
 from genjax.spec import Element
 
+USAGE = "zip:A,B"
+
 
 def load(config: Config, argument: str) -> Loaded:
-    """The parts' elements, each with its letter."""
+    """Return the rows of all parts, each element with the letter of its part.
+
+    Raises:
+      DataError: fewer than two datasets are named.
+    """
     names = [n.strip() for n in argument.split(",") if n.strip()]
     if len(names) < 2:
-        raise DataError(f"zip: needs two datasets, and {config.name!r} names {len(names)}", "write zip:A,B")
+        raise DataError(f"zip: needs two datasets, but {config.name!r} names {len(names)}", "write zip:A,B")
     parts = [read(dataclasses.replace(config, name=name)) for name in names]
     letters = string.ascii_lowercase[: len(parts)]
     elements = {

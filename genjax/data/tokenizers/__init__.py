@@ -1,39 +1,56 @@
-"""Text to integers and back. A tokenizer is saved with the dataset's description and read again from it."""
+"""Convert text to integers and back. One file per kind of tokenizer, found by its name.
+
+`data.tokenizer` names a file of this package, or a dotted module outside it. Such a module defines the names
+of `Module`. A tokenizer is saved with the description of the dataset and restored from it.
+"""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from genjax.data.tokenizers.base import Options, Tokenizer
-from genjax.errors import ConfigError, nearest
+from genjax import plugins
+from genjax.data.tokenizers._interface import Module, Options, Tokenizer
+from genjax.errors import ConfigError
 
-__all__ = ["KINDS", "Options", "Tokenizer", "fit", "from_json"]
+__all__ = ["PACKAGE", "Module", "Options", "Tokenizer", "fit", "from_json", "load", "names"]
 
-KINDS: dict[str, str] = {
-    "bytes": "plain.Bytes",
-    "chars": "plain.Chars",
-    "words": "words.Words",
-    "bpe": "subwords.BPE",
-    "hf": "subwords.File",
-    "chords": "chords.Chords",
-}
-"""Each kind's class in this package, imported when it is first asked for."""
+PACKAGE = "genjax.data.tokenizers"
+
+
+def names() -> list[str]:
+    """Return the names of the kinds of this package."""
+    return plugins.names(PACKAGE)
+
+
+def load(kind: str) -> Module:
+    """Import the module of a kind.
+
+    Raises:
+      ConfigError: no such kind; names the nearest.
+    """
+    return cast(Module, plugins.load(PACKAGE, kind, "tokenizer"))
 
 
 def fit(kind: str, text: str, options: Options = Options(), also: str = "") -> Tokenizer:
-    """The tokenizer of this kind for this text: see Tokenizer.fit."""
-    return _kind(kind).fit(text, options, also)
+    """Return a tokenizer of this kind for a text: see `Module.fit`.
+
+    Raises:
+      ConfigError: no such kind, or a module whose tokenizers cannot be found again by their kind.
+    """
+    tokenizer = load(kind).fit(text, options, also)
+    if tokenizer.kind != kind:
+        raise ConfigError(
+            f"the tokenizer of {kind!r} has the kind {tokenizer.kind!r}",
+            "set its `kind` to the name of its module, by which a saved one is found again",
+        )
+    return tokenizer
 
 
 def from_json(data: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer whose `to_json` this is."""
-    return _kind(data["kind"]).from_json(data)
+    """Return the tokenizer that `Tokenizer.to_json` turned into `data`.
 
-
-def _kind(kind: str) -> type[Tokenizer]:
-    if kind not in KINDS:
-        raise ConfigError(f"unknown tokenizer {kind!r}{nearest(kind, KINDS)}", f"one of {', '.join(KINDS)}")
-    module, _, name = KINDS[kind].partition(".")
-    return getattr(importlib.import_module(f"genjax.data.tokenizers.{module}"), name)
+    Raises:
+      ConfigError: no such kind.
+    """
+    return load(data["kind"]).from_json(data)

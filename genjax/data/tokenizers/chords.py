@@ -1,4 +1,4 @@
-"""Music in four voices as tokens: each step is soprano, alto, tenor, bass, one token a voice."""
+"""Represent music in four voices: each step has one token for soprano, alto, tenor and bass, in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from genjax.data.tokenizers.base import Options, Tokenizer
+from genjax.data.tokenizers._interface import Options, Tokenizer
 from genjax.errors import DataError
 from genjax.music import notes
 
@@ -18,18 +18,19 @@ _SILENT = "-"
 
 
 class Chords(Tokenizer):
-    """A piece is bos, then four tokens a step, then eos; a token is a MIDI pitch or a rest.
+    """Represent a piece as bos, four tokens for each step, and eos; a token is a MIDI pitch or a rest.
 
-    As text a step is its voices' notes from the highest to the lowest: C5/G4/E4/C3, where - is a rest.
+    As text, a step lists its notes from the highest to the lowest voice: C5/G4/E4/C3, with - for a rest.
 
     Args:
-      lowest, highest: the MIDI numbers that have a token, both included.
+      lowest, highest: the range of MIDI numbers that have a token, both included.
     """
 
     kind: ClassVar[str] = "chords"
 
     def __init__(self, lowest: int = 36, highest: int = 81):
-        self.lowest, self.highest = lowest, highest
+        self.lowest = lowest
+        self.highest = highest
 
     @property
     def vocabulary(self) -> int:
@@ -40,28 +41,28 @@ class Chords(Tokenizer):
         return SPECIAL
 
     def piece(self, voices: np.ndarray) -> np.ndarray:
-        """(steps, 4) pitches, REST where silent, as 1 + 4 * steps + 1 tokens with bos and eos.
+        """Return the tokens of (steps, 4) pitches (REST where silent): bos, 4 * steps tokens, eos.
 
         Raises:
-          DataError: a pitch outside of the tokenizer's.
+          DataError: a pitch outside of the range of the tokenizer.
         """
         flat = np.asarray(voices).reshape(-1).astype(np.int32)
         sounding = flat[flat != notes.REST]
         if sounding.size and (sounding.min() < self.lowest or sounding.max() > self.highest):
             raise DataError(
-                f"pitches from {sounding.min()} to {sounding.max()} are not within this tokenizer's "
-                f"{self.lowest} to {self.highest}",
-                "transpose the music, or train with it",
+                f"pitches from {sounding.min()} to {sounding.max()} are not within the range of this "
+                f"tokenizer, {self.lowest} to {self.highest}",
+                "transpose the music, or include it in the training data",
             )
         tokens = np.where(flat == notes.REST, SPECIAL["rest"], flat - self.lowest + len(SPECIAL))
         return np.concatenate([[SPECIAL["bos"]], tokens, [SPECIAL["eos"]]]).astype(np.int32)
 
     def voices(self, tokens: Iterable[int]) -> np.ndarray:
-        """The (steps, 4) pitches in a row of tokens, up to the first eos or padding; the inverse of `piece`.
+        """Return the (steps, 4) pitches of a row of tokens up to the first eos or pad.
 
-        A row that goes on in the middle of a piece begins with the last token of the row before, which
-        belongs to no step of this one: of 4n + 1 tokens the first is left out, as a leading bos is. The
-        voices that a broken last step lacks are silent.
+        This is the inverse of `piece`. A row that continues a piece begins with the last token of the
+        previous row, which belongs to none of its own steps: the first of 4n + 1 tokens is left out, as is a
+        leading bos. Voices that are missing in an incomplete last step are silent.
         """
         row = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens), np.int32)
         if row.size and (row[0] == SPECIAL["bos"] or len(row) % VOICES == 1):
@@ -73,10 +74,10 @@ class Chords(Tokenizer):
         return pitches.reshape(-1, VOICES).astype(np.int16)
 
     def encode(self, text: str) -> np.ndarray:
-        """Tokens of notes in the form that `decode` writes; white space, / and | stand between them.
+        """Return the tokens of notes in the form that `decode` writes, separated by white space, / or |.
 
         Raises:
-          DataError: a word that is no note, or a note outside of the tokenizer's range.
+          DataError: a word that is not a note, or a note outside of the range of the tokenizer.
         """
         try:
             words = [w for w in re.split(r"[\s/|]+", text) if w]
@@ -90,20 +91,21 @@ class Chords(Tokenizer):
         return " ".join("/".join(_SILENT if p == notes.REST else notes.name(p) for p in s) for s in steps)
 
     def token_bytes(self) -> list[bytes]:
-        """The note's name and a space; special tokens but the rest add nothing."""
+        """Return the name of each note and a space; special tokens other than the rest add nothing."""
         pitches = [notes.name(p).encode() + b" " for p in range(self.lowest, self.highest + 1)]
         return [b"", b"", b"", _SILENT.encode() + b" ", *pitches]
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "lowest": self.lowest, "highest": self.highest}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Chords:
-        return cls(data["lowest"], data["highest"])
 
-    @classmethod
-    def fit(cls, text: str, options: Options = Options(), also: str = "") -> Chords:
-        """The tokenizer for music that is written as text."""
-        words = re.split(r"[\s/|]+", text + " " + also)
-        pitches = [notes.pitch(w) for w in words if w and w != _SILENT]
-        return cls(min(pitches, default=60), max(pitches, default=60))
+def fit(text: str, options: Options, also: str = "") -> Chords:
+    """Return the tokenizer for the range of the notes in both texts."""
+    words = re.split(r"[\s/|]+", text + " " + also)
+    pitches = [notes.pitch(w) for w in words if w and w != _SILENT]
+    return Chords(min(pitches, default=60), max(pitches, default=60))
+
+
+def from_json(data: Mapping[str, Any]) -> Chords:
+    """Return the tokenizer that `to_json` turned into `data`."""
+    return Chords(data["lowest"], data["highest"])

@@ -1,4 +1,4 @@
-"""Words between white space, and line ends: the tokens of the classical language models."""
+"""Use words between white space and line ends as tokens, as classical language models do."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from genjax.data.tokenizers.base import Options, Tokenizer
+from genjax.data.tokenizers._interface import Options, Tokenizer
 from genjax.errors import ConfigError
 
-UNKNOWN, END = "<unk>", "\n"
+UNKNOWN = "<unk>"
+END = "\n"
 _TOKEN = re.compile(r"\n|[^\s]+")
 
 
 class Words(Tokenizer):
-    """One token a word (a run of characters without white space), and one for the end of a line.
+    """Represent text with one token per word (a run of characters without white space) and per line end.
 
-    Token 0 is the unknown word, token 1 the line end, which is `eos`: a line is a sentence, as the
-    n-gram toolkits read a text. The others follow by falling count in the training text, and equal counts
-    by code point. Spaces are not kept: a decoded line has one between two words.
+    Token 0 is the unknown word. Token 1 is the line end, which is `eos`: a line is a sentence, as in n-gram
+    toolkits. The other words follow in order of descending count in the training text, and by code point if
+    counts are equal. Spaces are not kept: a decoded line has one between two words.
 
     Args:
       words: the known words, each once, without the two above.
       marks: names of special tokens, which follow the words.
+
+    Raises:
+      ValueError: a word occurs twice.
     """
 
     kind: ClassVar[str] = "words"
@@ -35,7 +39,7 @@ class Words(Tokenizer):
         self.marks = tuple(marks)
         self._ids = {word: i for i, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
-            raise ValueError("a word stands twice in this vocabulary")
+            raise ValueError("a word occurs twice in this vocabulary")
 
     @property
     def vocabulary(self) -> int:
@@ -54,28 +58,34 @@ class Words(Tokenizer):
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
     def token_bytes(self) -> list[bytes]:
-        """A word with the space before it; the unknown word as it is written."""
+        """Return each word with a space before it; the unknown word as "<unk>"."""
         words = [word.encode() if word == END else b" " + word.encode() for word in self.words]
         return words + [b""] * len(self.marks)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "words": list(self.words[2:]), "marks": list(self.marks)}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Words:
-        return cls(data["words"], data["marks"])
 
-    @classmethod
-    def fit(cls, text: str, options: Options = Options(), also: str = "") -> Words:
-        if options.vocabulary is not None and options.vocabulary < 3:
-            raise ConfigError(
-                f"data.vocabulary={options.vocabulary} has no room for a word", "3 or more, or None for all"
-            )
-        counts = Counter(_TOKEN.findall(text))
-        counts.pop(END, None)
-        counts.pop(UNKNOWN, None)
-        known = sorted(
-            (w for w, n in counts.items() if n >= options.min_count), key=lambda w: (-counts[w], w)
+def fit(text: str, options: Options, also: str = "") -> Words:
+    """Return the tokenizer of the most frequent words of the training text.
+
+    Raises:
+      ConfigError: the vocabulary is too small for a single word.
+    """
+    if options.vocabulary is not None and options.vocabulary < 3:
+        raise ConfigError(
+            f"data.vocabulary={options.vocabulary} leaves no room for a word",
+            "set it to 3 or more, or to None for all words",
         )
-        marks = [m for m in options.marks if m != "eos"]
-        return cls(known if options.vocabulary is None else known[: options.vocabulary - 2], marks)
+    counts = Counter(_TOKEN.findall(text))
+    counts.pop(END, None)
+    counts.pop(UNKNOWN, None)
+    known = sorted((w for w, n in counts.items() if n >= options.min_count), key=lambda w: (-counts[w], w))
+    # The line end already is `eos`.
+    marks = [m for m in options.marks if m != "eos"]
+    return Words(known if options.vocabulary is None else known[: options.vocabulary - 2], marks)
+
+
+def from_json(data: Mapping[str, Any]) -> Words:
+    """Return the tokenizer that `to_json` turned into `data`."""
+    return Words(data["words"], data["marks"])

@@ -1,4 +1,4 @@
-"""Bytes and characters: no text is lost."""
+"""Use the characters of a text as tokens."""
 
 from __future__ import annotations
 
@@ -7,57 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from genjax.data.tokenizers.base import Options, Tokenizer
+from genjax.data.tokenizers._interface import Options, Tokenizer
 from genjax.errors import DataError
 
 
-class Bytes(Tokenizer):
-    """UTF-8 bytes: 256 tokens, no unknown text.
-
-    Args:
-      marks: names of special tokens, which are tokens 256, 257 ...
-    """
-
-    kind: ClassVar[str] = "bytes"
-
-    def __init__(self, marks: Iterable[str] = ()):
-        self.marks = tuple(marks)
-
-    @property
-    def vocabulary(self) -> int:
-        return 256 + len(self.marks)
-
-    @property
-    def special(self) -> Mapping[str, int]:
-        return {name: 256 + i for i, name in enumerate(self.marks)}
-
-    def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32)
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Bytes that are not UTF-8 become U+FFFD."""
-        return bytes(t for t in map(int, tokens) if t < 256).decode("utf-8", errors="replace")
-
-    def token_bytes(self) -> list[bytes]:
-        return [bytes([b]) for b in range(256)] + [b""] * len(self.marks)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, **({"marks": list(self.marks)} if self.marks else {})}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Bytes:
-        return cls(data.get("marks", ()))
-
-    @classmethod
-    def fit(cls, text: str, options: Options = Options(), also: str = "") -> Bytes:
-        return cls(options.marks)
-
-
 class Chars(Tokenizer):
-    """One token a character (Unicode code point), in code point order.
+    """Represent text with one token per character (Unicode code point), in code point order.
 
     Args:
-      alphabet: the characters that are known.
+      alphabet: the known characters.
       marks: names of special tokens, which follow the characters.
     """
 
@@ -79,6 +37,7 @@ class Chars(Tokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         codes = _codes(text)
+        # searchsorted gives the place at which an unknown code would be inserted: compare to detect it.
         tokens = np.searchsorted(self._codes, codes).clip(max=max(len(self._codes) - 1, 0))
         unknown = np.flatnonzero(self._codes[tokens] != codes) if len(self._codes) else np.arange(len(codes))
         if unknown.size:
@@ -99,14 +58,17 @@ class Chars(Tokenizer):
         marks = {"marks": list(self.marks)} if self.marks else {}
         return {"kind": self.kind, "alphabet": self.alphabet, **marks}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Chars:
-        return cls(data["alphabet"], data.get("marks", ()))
 
-    @classmethod
-    def fit(cls, text: str, options: Options = Options(), also: str = "") -> Chars:
-        return cls(text + also, options.marks)
+def fit(text: str, options: Options, also: str = "") -> Chars:
+    """Return the tokenizer of all characters in both texts."""
+    return Chars(text + also, options.marks)
+
+
+def from_json(data: Mapping[str, Any]) -> Chars:
+    """Return the tokenizer that `to_json` turned into `data`."""
+    return Chars(data["alphabet"], data.get("marks", ()))
 
 
 def _codes(text: str) -> np.ndarray:
+    """Return the code points of a text, uint32."""
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
