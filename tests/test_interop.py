@@ -7,18 +7,18 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from genjax import cli, exchange, interop, run
+from genjax import cli, interop
 from genjax.config import build
 from genjax.core import Element, Spec
 from genjax.data.tokenizers import Options, fit
 from genjax.errors import ConfigError, DataError
 from genjax.models import bert, gpt, t5
+from genjax.workflows import assemble, convert, sample
 
 V, T = 40, 12
 SPECIAL = {"pad": 0, "eos": 1, "mask": 2, "sentinel_0": 38, "sentinel_1": 39}
@@ -160,11 +160,10 @@ def test_a_directory_becomes_a_run_and_a_run_a_directory(name: str, tmp_path: Pa
     (theirs / "tokenizer.json").write_text(json.dumps(tokenizer.data))
     where, data = tmp_path / "run", ("--data.limit=8", "--data.batch=4", f"--data.length={T}")
     assert cli.main(["import", str(theirs), "--dir", str(where), *data]) == 0
-    trained = run.restore(where)
+    trained = assemble.restore(where)
     assert trained.step == 0
-    draw = run.sampler(trained.experiment, {})
-    given = {"tokens": jnp.asarray(np.tile(tokenizer.encode("some words"), (2, 1)))}
-    rows = draw(trained.variables, 2, given)["tokens"]
+    given = {"tokens": np.tile(tokenizer.encode("some words"), (2, 1))}
+    rows = sample.draw(trained, 2, conditions=given)["tokens"]
     assert trained.experiment.dataset.tokenizer.decode(rows[0]).startswith("some words")
     back = tmp_path / "back"
     assert cli.main(["export", str(where), str(back)]) == 0
@@ -172,4 +171,4 @@ def test_a_directory_becomes_a_run_and_a_run_a_directory(name: str, tmp_path: Pa
     assert {k: v.tobytes() for k, v in x.items()} == {k: v.tobytes() for k, v in y.items()}
     assert (back / "tokenizer.json").exists()
     with pytest.raises(ConfigError, match="holds a run"):
-        exchange.import_run(theirs, where)
+        convert.import_run(theirs, where)
