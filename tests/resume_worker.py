@@ -13,6 +13,7 @@ import training_toys as toys
 from properties import trainer
 
 from genjax.data.dataset import Split
+from genjax.data.rows import Rows
 from genjax.training import Average, Config
 from genjax.training.loop import Hooks
 
@@ -23,7 +24,7 @@ CASES = {  # 100 rows in batches of 16: the epochs end inside of batches
 }
 
 
-class Slow:
+class Slow(Rows):
     """Rows that take their time, so that there is time to kill the run."""
 
     memory = False

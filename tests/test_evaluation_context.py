@@ -225,7 +225,7 @@ def test_a_likelihood_alone_needs_no_reference():
     assert samples == {}
     codes = model.replace(likelihood_kind="codes")
     scores, _ = evaluate(codes, fitted(model), data, FEATURES, Config(metrics=("likelihood",)))
-    assert scores[0].name == "bits_per_dim/codes"
+    assert scores[0].name == "nats_per_code/codes"
     wrong = model.replace(likelihood_kind="exakt")
     with pytest.raises(ValueError, match="'exakt' is not one of"):
         evaluate(wrong, fitted(model), data, FEATURES, Config(metrics=("likelihood",)))

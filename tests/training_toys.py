@@ -37,7 +37,7 @@ def dataset(rows: int = 100, held: int = 21, seed: int = 0, bad: int | None = No
     elements = {
         "point": Element((D,), "float32"),
         "valid": Element((D,), "float32"),
-        "tokens": Element((T + 1,), "int32", V),
+        "tokens": Element((T + 1,), "int32", V, "tokens", "target"),
     }
     content = hashlib.sha256(b"".join(x.tobytes() for x in train.values())).hexdigest()
     splits = Split("train", Arrays(train)), Split("eval", Arrays(held_out))
