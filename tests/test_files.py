@@ -23,16 +23,25 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path):
 
 
 def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
-    with pytest.raises(RuntimeError, match="broken"), files.replacing_folder(tmp_path / "columns") as partial:
-        (partial / "a").write_text("1")
-        raise RuntimeError("broken")
+    def fail() -> None:
+        with files.replacing_folder(tmp_path / "columns") as partial:
+            (partial / "a").write_text("1")
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_fails_keeps_the_old_one(tmp_path: Path):
     path = files.write_json(tmp_path / "x.json", {"a": 1})
-    with pytest.raises(RuntimeError, match="broken"), files.replacing(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError("broken")
+
+    def fail() -> None:
+        with files.replacing(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
     assert path.read_text() == '{\n "a": 1\n}\n'
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
