@@ -125,7 +125,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
 def _rows(
     config: Config, source: list[np.ndarray], target: list[np.ndarray], length: int, tokenizer: Tokenizer
 ) -> Pairs:
-    """Return encoded pairs as rows; what is longer than `length` is cut before its eos."""
+    """Return encoded pairs as rows; sequences longer than `length` lose the tokens before their eos."""
     dtype = dtype_of(tokenizer.vocabulary)
     sides = [
         Ragged([x if len(x) <= length else np.r_[x[: length - 1], x[-1:]] for x in side], dtype)
