@@ -43,12 +43,14 @@ MODELS = "genjax.models"
 def find(name: str) -> Path:
     """Return the config file that `name` means: a path, or a short name such as `digits/gpt` under configs/.
 
+    A path ends with .py, or with .json for the config.json of a run.
+
     Raises:
       ConfigError: no such file; names the nearest known config.
     """
     candidates = [Path(name), Path.cwd() / "configs" / f"{name}.py", ROOT / "configs" / f"{name}.py"]
     for path in candidates:
-        if path.suffix == ".py" and path.is_file():
+        if path.suffix in (".py", ".json") and path.is_file():
             return path
     known = sorted({str(p.relative_to(ROOT / "configs"))[:-3] for p in (ROOT / "configs").rglob("*.py")})
     raise ConfigError(
@@ -74,13 +76,31 @@ def load(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     file, _, size = name.partition(":")
     path = find(file)
+    raw = _saved(path, size) if path.suffix == ".json" else _returned(path, size)
+    for override in overrides:
+        set_dotted(raw, override)
+    return raw
+
+
+def _returned(path: Path, size: str) -> dict[str, Any]:
+    """Return the plain data of a file's get_config(size)."""
     module = _module(path)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} defines no get_config(size='full')", "return a ConfigDict from it")
     config = module.get_config(size) if size else module.get_config()
-    raw = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    for override in overrides:
-        set_dotted(raw, override)
+    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+
+
+def _saved(path: Path, size: str) -> dict[str, Any]:
+    """Return the config that a run has saved."""
+    if size:
+        raise ConfigError(f"{path} has no sizes, but {size!r} was asked for", f"give {path} alone")
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", "give the config.json of a run") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds no sections", "give the config.json of a run")
     return raw
 
 

@@ -1,4 +1,4 @@
-"""A GPT on Bach's chorales as four voices: soprano, alto, tenor and bass of each sixteenth note, one token each.
+"""A GPT on Bach's chorales as four voices: four tokens for each sixteenth note, soprano first.
 
     GENJAX_ORIGINALS=... genjax train --config=chorales/voices
 
