@@ -63,6 +63,11 @@ class _Keep:
         return [n >= len(checkpoints) - self.last or c.step == self.best for n, c in enumerate(checkpoints)]
 
 
+def _unreported(record: logging.LogRecord) -> bool:
+    """Drop the tracebacks that Orbax's threads log: `Checkpoints` raises the same errors."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
 class Checkpoints:
     """Keep the checkpoints of one run directory, for the processes of the run that writes them."""
 
@@ -71,6 +76,7 @@ class Checkpoints:
         self.folder = (Path(directory) / FOLDER).absolute()
         self._keep = _Keep(keep_last)
         self._unfinished = _unfinished(self.folder)
+        logging.getLogger("absl").addFilter(_unreported)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
