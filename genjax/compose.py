@@ -78,12 +78,12 @@ class _Latent:
 
     @property
     def scaled(self) -> tuple[str, ...]:
-        """The real-valued codes."""
+        """Return the names of the real-valued codes."""
         return tuple(n for n in self.code_spec.targets if self.code_spec[n].levels is None)
 
     @property
     def bounds(self) -> bool:
-        """Whether the likelihood bounds that of the data."""
+        """Return True if the likelihood bounds that of the data."""
         return self.codec.nats is not None and self.prior.likelihood_kind in ("exact", "bound", "density")
 
     # --- variables -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ Coefficients = tuple[jax.Array, jax.Array]
 
 
 def spread(c: Array, x: Array) -> Array:
-    """A coefficient per row (or one for all) with as many axes as x."""
+    """Reshape a coefficient per row (or one for all) to as many axes as x."""
     c = jnp.asarray(c)
     return c.reshape(c.shape + (1,) * (x.ndim - c.ndim))
 
@@ -29,14 +29,14 @@ def spread(c: Array, x: Array) -> Array:
 def diffuse(
     x_0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], at: Coefficients
 ) -> Float[Array, "B *shape"]:
-    """x_t = alpha x_0 + sigma noise."""
+    """Compute x_t = alpha x_0 + sigma noise."""
     return spread(at[0], x_0) * x_0 + spread(at[1], x_0) * noise
 
 
 def target(
     prediction: Prediction, x_0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], at: Coefficients
 ) -> Float[Array, "B *shape"]:
-    """What a network with this prediction should say.
+    """Return the regression target of a network with this prediction.
 
     "noise" is epsilon (Ho et al. 2020), "data" is x_0, "velocity" is alpha noise - sigma x_0 (Salimans & Ho
     2022, arXiv:2202.00512, sec. 4).
@@ -51,7 +51,7 @@ def target(
 def to_data(
     prediction: Prediction, output: Float[Array, "B *shape"], x_t: Float[Array, "B *shape"], at: Coefficients
 ) -> Float[Array, "B *shape"]:
-    """The estimate of x_0 that a network's output stands for."""
+    """Convert a network's output to its estimate of x_0."""
     alpha, sigma = (spread(c, x_t) for c in at)
     if prediction == "noise":
         return (x_t - sigma * output) / alpha
@@ -63,7 +63,7 @@ def to_data(
 def to_noise(
     x_0: Float[Array, "B *shape"], x_t: Float[Array, "B *shape"], at: Coefficients
 ) -> Float[Array, "B *shape"]:
-    """The noise that leads from x_0 to x_t."""
+    """Compute the noise that leads from x_0 to x_t."""
     return (x_t - spread(at[0], x_t) * x_0) / spread(at[1], x_t)
 
 
@@ -80,7 +80,7 @@ def posterior_coefficients(s: Coefficients, t: Coefficients) -> tuple[Array, Arr
 
 
 def step_variance(s: Coefficients, t: Coefficients, variance: Variance) -> Array:
-    """The variance of the reverse step from t to s (Ho et al. 2020, sec. 3.2).
+    """Return the variance of the reverse step from t to s (Ho et al. 2020, sec. 3.2).
 
     "small" is the posterior's (right for data at one point), "large" that of q(x_t | x_s) (right for data
     that are themselves a unit Gaussian).
@@ -94,7 +94,7 @@ def step_variance(s: Coefficients, t: Coefficients, variance: Variance) -> Array
 def weight(
     weighting: Weighting, prediction: Prediction, s: Coefficients, t: Coefficients, gamma: float = 5.0
 ) -> Array:
-    """The weight of the squared error of a network's output at time t.
+    """Compute the weight of the squared error of a network's output at time t.
 
     Args:
       weighting: "uniform" is 1 (Ho et al. 2020, eq. 14, for the noise); "min_snr" is min(SNR, gamma) on x_0

@@ -27,7 +27,7 @@ def bernoulli(logits: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Floa
 def normal(
     mean: Float[Array, "*shape"], log_std: Float[Array, "*shape"], x: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """log density of N(mean, std^2)."""
+    """Compute the log density of N(mean, std^2)."""
     return -0.5 * jnp.square((x - mean) * jnp.exp(-log_std)) - log_std - 0.5 * math.log(2 * math.pi)
 
 
@@ -37,7 +37,7 @@ def discretised_logistic(
     image: Integer[Array, "*shape"],
     levels: int,
 ) -> Float[Array, "*shape"]:
-    """log P(level) of a logistic rounded to the nearest level (Kingma et al. 2016; Salimans et al. 2017).
+    """Compute log P(level) of a logistic rounded to the nearest level (Kingma et al. 2016; Salimans et al. 2017).
 
     The outermost levels take the tails. The difference of sigmoids is computed as
     sigmoid(u) sigmoid(-l) (1 - exp(l - u)), which loses nothing in either tail.
@@ -53,30 +53,32 @@ def discretised_normal(
     image: Integer[Array, "*shape"],
     levels: int,
 ) -> Float[Array, "*shape"]:
-    """log P(level) of a normal rounded to the nearest level (Ho et al. 2020, eq. 13)."""
+    """Compute log P(level) of a normal rounded to the nearest level (Ho et al. 2020, eq. 13)."""
     lower, upper, _ = _bin(mean, log_std, image, levels)
     # Both ends are mirrored into the lower tail, where log_ndtr keeps its precision.
     flip = lower + upper > 0
-    a, b = jnp.where(flip, -upper, lower), jnp.where(flip, -lower, upper)
+    a = jnp.where(flip, -upper, lower)
+    b = jnp.where(flip, -lower, upper)
     log_b = log_ndtr(b)
     inside = log_b + log1mexp(jnp.maximum(log_b - log_ndtr(a), 1e-12))
     return _with_tails(inside, log_ndtr(upper), log_ndtr(-lower), image, levels)
 
 
 def log1mexp(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """log(1 - exp(-x)) for x > 0, accurate at both ends (Maechler 2012)."""
+    """Compute log(1 - exp(-x)) for x > 0, accurate at both ends (Maechler 2012)."""
     small = x < math.log(2.0)
-    near, far = jnp.where(small, x, 1.0), jnp.where(small, 1.0, x)
+    near = jnp.where(small, x, 1.0)
+    far = jnp.where(small, 1.0, x)
     return jnp.where(small, jnp.log(-jnp.expm1(-near)), jnp.log1p(-jnp.exp(-far)))
 
 
 def log_mean_exp(x: Float[Array, "K *shape"]) -> Float[Array, "*shape"]:
-    """log of the mean of exp(x) over the first axis: the importance-weighted bound of K samples."""
+    """Compute log of the mean of exp(x) over the first axis: the importance-weighted bound of K samples."""
     return jax.nn.logsumexp(x, axis=0) - math.log(x.shape[0])
 
 
 def _bin(mean: jax.Array, log_scale: jax.Array, image: jax.Array, levels: int):
-    """The level's interval in units of the scale: (lower end, upper end, width)."""
+    """Return the level's interval in units of the scale: (lower end, upper end, width)."""
     value = image.astype(mean.dtype) * (2.0 / (levels - 1)) - 1.0
     inverse = jnp.exp(-log_scale)
     half = inverse / (levels - 1)

@@ -29,7 +29,7 @@ def _preserving(L: Float[Array, "*t"]) -> tuple[Float[Array, "*t"], Float[Array,
 def linear(
     t: Float[Array, "*t"], beta_min: float = 0.1, beta_max: float = 20.0
 ) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
-    """The continuous limit of DDPM's schedule: beta(t) grows linearly from beta_min to beta_max.
+    """Return the continuous limit of DDPM's schedule: beta(t) grows linearly from beta_min to beta_max.
 
     Song et al. 2021 (arXiv:2011.13456), eq. 33: log alpha^2 = -(beta_min t + (beta_max - beta_min) t^2 / 2).
     """
@@ -60,14 +60,14 @@ def linear_betas(steps: int = 1000, largest: float = 0.999) -> np.ndarray:
 
 
 def cosine_betas(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> np.ndarray:
-    """The betas of the cosine schedule, float64 (T,), at most `largest` (Nichol & Dhariwal 2021, sec. 3)."""
+    """Return the betas of the cosine schedule, float64 (T,), at most `largest` (Nichol & Dhariwal 2021, sec. 3)."""
     t = np.arange(steps + 1, dtype=np.float64) / steps
     alpha_bar = np.cos((t + offset) / (1 + offset) * np.pi / 2) ** 2
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], largest)
 
 
 def discrete(betas: np.ndarray) -> Path:
-    """The path of a discrete chain q(x_i | x_{i-1}) = N(sqrt(1 - beta_i) x_{i-1}, beta_i).
+    """Return the path of a discrete chain q(x_i | x_{i-1}) = N(sqrt(1 - beta_i) x_{i-1}, beta_i).
 
     Args:
       betas: (T,), of steps 1 to T.
@@ -95,7 +95,7 @@ BETAS: dict[str, Callable[[int], np.ndarray]] = {"linear": linear_betas, "cosine
 
 
 def chain(name: Literal["linear", "cosine"], steps: int) -> Path:
-    """The path of a discrete chain of `steps` steps by the name of its betas."""
+    """Return the path of a discrete chain of `steps` steps by the name of its betas."""
     return discrete(BETAS[name](steps))
 
 
@@ -108,7 +108,7 @@ Spacing = Literal["trailing", "leading", "quadratic"]
 
 
 def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.ndarray:
-    """A decreasing sub-sequence of a chain's times to sample along: float32 (steps + 1,), ending at 0.
+    """Return a decreasing sub-sequence of a chain's times to sample along: float32 (steps + 1,), ending at 0.
 
     Args:
       steps: how many transitions; at most `chain`.

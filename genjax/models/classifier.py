@@ -1,8 +1,9 @@
-"""A small convolutional classifier: the feature space in which images are judged."""
+"""A small convolutional classifier of images, whose features other models' samples are measured in."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -21,12 +22,12 @@ PLAYER = "classifier"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A classifier of images.
+    """Configure a classifier of images.
 
     Attributes:
       width: channels of the first convolution, doubled at each halving.
       features: D, the width of the layer before the logits.
-      shift: training images are moved by up to so many pixels in each direction.
+      shift: training images are moved by up to this many pixels in each direction.
       smoothing: of the training labels (Szegedy et al. 2016, sec. 7).
     """
 
@@ -37,7 +38,7 @@ class Config:
 
 
 class Classifier(nn.Module):
-    """Image in [-1, 1] -> (logits, features)."""
+    """Map images in [-1, 1] to logits and features."""
 
     config: Config
     classes: int
@@ -56,43 +57,61 @@ class Classifier(nn.Module):
 he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
-def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> Model:
-    """The classifier of the spec's labels. Capabilities: predict -> {"logits" B K, "features" B D}.
+def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
+    """Build the classifier of the spec's label. Capability: predict -> {"logits" B K, "features" B D}.
 
     Raises:
       ConfigError: the data has no images of whole levels, or no labels.
     """
-    if "image" not in spec or not spec["image"].levels:
-        raise ConfigError(f"classifier needs images of whole levels; the data has {sorted(spec.elements)}")
-    if not spec.classes():
+    del stages
+    image = pixels.quantised_image(spec, "classifier")
+    label = spec.label
+    if label is None:
         raise ConfigError(
             "classifier needs labels, and the data has none", "name data whose rows have `label`"
         )
-    levels, classes = spec["image"].levels or 0, spec.classes()
-    net = Classifier(config, classes)
+    classes = spec.classes()
+    m = _Classifier(config, image, spec[image].levels or 0, label, classes, Classifier(config, classes))
+    return Model(init=m.init, phases={"classifier": Phase(PLAYER, m.objective)}, predict=m.predict)
 
-    def init(key: jax.Array, batch: Batch, frozen: Any) -> Variables:
-        params = net.init(key, pixels.to_signed(batch["image"], levels))["params"]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Classifier:
+    """Implement the contract on the elements `image` and `label`."""
+
+    config: Config
+    image: str
+    levels: int
+    label: str
+    classes: int
+    network: Classifier
+
+    def signed(self, batch: Batch) -> Float[Array, "B H W C"]:
+        """Return the images in [-1, 1]."""
+        return pixels.to_signed(jnp.asarray(batch[self.image]), self.levels)
+
+    def apply(self, variables: Variables, x: jax.Array) -> Any:
+        return self.network.apply({"params": variables.params[PLAYER]}, x)
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        params = self.network.init(key, self.signed(batch))["params"]
         return Variables(params={PLAYER: params}, frozen=frozen)
 
-    def run(variables: Variables, x: jax.Array) -> Any:
-        return net.apply({"params": variables.params[PLAYER]}, x)
-
     def objective(
-        variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
-        x, mask = pixels.to_signed(batch["image"], levels), batch["mask"]
-        target = one_hot(batch["label"], classes)
+        c = self.config
+        x = self.signed(batch)
+        mask = batch["mask"]
+        target = one_hot(batch[self.label], self.classes)
         if step is not None:
-            x = shift(keys, x, config.shift, fill=-1.0) if config.shift else x
-            target = (1 - config.smoothing) * target + config.smoothing / classes
-        logits, _ = run(variables, x)
+            x = shift(keys, x, c.shift, fill=-1.0) if c.shift else x
+            target = (1 - c.smoothing) * target + c.smoothing / self.classes
+        logits, _ = self.apply(variables, x)
         nats = -(target * jax.nn.log_softmax(logits)).sum(-1)
-        right = (logits.argmax(-1) == batch["label"]).astype(nats.dtype)
+        right = (logits.argmax(-1) == batch[self.label]).astype(nats.dtype)
         return Mean.of(nats, mask), Aux(variables.state, {"accuracy": Mean.of(right, mask)})
 
-    def predict(variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-        logits, features = run(variables, pixels.to_signed(jnp.asarray(batch["image"]), levels))
+    def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
+        logits, features = self.apply(variables, self.signed(batch))
         return {"logits": logits, "features": features}
-
-    return Model(init=init, phases={"classifier": Phase(PLAYER, objective)}, predict=predict)

@@ -7,6 +7,7 @@ Miyato & Koyama 2018 (arXiv:1802.05637) for the projection discriminator.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -17,26 +18,28 @@ from jaxtyping import Array, Float
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels
+from genjax.functional.noise import normal
+from genjax.nn.conditions import ClassLabel
 from genjax.nn.conv import BatchNorm, Conv, halvings
-from genjax.nn.mlp import one_hot
 
-GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+GENERATOR = "generator"
+DISCRIMINATOR = "discriminator"
 Norm = Literal["none", "batch", "group"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A DCGAN.
+    """Configure a DCGAN.
 
     Attributes:
       latent: dimensions of z.
       width: channels at the full resolution, doubled at each halving.
-      kernel: side of the strided convolutions; a multiple of 2 leaves no checkerboard.
+      kernel: side of the strided convolutions; an even number leaves no checkerboard.
       generator_norm, discriminator_norm: batch statistics look across rows, so that accumulated or
         sharded steps differ from whole ones; the other two do not.
       r1: gamma, the weight of the gradient penalty on real images; 0 for none.
-      r1_interval: steps between penalties, each so many times as heavy (Karras et al. 2020, sec. 3.1).
-      conditional: both players read the label, where the data has one.
+      r1_interval: steps between penalties, each weighted by this number (Karras et al. 2020, sec. 3.1).
+      conditional: both players read the label if the data has one.
     """
 
     latent: int = 64
@@ -56,7 +59,7 @@ class Config:
 
 
 class Normalise(nn.Module):
-    """The norm of this kind, or nothing."""
+    """Apply the normalisation of this kind, or none."""
 
     kind: Norm
 
@@ -70,7 +73,7 @@ class Normalise(nn.Module):
 
 
 class Generator(nn.Module):
-    """(z, condition) -> image in [-1, 1]."""
+    """Map (z, condition) to an image in [-1, 1]."""
 
     config: Config
     shape: tuple[int, int, int]
@@ -79,8 +82,10 @@ class Generator(nn.Module):
     def __call__(
         self, z: Float[Array, "B Z"], condition: Float[Array, "B K"], train: bool
     ) -> Float[Array, "B H W C"]:
-        c, (H, W, C) = self.config, self.shape
-        n, bias = halvings(H, W), c.generator_norm == "none"
+        c = self.config
+        H, W, C = self.shape
+        n = halvings(H, W)
+        bias = c.generator_norm == "none"
         size = (H // 2**n, W // 2**n, c.width * 2**n)
         h = jnp.concatenate([z, condition], -1)
         h = nn.Dense(size[0] * size[1] * size[2], use_bias=bias, kernel_init=he, name="in")(h)
@@ -94,7 +99,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(image in [-1, 1], condition) -> logit of being real."""
+    """Map (image in [-1, 1], condition) to the logit of being real."""
 
     config: Config
 
@@ -119,65 +124,99 @@ he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 def leaky(x: jax.Array) -> jax.Array:
-    """Leaky ReLU of slope 0.2 (Radford et al. 2016, sec. 3)."""
+    """Compute the leaky ReLU of slope 0.2 (Radford et al. 2016, sec. 3)."""
     return nn.leaky_relu(x, 0.2)
 
 
-def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> Model:
-    """The two players: phases "discriminator", then "r1" where it is asked for, then "generator".
+def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
+    """Build the two players: phases "discriminator", then "r1" if r1 > 0, then "generator".
 
-    Capabilities: sample (knob `temperature` scales z). Keep an average of the "generator" to sample from.
+    Capability: sample. Keep an average of the "generator" to sample from.
 
     Raises:
-      ConfigError: the data has no images of whole levels, or too small ones to be halved.
+      ConfigError: the data has no images of whole levels, or images too small to be halved.
     """
-    if "image" not in spec or not spec["image"].levels:
-        raise ConfigError(f"gan needs images of whole levels; the data has {sorted(spec.elements)}")
-    shape, levels = spec["image"].shape, spec["image"].levels or 0
-    if not halvings(*shape[:2]):
-        raise ConfigError(f"gan: images of {shape[0]}x{shape[1]} cannot be halved", "crop or resize the data")
-    classes = spec.classes() if config.conditional else 0
-    nets = {GENERATOR: Generator(config, shape), DISCRIMINATOR: Discriminator(config)}  # type: ignore
-    whole = config.generator_norm != "batch", config.discriminator_norm != "batch"
+    del stages
+    name = pixels.quantised_image(spec, "gan")
+    height, width, channels = spec[name].shape
+    if not halvings(height, width):
+        raise ConfigError(f"gan: images of {height}x{width} cannot be halved", "crop or resize the data")
+    generator = Generator(config, (height, width, channels))
+    label = ClassLabel.of(spec, config.conditional)
+    m = _GAN(config, name, spec[name].levels or 0, label, generator, Discriminator(config))
+    return Model(init=m.init, phases=m.phases(), sample=m.sample)
 
-    def run(
-        variables: Variables, player: str, x: jax.Array, y: jax.Array, train: bool = False
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _GAN:
+    """Implement the contract on the element `name`."""
+
+    config: Config
+    name: str
+    levels: int
+    label: ClassLabel
+    generator: Generator
+    discriminator: Discriminator
+
+    def phases(self) -> dict[str, Phase]:
+        """Return the updates of a step in their order. Batch normalisation looks across rows."""
+        c = self.config
+        rowwise = c.generator_norm != "batch" and c.discriminator_norm != "batch"
+        phases = {"discriminator": Phase(DISCRIMINATOR, self.discriminate, rowwise=rowwise)}
+        if c.r1:
+            alone = c.discriminator_norm != "batch"
+            phases["r1"] = Phase(DISCRIMINATOR, self.penalise, interval=c.r1_interval, rowwise=alone)
+        phases["generator"] = Phase(GENERATOR, self.generate, rowwise=rowwise)
+        return phases
+
+    def apply(
+        self, variables: Variables, player: str, x: jax.Array, y: jax.Array, train: bool = False
     ) -> tuple[jax.Array, Any]:
-        """(output, next state)"""
+        """Return the output of a player's network, and the next state."""
+        network = self.generator if player == GENERATOR else self.discriminator
         tree = {"params": variables.params[player], "batch_stats": variables.state[player]}
         if not train:
-            return nets[player].apply(tree, x, y, False), variables.state
-        out, new = nets[player].apply(tree, x, y, True, mutable=["batch_stats"])
+            return network.apply(tree, x, y, False), variables.state  # type: ignore[return-value]
+        out, new = network.apply(tree, x, y, True, mutable=["batch_stats"])
         return out, {**variables.state, player: new.get("batch_stats", {})}
 
-    def condition(batch: Batch, rows: int) -> jax.Array:
-        return one_hot(batch["label"], classes) if classes else jnp.zeros((rows, 0), jnp.float32)
+    def signed(self, batch: Batch) -> Float[Array, "B H W C"]:
+        """Return the real images in [-1, 1]."""
+        return pixels.to_signed(batch[self.name], self.levels)
 
-    def init(key: jax.Array, batch: Batch, frozen: Any) -> Variables:
-        image = pixels.to_signed(batch["image"], levels)
-        y = condition(batch, image.shape[0])
-        inputs = {GENERATOR: jnp.zeros((image.shape[0], config.latent)), DISCRIMINATOR: image}
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        image = self.signed(batch)
+        z = jnp.zeros((image.shape[0], self.config.latent))
+        y = self.label.one_hot(batch, image.shape[0])
         made = {
-            p: nets[p].init(jax.random.fold_in(key, n), inputs[p], y, False) for n, p in enumerate(inputs)
+            GENERATOR: self.generator.init(jax.random.fold_in(key, 0), z, y, False),
+            DISCRIMINATOR: self.discriminator.init(jax.random.fold_in(key, 1), image, y, False),
         }
         return Variables(
-            params={p: w["params"] for p, w in made.items()},
-            state={p: w.get("batch_stats", {}) for p, w in made.items()},
+            params={player: tree["params"] for player, tree in made.items()},
+            state={player: tree.get("batch_stats", {}) for player, tree in made.items()},
             frozen=frozen,
         )
 
-    def fake(variables: Variables, batch: Batch, keys: Keys, train: bool) -> tuple[jax.Array, jax.Array, Any]:
-        """(images, condition, next state): drawn for the labels of the batch's own rows."""
-        y = condition(batch, keys.shape[0])
-        x, state = run(variables, GENERATOR, _normal(keys, config.latent), y, train)
+    def fake(
+        self, variables: Variables, batch: Batch, keys: Keys, train: bool
+    ) -> tuple[jax.Array, jax.Array, Any]:
+        """Generate an image for the label of each row; return (images, condition, next state)."""
+        y = self.label.one_hot(batch, keys.shape[0])
+        x, state = self.apply(variables, GENERATOR, normal(keys, (self.config.latent,)), y, train)
         return x, y, state
 
-    def discriminate(variables: Variables, batch: Batch, keys: Keys, *, step: Any) -> tuple[Mean, Aux]:
-        train, mask = step is not None, batch["mask"]
-        x, y, _ = fake(variables, batch, keys, train)
-        real, state = run(variables, DISCRIMINATOR, pixels.to_signed(batch["image"], levels), y, train)
+    def discriminate(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Compute -log D(x) - log(1 - D(G(z))) per row (Goodfellow et al. 2014, eq. 1)."""
+        train = step is not None
+        mask = batch["mask"]
+        x, y, _ = self.fake(variables, batch, keys, train)
+        real, state = self.apply(variables, DISCRIMINATOR, self.signed(batch), y, train)
         # Fake and real images have statistics of their own; those of the real ones are kept.
-        false, _ = run(variables, DISCRIMINATOR, jax.lax.stop_gradient(x), y, train)
+        false, _ = self.apply(variables, DISCRIMINATOR, jax.lax.stop_gradient(x), y, train)
+        # With logit a, -log sigmoid(a) = softplus(-a) and -log(1 - sigmoid(a)) = softplus(a).
         loss = jax.nn.softplus(-real) + jax.nn.softplus(false)
         right = {
             "real_accuracy": Mean.of((real > 0).astype(loss.dtype), mask),
@@ -185,39 +224,36 @@ def build(config: Config, spec: Spec, stages: dict[str, Any] | None = None) -> M
         }
         return Mean.of(loss, mask), Aux(state, right)
 
-    def penalise(variables: Variables, batch: Batch, keys: Keys, *, step: Any) -> tuple[Mean, Aux]:
-        image, train = pixels.to_signed(batch["image"], levels), step is not None
-        y = condition(batch, image.shape[0])
-        slope = jax.grad(lambda x: run(variables, DISCRIMINATOR, x, y, train)[0].sum())(image)
+    def penalise(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Compute gamma / 2 times the squared gradient at real images (Mescheder et al. 2018, eq. 9)."""
+        image = self.signed(batch)
+        y = self.label.one_hot(batch, image.shape[0])
+        train = step is not None
+        slope = jax.grad(lambda x: self.apply(variables, DISCRIMINATOR, x, y, train)[0].sum())(image)
         squared = jnp.square(slope).sum((1, 2, 3))
-        weight = 0.5 * config.r1 * config.r1_interval
+        # A penalty that is due every r1_interval steps has that many times the weight.
+        weight = 0.5 * self.config.r1 * self.config.r1_interval
         metrics = {"squared_gradient": Mean.of(squared, batch["mask"])}
         return Mean.of(weight * squared, batch["mask"]), Aux(variables.state, metrics)
 
-    def generate(variables: Variables, batch: Batch, keys: Keys, *, step: Any) -> tuple[Mean, Aux]:
+    def generate(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Compute the non-saturating loss -log D(G(z)) per row (Goodfellow et al. 2014, section 3)."""
         train = step is not None
-        x, y, state = fake(variables, batch, keys, train)
-        false, _ = run(variables, DISCRIMINATOR, x, y, train)
+        x, y, state = self.fake(variables, batch, keys, train)
+        false, _ = self.apply(variables, DISCRIMINATOR, x, y, train)
         return Mean.of(jax.nn.softplus(-false), batch["mask"]), Aux(state)
 
-    def sample(variables: Variables, keys: Keys, prompt: Batch, *, temperature: float = 1.0) -> Batch:
-        out = {}
-        if classes:
-            drawn = lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, classes)
-            out["label"] = jnp.asarray(
-                prompt["label"] if "label" in prompt else jax.vmap(drawn)(keys), jnp.int32
-            )
-        z = temperature * _normal(keys, config.latent)
-        x, _ = run(variables, GENERATOR, z, condition(out, keys.shape[0]))
-        return {"image": pixels.from_signed(x, levels), **out}
+    def sample(self, variables: Variables, keys: Keys, prompt: Batch, *, temperature: float = 1.0) -> Batch:
+        """Draw images; labels that are not given are random.
 
-    phases = {"discriminator": Phase(DISCRIMINATOR, discriminate, rowwise=all(whole))}
-    if config.r1:
-        phases["r1"] = Phase(DISCRIMINATOR, penalise, interval=config.r1_interval, rowwise=whole[1])
-    phases["generator"] = Phase(GENERATOR, generate, rowwise=all(whole))
-    return Model(init=init, phases=phases, sample=sample)
-
-
-def _normal(keys: Keys, size: int) -> Float[Array, "B size"]:
-    """Standard normal noise: row i is a function of key i alone."""
-    return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+        Args:
+          temperature: standard deviation of z.
+        """
+        label = self.label.drawn(prompt, keys)
+        z = temperature * normal(keys, (self.config.latent,))
+        x, _ = self.apply(variables, GENERATOR, z, self.label.one_hot(label, keys.shape[0]))
+        return {self.name: pixels.from_signed(x, self.levels), **label}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -29,12 +30,12 @@ from genjax.nn.sequence_embedding import embed, unembed
 from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import sampler
 from genjax.views.frames import View, view
-from genjax.views.sequences import positions
+from genjax.views.sequences import dropped, positions
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A GPT.
+    """Configure a GPT.
 
     Attributes:
       layers, heads, width: of the stack; kv_heads None for as many as heads.
@@ -89,7 +90,7 @@ class Config:
             object.__setattr__(self, "windows", tuple(self.windows))
 
     def stack(self) -> Stack:
-        """The transformer's form."""
+        """Return the configuration of the transformer."""
         return Stack(
             layers=self.layers,
             heads=self.heads,
@@ -115,18 +116,19 @@ class Config:
 
     @property
     def wider(self) -> float:
-        """By how much it is wider than the model whose hyperparameters it has; 1 without muP."""
+        """Return the width relative to the model on which the hyperparameters were tuned; 1 without muP."""
         return self.width / self.mup_base if self.mup_base else 1.0
 
     def _scale(self) -> float | None:
         if self.mup_base is None:
             return None
-        features, base = self.width / self.heads, self.mup_base / (self.mup_heads or self.heads)
+        features = self.width / self.heads
+        base = self.mup_base / (self.mup_heads or self.heads)
         return base**0.5 / features
 
 
 class GPT(nn.Module):
-    """Tokens or frames -> logits of the next one."""
+    """Map tokens or frames to the logits of the next one."""
 
     config: Config
     sequence: View
@@ -140,7 +142,8 @@ class GPT(nn.Module):
         keys: Keys | None = None,
         segments: Int[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T V"], tuple[Cache, ...] | None]:
-        c, small = self.config, nn.initializers.normal(self.config.init_std)
+        c = self.config
+        small = nn.initializers.normal(c.init_std)
         x, table = embed(self, self.sequence, tokens, c.width, small)
         if c.position != "rope":
             x = x + self._places(positions, small)
@@ -155,8 +158,9 @@ class GPT(nn.Module):
         return with_logical_constraint(logits, ("batch", "length", "vocab")), caches
 
     def _places(self, positions: Int[Array, "B T"], init: nn.initializers.Initializer) -> jax.Array:
-        """Learned embeddings of the positions; one past the last trained one counts as the last."""
-        s, width = self.sequence, self.config.width
+        """Return learned embeddings of the positions; those beyond the last trained one share its row."""
+        s = self.sequence
+        width = self.config.width
         positions = jnp.minimum(positions, s.length - 1)
         if s.text or len(s.shape) < 2:
             return lookup(self.param("position_embedding", init, (s.length, width)), positions)
@@ -168,92 +172,122 @@ class GPT(nn.Module):
         )
 
 
-def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """A GPT for text, quantised images or piano rolls, class-conditional where there are labels.
+def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
+    """Build a GPT for text, quantised images or piano rolls, class-conditional if there are labels.
 
     Player "model"; exact likelihood.
 
     Raises:
-      ConfigError: where the data has no discrete element, or the widths do not divide.
+      ConfigError: the data has no discrete target, or `heads` does not divide `width`.
     """
     del stages
     sequence = view(spec)
-    stack = config.stack()
-    network = GPT(config, sequence)
+    m = _GPT(config, spec, sequence, GPT(config, sequence))
+    return Model(
+        init=m.init,
+        phases={"nll": Phase("model", m.objective)},
+        sample=m.sampler(),
+        likelihood=m.likelihood,
+        decoder=m.decoder,
+        learning_rate_multipliers=m.learning_rate_multipliers if config.mup_base else None,
+    )
 
-    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        inputs = sequence.encode(spec.example(1))[0]
-        params = network.init(key, inputs, positions(inputs))["params"]
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _GPT:
+    """Implement the contract."""
+
+    config: Config
+    spec: Spec
+    sequence: View
+    network: GPT
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        inputs = self.sequence.encode(self.spec.example(1))[0]
+        params = self.network.init(key, inputs, positions(inputs))["params"]
         return Variables(params={"model": params}, frozen=frozen)
 
-    def logits(variables: Variables, tokens: jax.Array, documents: Any = None, keys: Any = None) -> jax.Array:
-        segments, places = documents or (None, positions(tokens))
-        params = {"params": variables.params["model"]}
-        return network.apply(params, tokens, places, None, keys, segments)[0]
+    def apply(self, variables: Variables, *args: Any) -> Any:
+        return self.network.apply({"params": variables.params["model"]}, *args)
 
-    def objective(variables, batch, keys, *, step):
+    def logits(
+        self,
+        variables: Variables,
+        tokens: Int[Array, "B T *K"],
+        documents: tuple[jax.Array, jax.Array] | None = None,
+        keys: Keys | None = None,
+    ) -> Float[Array, "B T V"]:
+        """Compute the logits of the token after each one; `documents` holds (segments, positions)."""
+        segments, places = documents or (None, positions(tokens))
+        return self.apply(variables, tokens, places, None, keys, segments)[0]
+
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        c = self.config
         training = step is not None
-        drop = None
-        if training and config.condition_dropout:
-            drop = jax.vmap(lambda key: jax.random.bernoulli(key, config.condition_dropout))(fold(keys, 0))
-            drop = drop.astype(jnp.float32)
-        inputs, targets, mask = sequence.encode(batch, drop)
-        noise = fold(keys, 1) if training and config.dropout else None
-        out = logits(variables, inputs, sequence.segments(batch, drop), noise)
-        loss = Mean.of(sequence.nats(out, targets), mask)
-        return loss, Aux(variables.state, sequence.metrics(out, targets, mask))
+        drop = dropped(keys, c.condition_dropout) if training else None
+        inputs, targets, mask = self.sequence.encode(batch, drop)
+        noise = fold(keys, 1) if training and c.dropout else None
+        out = self.logits(variables, inputs, self.sequence.segments(batch, drop), noise)
+        loss = Mean.of(self.sequence.nats(out, targets), mask)
+        return loss, Aux(variables.state, self.sequence.metrics(out, targets, mask))
 
     def likelihood(
-        variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
+        self, variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
     ) -> tuple[Mean, dict]:
-        """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens or
-        frames."""
-        inputs, targets, mask = sequence.encode(batch)
-        if not label:
-            inputs = sequence.unconditional(inputs)
-        out = logits(variables, inputs, sequence.segments(batch))
-        return per_row(sequence.nats(out, targets), mask), {}
+        """Compute the nats of every row and its count of predicted tokens or frames.
 
-    def learning_rate_multipliers(player: str, params: Any) -> Any:
-        """muP's factors on Adam's learning rate: those of the stack's kernels go as 1 / width."""
+        Args:
+          label: given its label; False for the probability without one.
+        """
+        inputs, targets, mask = self.sequence.encode(batch)
+        if not label:
+            inputs = self.sequence.unconditional(inputs)
+        out = self.logits(variables, inputs, self.sequence.segments(batch))
+        return per_row(self.sequence.nats(out, targets), mask), {}
+
+    def learning_rate_multipliers(self, player: str, params: Any) -> Any:
+        """Return muP's factors on Adam's learning rate: 1 / width for the stack's kernels."""
         del player
 
         def one(path: Any, _: Any) -> float:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            return 1 / config.wider if name.startswith("stack/") and name.endswith("/kernel") else 1.0
+            return 1 / self.config.wider if name.startswith("stack/") and name.endswith("/kernel") else 1.0
 
         return jax.tree_util.tree_map_with_path(one, params)
 
-    def start(variables: Variables, prompt: Batch, num: int, length: int) -> dict:
-        return {"kv": Transformer.cache(stack, num, length), "length": jnp.zeros((num,), jnp.int32)}
+    # --- decoding ----------------------------------------------------------------------------------
 
-    def advance(variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
-        positions = cache["length"][:, None] + jnp.arange(tokens.shape[1])[None, :]
-        out, kv = network.apply({"params": variables.params["model"]}, tokens, positions, cache["kv"])
+    @functools.cached_property
+    def decoder(self) -> Decoder:
+        return Decoder(self.start, self.advance, self.commit)
+
+    def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
+        cache = Transformer.cache(self.config.stack(), num, length)
+        return {"kv": cache, "length": jnp.zeros((num,), jnp.int32)}
+
+    def advance(self, variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
+        places = cache["length"][:, None] + jnp.arange(tokens.shape[1])[None, :]
+        out, kv = self.apply(variables, tokens, places, cache["kv"])
         return out, {"kv": kv, "length": cache["length"]}
 
-    def commit(trail: dict, count: jax.Array) -> dict:
-        # Slots beyond a row's length are never seen, and are written anew.
+    def commit(self, trail: dict, count: jax.Array) -> dict:
+        # Slots beyond a row's length are never read, and are overwritten by the next tokens.
         return {"kv": trail["kv"], "length": trail["length"] + count}
 
-    decoder = Decoder(start, advance, commit)
-    draw = sampler(decoder, sequence)
+    def sampler(self) -> Callable[..., Batch]:
+        """Return the sampler of the decoder; it refuses lengths beyond the learned positions."""
+        draw = sampler(self.decoder, self.sequence)
 
-    @functools.wraps(draw)  # its knobs are this one's, and are seen in the signature
-    def sample(variables: Variables, keys: Keys, prompt: Batch, **knobs) -> Batch:
-        length = knobs.get("length")
-        if config.position != "rope" and length is not None and length > sequence.length + 1:
-            raise ConfigError(
-                f"length {length} is beyond the {sequence.length} learned positions",
-                'train with model.position="rope", or with a longer data.length',
-            )
-        return draw(variables, keys, prompt, **knobs)
+        @functools.wraps(draw)  # keeps the options of `draw` in the signature
+        def sample(variables: Variables, keys: Keys, prompt: Batch, **options: Any) -> Batch:
+            length = options.get("length")
+            if self.config.position != "rope" and length is not None and length > self.sequence.length + 1:
+                raise ConfigError(
+                    f"length {length} is beyond the {self.sequence.length} learned positions",
+                    'train with model.position="rope", or with a longer data.length',
+                )
+            return draw(variables, keys, prompt, **options)
 
-    return Model(
-        init=init,
-        phases={"nll": Phase("model", objective)},
-        sample=sample,
-        likelihood=likelihood,
-        decoder=decoder,
-        learning_rate_multipliers=learning_rate_multipliers if config.mup_base else None,
-    )
+        return sample

@@ -221,7 +221,7 @@ class _Dense:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of contexts in each table that is kept."""
+        """Return the number of contexts in each table that is kept."""
         return tuple(self.contexts.tables[k] for k in self.used)
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:

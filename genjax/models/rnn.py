@@ -10,7 +10,8 @@ lanes.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -26,11 +27,12 @@ from genjax.nn.recurrent import Kind, Recurrent, State
 from genjax.nn.sequence_embedding import embed, unembed
 from genjax.sampling.autoregressive import sampler
 from genjax.views.frames import View, view
+from genjax.views.sequences import dropped
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A recurrent network.
+    """Configure a recurrent network.
 
     Attributes:
       cell: "elman", "lstm" or "gru".
@@ -69,7 +71,7 @@ class Config:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
 
     def stack(self) -> Recurrent:
-        """The layers."""
+        """Return the stack of layers."""
         return Recurrent(
             kind=self.cell,
             layers=self.layers,
@@ -83,7 +85,7 @@ class Config:
         )
 
     def zeros(self, num: int) -> tuple[State, ...]:
-        """The states of `num` rows that have read nothing."""
+        """Return the zero states of `num` rows."""
         return Recurrent.zeros(self.cell, self.layers, self.width, num)
 
 
@@ -114,85 +116,111 @@ class RNN(nn.Module):
         return with_logical_constraint(logits, ("batch", "length", "vocab")), states
 
 
-def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """A recurrent network for text, quantised images or rolls. Player "model"; exact likelihood.
+def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
+    """Build a recurrent network for text, quantised images or rolls. Player "model"; exact likelihood.
 
     Raises:
-      ConfigError: where the data has no discrete element.
+      ConfigError: the data has no discrete target.
     """
     del stages
     sequence = view(spec)
-    network = RNN(config, sequence)
-    # Rows that are padded (`token_mask`) are whole pieces, of which none continues another.
+    # Padded rows (`token_mask`) are whole pieces: none continues another.
     carried = config.carry and sequence.text and "token_mask" not in spec
-
-    def init(key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        params = network.init(key, sequence.start({}, 1), config.zeros(1))["params"]
-        return Variables(params={"model": params}, frozen=frozen)
-
-    def apply(variables: Variables, *inputs) -> tuple[jax.Array, tuple[State, ...]]:
-        return network.apply({"params": variables.params["model"]}, *inputs)  # type: ignore[return-value]
-
-    def carry(batch: Batch) -> Tree:
-        if not carried:
-            return {}
-        num = batch["mask"].shape[0]
-        return {"state": config.zeros(num), "segment": jnp.zeros((num,), jnp.int32)}
-
-    def left(batch: Batch, states: tuple[State, ...], drop: jax.Array | None) -> Tree:
-        """The next row's carry: the states after the last input, and the document that it belongs to."""
-        if not carried:
-            return {}
-        found = sequence.segments(batch, drop)
-        segment = jnp.zeros(batch["mask"].shape, jnp.int32) if found is None else found[0][:, -1]
-        # Truncated: what a later row loses teaches nothing here.
-        return jax.lax.stop_gradient({"state": jax.tree.map(lambda s: s[-1], states), "segment": segment})
-
-    def objective(variables, batch, keys, *, step):
-        training = step is not None
-        drop = None
-        if training and config.condition_dropout:
-            drop = jax.vmap(lambda key: jax.random.bernoulli(key, config.condition_dropout))(fold(keys, 0))
-            drop = drop.astype(jnp.float32)
-        inputs, targets, mask = sequence.encode(batch, drop)
-        # Out of lanes a training row does not continue the last one, whatever the carry holds.
-        follows = carried and (not training or "reset" in batch)
-        before = batch["carry"] if follows else {"state": config.zeros(mask.shape[0])}
-        states, keep = _entering(sequence, batch, before, drop)
-        out, after = apply(variables, inputs, states, keep, fold(keys, 1) if training else None)
-        metrics = sequence.metrics(out, targets, mask)
-        loss = Mean.of(sequence.nats(out, targets), mask)
-        return loss, Aux(variables.state, metrics, left(batch, after, drop))
-
-    def likelihood(
-        variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
-    ) -> tuple[Mean, Tree]:
-        """Nats of every row given its label (or not: `label=False`), and its count of predicted tokens.
-
-        Of running text: given the rows before it in its lane too, as far as its document goes.
-        """
-        inputs, targets, mask = sequence.encode(batch)
-        if not label:
-            inputs = sequence.unconditional(inputs)
-        before = batch["carry"] if carried else {"state": config.zeros(mask.shape[0])}
-        out, after = apply(variables, inputs, *_entering(sequence, batch, before, None))
-        return per_row(sequence.nats(out, targets), mask), left(batch, after, None)
-
-    decoder = Decoder(lambda variables, prompt, num, length: config.zeros(num), _step(apply), _commit)
+    m = _RNN(config, sequence, RNN(config, sequence), carried)
+    decoder = Decoder(m.start, m.advance, _commit)
     return Model(
-        init=init,
-        phases={"nll": Phase("model", objective)},
-        carry=carry,
+        init=m.init,
+        phases={"nll": Phase("model", m.objective)},
+        carry=m.carry,
         sample=sampler(decoder, sequence),
-        likelihood=likelihood,
+        likelihood=m.likelihood,
         decoder=decoder,
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _RNN:
+    """Implement the contract.
+
+    Attributes:
+      carried: the rows of a lane continue each other.
+    """
+
+    config: Config
+    sequence: View
+    network: RNN
+    carried: bool
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        params = self.network.init(key, self.sequence.start({}, 1), self.config.zeros(1))["params"]
+        return Variables(params={"model": params}, frozen=frozen)
+
+    def apply(self, variables: Variables, *inputs: Any) -> tuple[jax.Array, tuple[State, ...]]:
+        return self.network.apply({"params": variables.params["model"]}, *inputs)  # type: ignore[return-value]
+
+    def carry(self, batch: Batch) -> Tree:
+        """Return the carry before the first row: zero states, and no document."""
+        if not self.carried:
+            return {}
+        num = batch["mask"].shape[0]
+        return {"state": self.config.zeros(num), "segment": jnp.zeros((num,), jnp.int32)}
+
+    def left(self, batch: Batch, states: tuple[State, ...], drop: Float[Array, " B"] | None) -> Tree:
+        """Return the next row's carry: the states after the last input, and the document it belongs to."""
+        if not self.carried:
+            return {}
+        found = self.sequence.segments(batch, drop)
+        segment = jnp.zeros(batch["mask"].shape, jnp.int32) if found is None else found[0][:, -1]
+        # Truncated backpropagation: no gradient from a later row reaches this one.
+        return jax.lax.stop_gradient({"state": jax.tree.map(lambda s: s[-1], states), "segment": segment})
+
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        training = step is not None
+        drop = dropped(keys, self.config.condition_dropout) if training else None
+        inputs, targets, mask = self.sequence.encode(batch, drop)
+        # Without lanes a training row does not continue the previous one, whatever the carry holds.
+        follows = self.carried and (not training or "reset" in batch)
+        before = batch["carry"] if follows else {"state": self.config.zeros(mask.shape[0])}
+        states, keep = _entering(self.sequence, batch, before, drop)
+        out, after = self.apply(variables, inputs, states, keep, fold(keys, 1) if training else None)
+        metrics = self.sequence.metrics(out, targets, mask)
+        loss = Mean.of(self.sequence.nats(out, targets), mask)
+        return loss, Aux(variables.state, metrics, self.left(batch, after, drop))
+
+    def likelihood(
+        self, variables: Variables, batch: Batch, keys: Keys, *, label: bool = True
+    ) -> tuple[Mean, Tree]:
+        """Compute the nats of every row and its count of predicted tokens.
+
+        A row of running text is also given the rows before it in its lane, back to the start of its document.
+
+        Args:
+          label: given its label; False for the probability without one.
+        """
+        inputs, targets, mask = self.sequence.encode(batch)
+        if not label:
+            inputs = self.sequence.unconditional(inputs)
+        before = batch["carry"] if self.carried else {"state": self.config.zeros(mask.shape[0])}
+        out, after = self.apply(variables, inputs, *_entering(self.sequence, batch, before, None))
+        return per_row(self.sequence.nats(out, targets), mask), self.left(batch, after, None)
+
+    def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> tuple[State, ...]:
+        return self.config.zeros(num)
+
+    def advance(
+        self, variables: Variables, cache: tuple[State, ...], tokens: jax.Array
+    ) -> tuple[jax.Array, Tree]:
+        """Return logits, and the trail: the states before the tokens and those after each of them."""
+        logits, after = self.apply(variables, tokens, cache)
+        return logits, {"before": cache, "after": jax.tree.map(lambda s: s.swapaxes(0, 1), after)}
 
 
 def _entering(
     sequence: View, batch: Batch, before: Tree, drop: Float[Array, " B"] | None
 ) -> tuple[tuple[State, ...], Float[Array, "B T"] | None]:
-    """(states before the row, keep): zero where a lane or a document begins, or the start token stands."""
+    """Return (states before the row, keep): zero at the start of a lane, document or sample."""
     goes_on = jnp.ones(batch["mask"].shape, jnp.float32)
     if "reset" in batch:
         goes_on = goes_on * (1 - batch["reset"])
@@ -208,18 +236,8 @@ def _entering(
     return states, jnp.pad(same, ((0, 0), (1, 0)), constant_values=1)
 
 
-def _step(apply):
-    """Decoder.step: the cache is the states; the trail has those before and those after every token."""
-
-    def step(variables: Variables, cache: tuple[State, ...], tokens: jax.Array) -> tuple[jax.Array, Tree]:
-        logits, after = apply(variables, tokens, cache)
-        return logits, {"before": cache, "after": jax.tree.map(lambda s: s.swapaxes(0, 1), after)}
-
-    return step
-
-
 def _commit(trail: Tree, count: Int[Array, " B"]) -> tuple[State, ...]:
-    """Decoder.commit: each row's states after its first `count` tokens, perhaps none."""
+    """Return each row's states after its first `count` tokens, which may be 0."""
 
     def pick(before: Float[Array, "B H"], after: Float[Array, "B T H"]) -> Float[Array, "B H"]:
         chosen = after[:, 0]

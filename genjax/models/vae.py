@@ -170,12 +170,12 @@ class Pixels:
 
     @property
     def discrete(self) -> bool:
-        """Whether log_prob is a probability of the data's levels."""
+        """True if log_prob is a probability of the data's levels."""
         return self.config.likelihood.startswith("discretised") or (self.binary and self.levels == 2)
 
     @property
     def normalised(self) -> bool:
-        """Whether log_prob is a probability or a density."""
+        """True if log_prob is a probability or a density."""
         return self.discrete or not self.binary
 
     def log_prob(
@@ -283,7 +283,7 @@ class _VAE:
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
-        """The shape of z for one row."""
+        """Return the shape of z for one row."""
         if not self.config.spatial:
             return (self.config.latent,)
         height, width, _ = _lowest(self.element.shape)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Point(NamedTuple):
-    """A time of a path, with its coefficients. All scalars."""
+    """Hold a time of a path and its coefficients, all scalars."""
 
     t: jax.Array
     alpha: jax.Array
@@ -41,7 +41,7 @@ class Point(NamedTuple):
 
 
 class Method(NamedTuple):
-    """How to step.
+    """Define the steps of a sampler.
 
     Attributes:
       start: x at the first time -> memory (any tree; {} for methods that do not look back).
@@ -93,7 +93,7 @@ METHODS: dict[str, Callable[..., Method]] = {"ddim": ddim, "ddpm": ddpm}
 
 
 def method(name: str | Method, **knobs: Any) -> Method:
-    """A method by its name, with those of its knobs that are not None; a Method is returned as it is.
+    """Return a method by its name, with those options that are not None; a Method is returned unchanged.
 
     Raises:
       ConfigError: for an unknown name, or a knob that this method does not have.
@@ -185,7 +185,8 @@ def integrate(
         return denoise(x, jnp.full((x.shape[0],), t))
 
     def body(carry, point):
-        (x, memory), (n, now, then) = carry, point
+        x, memory = carry
+        n, now, then = point
         noise = lambda: normal(keys, x.shape[1:], n)
         return method.step(evaluate, x, memory, now, then, noise), None
 

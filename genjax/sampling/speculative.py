@@ -39,7 +39,7 @@ class Speculated(NamedTuple):
 
     @property
     def rate(self) -> jax.Array:
-        """The fraction of drafted tokens that were accepted, over all rows."""
+        """Return the fraction of drafted tokens that were accepted, over all rows."""
         return self.accepted.sum() / jnp.maximum(self.drafted.sum(), 1)
 
 

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 from genjax import kinds
-from genjax.core import Batch, Element, Mean, Spec
+from genjax.core import Batch, Element, Keys, Mean, Spec
 from genjax.errors import ConfigError
+from genjax.functional import noise
 from genjax.functional.losses import token_hits, token_nats
 from genjax.views.columns import LENGTH, SEGMENT, TOKEN_MASK
 
@@ -203,6 +204,11 @@ def is_running(element: Element) -> bool:
 def label_condition(spec: Spec) -> str | None:
     """Return the name of the class label if a sampler is given it, else None."""
     return spec.label if spec.label in spec.conditions else None
+
+
+def dropped(keys: Keys, rate: float) -> Float[Array, " B"] | None:
+    """Draw 1 for the rows that lose their condition, with probability `rate`; None if it is 0."""
+    return noise.bernoulli(noise.fold(keys, 0), rate).astype(jnp.float32) if rate else None
 
 
 def positions(tokens: Int[Array, "B T *K"]) -> Int[Array, "B T"]:
