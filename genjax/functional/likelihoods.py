@@ -37,7 +37,7 @@ def discretised_logistic(
     image: Integer[Array, "*shape"],
     levels: int,
 ) -> Float[Array, "*shape"]:
-    """Compute log P(level) of a logistic rounded to the nearest level (Kingma et al. 2016; Salimans et al. 2017).
+    """Compute log P(level) of a logistic rounded to the nearest level (Salimans et al. 2017, sec. 2.1).
 
     The outermost levels take the tails. The difference of sigmoids is computed as
     sigmoid(u) sigmoid(-l) (1 - exp(l - u)), which loses nothing in either tail.

@@ -60,7 +60,7 @@ def linear_betas(steps: int = 1000, largest: float = 0.999) -> np.ndarray:
 
 
 def cosine_betas(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> np.ndarray:
-    """Return the betas of the cosine schedule, float64 (T,), at most `largest` (Nichol & Dhariwal 2021, sec. 3)."""
+    """Return the betas of the cosine schedule, float64 (T,), at most `largest` (Nichol & Dhariwal 2021)."""
     t = np.arange(steps + 1, dtype=np.float64) / steps
     alpha_bar = np.cos((t + offset) / (1 + offset) * np.pi / 2) ** 2
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], largest)

@@ -297,7 +297,7 @@ class _T5:
 
     @functools.cached_property
     def text(self) -> Decoder:
-        """Return a decoder that writes no special tokens; for running text, which has no end, no eos either."""
+        """Return a decoder that writes no special tokens; for running text, no eos either."""
         silent = self.pairs.silent if self.pairs.paired else (*self.pairs.silent, self.pairs.eos)
         return _without(self.decoder, silent)
 

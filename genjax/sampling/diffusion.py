@@ -92,23 +92,24 @@ def ddpm(variance: Variance = "small") -> Method:
 METHODS: dict[str, Callable[..., Method]] = {"ddim": ddim, "ddpm": ddpm}
 
 
-def method(name: str | Method, **knobs: Any) -> Method:
+def method(name: str | Method, **options: Any) -> Method:
     """Return a method by its name, with those options that are not None; a Method is returned unchanged.
 
     Raises:
-      ConfigError: for an unknown name, or a knob that this method does not have.
+      ConfigError: for an unknown name, or a option that this method does not have.
     """
-    knobs = {k: v for k, v in knobs.items() if v is not None}
+    options = {k: v for k, v in options.items() if v is not None}
     if isinstance(name, Method):
-        if knobs:
-            raise ConfigError(f"{', '.join(knobs)} cannot be set on a Method", "give them to its constructor")
+        if options:
+            names = ", ".join(options)
+            raise ConfigError(f"{names} cannot be set on a Method", "give them to its constructor")
         return name
     if name not in METHODS:
         raise ConfigError(f"unknown sampler {name!r}{nearest(name, METHODS)}", f"one of {', '.join(METHODS)}")
     try:
-        return METHODS[name](**knobs)
+        return METHODS[name](**options)
     except TypeError as error:
-        raise ConfigError(f"the sampler {name!r} has no such knob: {error}", "leave it out") from error
+        raise ConfigError(f"the sampler {name!r} has no such option: {error}", "leave it out") from error
 
 
 def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null: Batch | None) -> Denoise:
