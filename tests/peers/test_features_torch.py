@@ -28,7 +28,7 @@ def agree(got: np.ndarray, want: np.ndarray) -> None:
     assert got.dtype == np.float32
     assert want.std() > 0.05
     assert np.abs(want[0] - want[1]).max() > 0.05  # the features depend on the image
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,9 @@ def test_efficientnet_lite0_equals_its_reference(lite0, cache, shape):
     if shape == (224, 224, 3):
         np.testing.assert_allclose(prepared, (x.astype(np.float32) - 127) / 128, atol=1e-6)
     agree(got, reference_features(lite0, prepared))
+    with torch.no_grad():
+        logits = lite0(torch.from_numpy(np.asarray(prepared).transpose(0, 3, 1, 2).copy()))
+        agree(lite0._fc(torch.from_numpy(got)).numpy(), logits.numpy())
 
 
 @pytest.mark.parametrize("size", [(60, 90), (427, 640), (224, 300)])
