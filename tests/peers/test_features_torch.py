@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from features_toys import images, random_weights, request
 
 from genjax.errors import DataError
-from genjax.evaluation.features import Request, _convert, _networks, efficientnet_lite0, inception
-from genjax.spec import Element, Spec
+from genjax.evaluation.features import _convert, efficientnet_lite0, inception
 
 torch = pytest.importorskip("torch")
 
@@ -24,48 +24,11 @@ pytestmark = pytest.mark.peers
 IMAGENET = {"daisy": 985, "bell cote": 442, "palace": 698}
 
 
-def request(shape: tuple[int, ...], cache: Path, levels: int | None = 256) -> Request:
-    spec = Spec({"image": Element(shape, "uint8", levels, "image", "target")})
-    return Request(types.SimpleNamespace(spec=spec, name="toy"), "image", cache)
-
-
-def images(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """Two smooth images with noise: (2, H, W, C) uint8."""
-    rng = np.random.default_rng(seed)
-    H, W, C = shape
-    y, x = np.mgrid[:H, :W]
-    waves = [np.sin(2 * np.pi * (a * x / W + b * y / H)) for a, b in rng.uniform(-4, 4, (2 * C, 2))]
-    smooth = np.stack(waves, -1).reshape(H, W, 2, C).transpose(2, 0, 1, 3)
-    return np.clip(128 + 90 * smooth + 20 * rng.normal(size=(2, *shape)), 0, 255).astype(np.uint8)
-
-
-def random_weights(network: _networks.Network) -> dict[str, np.ndarray]:
-    """A state dict with signals of unit scale throughout and batch statistics away from 0 and 1."""
-    rng = np.random.default_rng(7)
-    leaves = {**_networks.record(network).leaves, **network.unused}
-    draw = {
-        "running_var": lambda shape: rng.uniform(0.5, 2, shape),
-        "running_mean": lambda shape: rng.normal(0, 0.3, shape),
-        "bias": lambda shape: rng.normal(0, 0.3, shape),
-    }
-    out = {}
-    for name, shape in leaves.items():
-        last = name.rpartition(".")[2]
-        if last in draw:
-            value = draw[last](shape)
-        elif len(shape) == 1:
-            value = rng.uniform(0.6, 1.6, shape)
-        else:
-            value = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
-        out[name] = value.astype(np.float32)
-    return out
-
-
 def agree(got: np.ndarray, want: np.ndarray) -> None:
     assert got.dtype == np.float32
     assert want.std() > 0.05
     assert np.abs(want[0] - want[1]).max() > 0.05  # the features depend on the image
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +129,9 @@ def test_efficientnet_lite0_equals_its_reference(lite0, cache, shape):
     if shape == (224, 224, 3):
         np.testing.assert_allclose(prepared, (x.astype(np.float32) - 127) / 128, atol=1e-6)
     agree(got, reference_features(lite0, prepared))
+    with torch.no_grad():
+        logits = lite0(torch.from_numpy(np.asarray(prepared).transpose(0, 3, 1, 2).copy()))
+        agree(lite0._fc(torch.from_numpy(got)).numpy(), logits.numpy())
 
 
 @pytest.mark.parametrize("size", [(60, 90), (427, 640), (224, 300)])

@@ -31,12 +31,15 @@ def read(path: Path, leaves: Shapes, unused: Shapes, convert: str) -> Tensors:
       convert: the command that writes such a file, for the hints.
 
     Raises:
-      DataError: a missing, pickled or damaged file; a leaf that is missing, unknown or of another shape.
+      DataError: a missing, pickled or damaged file; a leaf that is missing, unknown, of another shape
+        or not finite.
     """
     if path.suffix in PICKLED:
         raise DataError(
             f"{path} is a pickled torch file, which is not read here", f"convert it once: {convert}"
         )
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a safetensors file", f"write the file: {convert}")
     try:
         found = safetensors.numpy.load_file(path)
     except FileNotFoundError as error:
@@ -53,7 +56,7 @@ def check(found: Mapping[str, np.ndarray], leaves: Shapes, unused: Shapes, where
     """Compare the names, shapes and dtypes of tensors with those of a network.
 
     Raises:
-      DataError: names the first leaf that is missing, unknown, misshapen or not floating-point.
+      DataError: names the first leaf that is missing, unknown, misshapen, not floating-point or not finite.
     """
     hint = "use the weights of exactly this network"
     for name in leaves:
@@ -69,6 +72,8 @@ def check(found: Mapping[str, np.ndarray], leaves: Shapes, unused: Shapes, where
             raise DataError(f"the leaf {name!r} of {where} has shape {value.shape}, not {known[name]}", hint)
         if value.dtype.kind != "f":
             raise DataError(f"the leaf {name!r} of {where} has dtype {value.dtype}, not a float dtype", hint)
+        if not np.isfinite(value).all():
+            raise DataError(f"the leaf {name!r} of {where} has values that are not finite", hint)
 
 
 def digest(tensors: Mapping[str, np.ndarray], preprocessing: str) -> str:
