@@ -34,8 +34,8 @@ def load(directory: str | Path) -> Loaded:
 
     Raises:
       DataError: a file is missing or corrupt, an unknown architecture, weights that are pickled, or a tensor
-        that is missing or of another shape.
-      ConfigError: the architecture has a form that ours has not.
+        that is missing, of another shape, not finite, or unknown.
+      ConfigError: the architecture has a form that ours has not, or config.json has an impossible size.
     """
     config = files.config(directory)
     kind = str(config.get("model_type"))
@@ -49,7 +49,7 @@ def save(directory: str | Path, fields: Mapping[str, Any], variables: Variables,
       fields: of our model's config, with its `name`, as `Loaded.fields`.
       variables: its "model" player's are written.
       how: of the architecture's own `save`: `config` (theirs, whose other keys are kept), `special` (ids of
-        special tokens).
+        special tokens), `like` (`Loaded.dtypes`: names and types of the tensors that were imported).
 
     Raises:
       ConfigError: theirs has no such architecture, or no form that these fields ask for.

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from genjax.core import Tree, Variables
 from genjax.interop.files import Tensors
-from genjax.interop.tensors import Entry, Loaded, from_tree, known, layernorm, linear, ratio, require, to_tree
+from genjax.interop.tensors import (
+    Entry,
+    Loaded,
+    architectures,
+    check_leftovers,
+    complete,
+    divisible,
+    dtypes,
+    from_tree,
+    known,
+    layernorm,
+    linear,
+    narrowed,
+    numbers,
+    ratio,
+    require,
+    sizes,
+    to_tree,
+    without_copies,
+)
 
 NAME = "bert"
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -26,7 +45,22 @@ THEIRS: dict[str, tuple[Any, ...]] = {
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "tie_word_embeddings": (True,),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
 }
+SIZES = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+DEFAULTS = {**SIZES, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1}
+"""Of transformers' BertConfig; other keys that are missing do not change what is read."""
+BUFFERS = r"(bert\.)?embeddings\.(position_ids|token_type_ids)"
+HEADS = r"(cls\.seq_relationship|classifier|qa_outputs)\..*"
 
 
 def entries(c: Mapping[str, Any], prefix: str, head: bool, pooler: bool) -> list[Entry]:
@@ -59,16 +93,26 @@ def entries(c: Mapping[str, Any], prefix: str, head: bool, pooler: bool) -> list
 
 def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     """See interop.load."""
-    c = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "type_vocab_size": 2, **config}
+    c = complete(config, DEFAULTS, {})
     known(c, THEIRS, where)
-    prefix = "bert." if any(k.startswith("bert.") for k in tensors) else ""
+    sizes(c, tuple(SIZES), where)
+    numbers(c, ("layer_norm_eps", "hidden_dropout_prob"), where)
+    divisible(c, "hidden_size", "num_attention_heads", where)
+    prefix = _prefix(tensors)
     # Old files name norms gamma and beta.
     tensors = {
         k.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
         for k, v in tensors.items()
     }
+    copies = {
+        "cls.predictions.decoder.weight": f"{prefix}embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+    tensors = without_copies(tensors, copies, where)
     head, pooler = "cls.predictions.bias" in tensors, f"{prefix}pooler.dense.weight" in tensors
-    tree = to_tree(entries(c, prefix, head, pooler), tensors, where)
+    wanted = entries(c, prefix, head, pooler)
+    tree = to_tree(wanted, tensors, where)
+    check_leftovers(wanted, tensors, where, buffers=BUFFERS, heads=HEADS)
     fields = {
         "name": NAME,
         "layers": c["num_hidden_layers"],
@@ -81,10 +125,14 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
         "token_types": c["type_vocab_size"],
         "head": head,
         "pooler": pooler,
-        "dropout": float(c.get("hidden_dropout_prob", 0.1)),
+        "dropout": float(c["hidden_dropout_prob"]),
         "vocabulary": c["vocab_size"],
     }
-    return Loaded(fields, Variables(params={"model": tree}), dict(config))
+    return Loaded(fields, Variables(params={"model": tree}), dict(config), dtypes(tensors))
+
+
+def _prefix(names: Iterable[str]) -> str:
+    return "bert." if any(name.startswith("bert.") for name in names) else ""
 
 
 def save(
@@ -92,17 +140,22 @@ def save(
     params: Tree,
     config: Mapping[str, Any] | None = None,
     special: Mapping[str, int] | None = None,
+    like: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], Tensors]:
-    """(config.json, tensors) of our fields and parameters. Without token types theirs are zeros."""
+    """Return (config.json, tensors) of our fields and parameters. Without token types theirs are zeros.
+
+    Args:
+      like: {name: type} of the tensors that were imported (`Loaded.dtypes`), to keep names and types.
+    """
     require(fields, FORM, "BERT")
     head, pooler = bool(fields.get("head", True)), bool(fields.get("pooler", False))
     if not fields.get("token_types"):
         params = {**params, "type_embedding": np.zeros((2, fields["width"]), np.float32)}
     names = {v: k for k, v in reversed(ACTIVATIONS.items())}
     c = {
-        "architectures": ["BertForMaskedLM" if head else "BertModel"],
         "pad_token_id": (special or {}).get("pad", 0),
         **(config or {}),
+        "architectures": architectures(config, ("BertForMaskedLM" if head else "BertModel",)),
         "model_type": "bert",
         "vocab_size": len(params["token_embedding"]),
         "max_position_embeddings": len(params["position_embedding"]),
@@ -114,5 +167,6 @@ def save(
         "hidden_act": names[fields.get("activation", "gelu")],
         "layer_norm_eps": fields.get("epsilon", 1e-12),
     }
-    prefix = "" if "BertModel" in (c["architectures"] or ()) else "bert."
-    return c, from_tree(entries(c, prefix, head, pooler), params)
+    prefix = "bert." if head else ""
+    prefix = _prefix(like) if like else prefix
+    return c, narrowed(from_tree(entries(c, prefix, head, pooler), params), like)

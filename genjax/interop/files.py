@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -16,6 +17,8 @@ from genjax.errors import DataError
 
 WEIGHTS = "model.safetensors"
 PICKLED = ("pytorch_model.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of weights that can be read. Others that begin with F (F8_E4M3 ...) are quantised."""
 Tensors = dict[str, np.ndarray]
 
 
@@ -27,7 +30,7 @@ def config(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / "config.json"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}",
@@ -52,7 +55,7 @@ def tensors(directory: str | Path) -> Tensors:
         names = [WEIGHTS]
     elif index.exists():
         try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+            names = sorted({str(n) for n in json.loads(index.read_text("utf-8-sig"))["weight_map"].values()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{index} is no index of weights: {error}", "fetch the file again") from error
     else:
@@ -71,10 +74,12 @@ def tensors(directory: str | Path) -> Tensors:
 
 
 def _read(path: Path) -> Tensors:
-    """A file's tensors as numpy arrays; bfloat16, which numpy has not, becomes float32 without loss."""
+    """Return a file's tensors as numpy arrays of their own types."""
     try:
         with safetensors.safe_open(path, "np") as file:
-            narrow = {k for k in file.keys() if file.get_slice(k).get_dtype() == "BF16"}  # noqa: SIM118
+            types = {k: str(file.get_slice(k).get_dtype()) for k in file.keys()}  # noqa: SIM118
+            _check_types(path, types)
+            narrow = {k for k, kind in types.items() if kind == "BF16"}
             out = {k: file.get_tensor(k) for k in file.keys() if k not in narrow}  # noqa: SIM118
         return out | (_bfloat16(path, narrow) if narrow else {})
     except FileNotFoundError as error:
@@ -85,6 +90,16 @@ def _read(path: Path) -> Tensors:
         ) from error
 
 
+def _check_types(path: Path, types: Mapping[str, str]) -> None:
+    """Raise DataError if a tensor is quantised."""
+    for name, kind in types.items():
+        if kind.startswith("F") and kind not in FLOATS:
+            raise DataError(
+                f"{path}: tensor {name!r} has the type {kind}",
+                "give weights of float32, float16 or bfloat16",
+            )
+
+
 def _bfloat16(path: Path, names: set[str]) -> Tensors:
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
@@ -92,8 +107,8 @@ def _bfloat16(path: Path, names: set[str]) -> Tensors:
     out = {}
     for name in names:
         begin, end = header[name]["data_offsets"]
-        half = np.frombuffer(data[8 + size + begin : 8 + size + end], "<u2").astype(np.uint32)
-        out[name] = (half << 16).view(np.float32).reshape(header[name]["shape"])
+        half = np.frombuffer(data[8 + size + begin : 8 + size + end], "<u2")
+        out[name] = half.view(ml_dtypes.bfloat16).reshape(header[name]["shape"])
     return out
 
 

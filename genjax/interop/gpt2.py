@@ -6,14 +6,32 @@ Ours has one row more in the embedding, for the start token without a condition;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from genjax.core import Tree, Variables
 from genjax.interop.files import Tensors
-from genjax.interop.tensors import Entry, Loaded, from_tree, known, layernorm, ratio, require, to_tree
+from genjax.interop.tensors import (
+    Entry,
+    Loaded,
+    architectures,
+    check_leftovers,
+    complete,
+    divisible,
+    dtypes,
+    from_tree,
+    known,
+    layernorm,
+    narrowed,
+    numbers,
+    ratio,
+    require,
+    sizes,
+    to_tree,
+    without_copies,
+)
 
 NAME = "gpt"
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
@@ -34,7 +52,30 @@ THEIRS: dict[str, tuple[Any, ...]] = {
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
 }
+DEFAULTS = {
+    "vocab_size": 50257,
+    "n_positions": 1024,
+    "n_embd": 768,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_inner": None,
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "resid_pdrop": 0.1,
+    "bos_token_id": 50256,
+}
+"""Of transformers' GPT2Config; other keys that are missing do not change what is read."""
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+BUFFERS = r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)"
+HEADS = r"(score|classifier|qa_outputs|multiple_choice_head)\..*"
 
 
 def entries(c: Mapping[str, Any], prefix: str, tied: bool) -> list[Entry]:
@@ -65,11 +106,18 @@ def entries(c: Mapping[str, Any], prefix: str, tied: bool) -> list[Entry]:
 
 def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     """See interop.load."""
-    c = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "n_inner": None, **config}
+    c = complete(config, DEFAULTS, ALIASES)
     known(c, THEIRS, where)
+    sizes(c, ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"), where)
+    sizes(c, ("n_inner",) if c["n_inner"] is not None else (), where)
+    numbers(c, ("layer_norm_epsilon", "resid_pdrop"), where)
+    divisible(c, "n_embd", "n_head", where)
     tied = bool(c.get("tie_word_embeddings", True))
-    prefix = "transformer." if any(k.startswith("transformer.") for k in tensors) else ""
-    tree = to_tree(entries(c, prefix, tied), tensors, where)
+    prefix = _prefix(tensors)
+    tensors = without_copies(tensors, {"lm_head.weight": f"{prefix}wte.weight"} if tied else {}, where)
+    wanted = entries(c, prefix, tied)
+    tree = to_tree(wanted, tensors, where)
+    check_leftovers(wanted, tensors, where, buffers=BUFFERS, heads=HEADS)
     table, start = tree["token_embedding"], c.get("bos_token_id")
     start = start if isinstance(start, int) and 0 <= start < len(table) else len(table) - 1
     tree["token_embedding"] = np.concatenate([table, table[start : start + 1]])
@@ -85,10 +133,14 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
         "position": "learned",
         "bias": True,
         "tied": tied,
-        "dropout": float(c.get("resid_pdrop", 0.1)),
+        "dropout": float(c["resid_pdrop"]),
         "condition_dropout": 0.0,
     }
-    return Loaded(fields, Variables(params={"model": tree}), dict(config))
+    return Loaded(fields, Variables(params={"model": tree}), dict(config), dtypes(tensors))
+
+
+def _prefix(names: Iterable[str]) -> str:
+    return "transformer." if any(name.startswith("transformer.") for name in names) else ""
 
 
 def save(
@@ -96,17 +148,22 @@ def save(
     params: Tree,
     config: Mapping[str, Any] | None = None,
     special: Mapping[str, int] | None = None,
+    like: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], Tensors]:
-    """(config.json, tensors) of our fields and parameters."""
+    """Return (config.json, tensors) of our fields and parameters.
+
+    Args:
+      like: {name: type} of the tensors that were imported (`Loaded.dtypes`), to keep names and types.
+    """
     require(fields, FORM, "GPT-2")
     table, places = np.asarray(params["token_embedding"]), np.asarray(params["position_embedding"])
     tied, names = bool(fields.get("tied", False)), {v: k for k, v in reversed(ACTIVATIONS.items())}
     special = special or {}
     c = {
-        "architectures": ["GPT2LMHeadModel"],
         "bos_token_id": special.get("bos", special.get("eos")),
         "eos_token_id": special.get("eos"),
         **(config or {}),
+        "architectures": architectures(config, ("GPT2LMHeadModel", "GPT2Model")),
         "model_type": "gpt2",
         "vocab_size": len(table) - 1,
         "n_positions": len(places),
@@ -118,5 +175,7 @@ def save(
         "layer_norm_epsilon": fields.get("norm_epsilon", 1e-5),
         "tie_word_embeddings": tied,
     }
-    prefix = "" if "GPT2Model" in (c["architectures"] or ()) else "transformer."
-    return c, from_tree(entries(c, prefix, tied), {**params, "token_embedding": table[:-1]})
+    prefix = "" if "GPT2Model" in c["architectures"] else "transformer."
+    prefix = _prefix(like) if like else prefix
+    out = from_tree(entries(c, prefix, tied), {**params, "token_embedding": table[:-1]})
+    return c, narrowed(out, like)

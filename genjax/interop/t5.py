@@ -7,10 +7,50 @@ from typing import Any
 
 from genjax.core import Tree, Variables
 from genjax.interop.files import Tensors
-from genjax.interop.tensors import Entry, Loaded, from_tree, known, linear, ratio, require, to_tree
+from genjax.interop.tensors import (
+    Entry,
+    Loaded,
+    architectures,
+    check_leftovers,
+    complete,
+    dtypes,
+    from_tree,
+    known,
+    linear,
+    narrowed,
+    numbers,
+    ratio,
+    require,
+    sizes,
+    to_tree,
+    without_copies,
+)
 
 NAME = "t5"
 ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu", "gated-silu": "swiglu", "gelu_new": "gelu_tanh"}
+THEIR_ACTIVATIONS = {"relu": "relu", "gated-gelu": "gelu_new", "gated-silu": "silu", "gelu_new": "gelu_new"}
+"""The dense_act_fn that belongs to each feed_forward_proj."""
+SIZES = {
+    "vocab_size": 32128,
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 2048,
+    "num_layers": 6,
+    "num_heads": 8,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+}
+DEFAULTS = {**SIZES, "feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, "dropout_rate": 0.1}
+"""Of transformers' T5Config; other keys that are missing do not change what is read."""
+ALIASES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
+# Files of 1.0 hold a table of the cross attention that transformers passes over as well.
+BUFFERS = r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight"
+HEADS = r"(classification_head|classifier|qa_outputs)\..*"
 FORM: dict[str, tuple[Any, ...]] = {
     "norm": ("rmsnorm",),
     "position": ("relative",),
@@ -67,15 +107,18 @@ def entries(c: Mapping[str, Any], tied: bool) -> list[Entry]:
 
 def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     """See interop.load."""
-    defaults = {
-        "feed_forward_proj": "relu",
-        "layer_norm_epsilon": 1e-6,
-        "relative_attention_num_buckets": 32,
-        "relative_attention_max_distance": 128,
-    }
-    c = {**defaults, **config}
-    c["num_decoder_layers"] = c.get("num_decoder_layers") or c["num_layers"]
-    known(c, {"feed_forward_proj": tuple(ACTIVATIONS)}, where)
+    c = complete(config, DEFAULTS, ALIASES)
+    if c.get("num_decoder_layers") is None:
+        c["num_decoder_layers"] = c["num_layers"]
+    known(c, {"feed_forward_proj": tuple(ACTIVATIONS), "quantization_config": (None,)}, where)
+    forward = c["feed_forward_proj"]
+    # Both follow from feed_forward_proj; transformers lets config.json overrule them.
+    implied = {"dense_act_fn": THEIR_ACTIVATIONS[forward], "is_gated_act": forward.startswith("gated")}
+    known(c, {name: (value,) for name, value in implied.items()}, where)
+    sizes(c, (*SIZES, "num_decoder_layers"), where)
+    numbers(c, ("layer_norm_epsilon", "dropout_rate"), where)
+    copies = {f"{side}.embed_tokens.weight": "shared.weight" for side in ("encoder", "decoder")}
+    tensors = without_copies(tensors, copies, where)
     # Newer versions of theirs keep the word of 1.0, scale_decoder_outputs, apart from tie_word_embeddings.
     tied = "lm_head.weight" not in tensors
     scaled = bool(c.get("scale_decoder_outputs", c.get("tie_word_embeddings", True)))
@@ -93,11 +136,13 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
         "max_distance": c["relative_attention_max_distance"],
         "tied": tied,
         "scale_logits": scaled,
-        "dropout": float(c.get("dropout_rate", 0.1)),
+        "dropout": float(c["dropout_rate"]),
         "vocabulary": c["vocab_size"],
     }
-    tree = to_tree(entries(c, tied), tensors, where)
-    return Loaded(fields, Variables(params={"model": tree}), dict(config))
+    wanted = entries(c, tied)
+    tree = to_tree(wanted, tensors, where)
+    check_leftovers(wanted, tensors, where, buffers=BUFFERS, heads=HEADS)
+    return Loaded(fields, Variables(params={"model": tree}), dict(config), dtypes(tensors))
 
 
 def save(
@@ -105,20 +150,25 @@ def save(
     params: Tree,
     config: Mapping[str, Any] | None = None,
     special: Mapping[str, int] | None = None,
+    like: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], Tensors]:
-    """(config.json, tensors) of our fields and parameters."""
+    """Return (config.json, tensors) of our fields and parameters.
+
+    Args:
+      like: {name: type} of the tensors that were imported (`Loaded.dtypes`), to keep their types.
+    """
     require(fields, FORM, "T5")
     special = {"pad": 0, "eos": 1, **(special or {})}
     tied, names = bool(fields.get("tied", True)), {v: k for k, v in ACTIVATIONS.items()}
     scaled = bool(fields.get("scale_logits", True))
     layers = fields["layers"]
     c = {
-        "architectures": ["T5ForConditionalGeneration"],
         "pad_token_id": special["pad"],
         "eos_token_id": special["eos"],
         "decoder_start_token_id": special["pad"],
         "is_encoder_decoder": True,
         **(config or {}),
+        "architectures": architectures(config, ("T5ForConditionalGeneration",)),
         "model_type": "t5",
         "vocab_size": len(params["token_embedding"]),
         "d_model": fields["width"],
@@ -134,4 +184,4 @@ def save(
         "tie_word_embeddings": tied,
         "scale_decoder_outputs": scaled,
     }
-    return c, from_tree(entries(c, tied), params)
+    return c, narrowed(from_tree(entries(c, tied), params), like)

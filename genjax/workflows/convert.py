@@ -6,6 +6,7 @@ export_run("runs/pydoc-bert", "bert/")  then, in transformers: from_pretrained("
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from genjax.workflows import directory as directories
 from genjax.workflows.assemble import Experiment, assemble, identity, restore
 
 TOKENIZER = "tokenizer.json"
+IMPORTED = "imported.json"
+"""The config.json of the other library and the types of its tensors, which an export keeps."""
 
 
 def import_run(
@@ -68,6 +71,7 @@ def import_run(
             "train": {"steps": 1000},
         }
         experiment = assemble(settings.complete(raw))
+        _check_vocabulary(directory, loaded, experiment)
         example = experiment.dataset.spec.example(1)
         like = jax.eval_shape(lambda key: experiment.model.init(key, example, {}), jax.random.key(0))
         form = {p: entry(x) for p, x in named(like.params).items()}
@@ -81,7 +85,24 @@ def import_run(
             experiment,
             loaded.variables.replace(params=jax.tree.map(jnp.asarray, loaded.variables.params)),
         )
+        files.write_json(where / IMPORTED, {"config": loaded.config, "dtypes": loaded.dtypes})
     return where
+
+
+def _check_vocabulary(directory: Path, loaded: interop.Loaded, experiment: Experiment) -> None:
+    """Refuse a tokenizer of another size than the embedding, for models without a field for the latter."""
+    tokenizer = experiment.dataset.tokenizer
+    rows = loaded.config.get("vocab_size")
+    if tokenizer is None or rows is None or "vocabulary" in loaded.fields or rows == tokenizer.vocabulary:
+        return
+    known = tokenizer.vocabulary
+    hint = "give the tokenizer.json of these weights"
+    if rows > known:
+        hint = (
+            f"if the last {rows - known} rows are padding, remove them: in transformers, "
+            f"resize_token_embeddings({known}), then save_pretrained"
+        )
+    raise ConfigError(f"{directory}: the embedding has {rows} rows, and {TOKENIZER} has {known} tokens", hint)
 
 
 def _length(loaded: interop.Loaded) -> int:
@@ -116,6 +137,18 @@ def _write(where: Path, experiment: Experiment, variables: Any) -> None:
         kept.close()
 
 
+def _imported(where: Path) -> dict[str, Any]:
+    """Return `config` and `like` of interop.save as the run was imported; nothing for another run."""
+    path = where / IMPORTED
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return {"config": dict(found["config"]), "like": dict(found["dtypes"])}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}", "remove it to export in float32") from error
+
+
 def export_run(
     where: str | Path, directory: str | Path, *, step: str | int = "latest", average: str | None = "eval"
 ) -> Path:
@@ -131,7 +164,8 @@ def export_run(
     trained = restore(where, step)
     spec = trained.experiment.dataset.spec
     fields = trained.experiment.settings.raw["model"]
-    out = interop.save(directory, fields, jax.device_get(trained.variables.at(average)), special=spec.special)
+    variables = jax.device_get(trained.variables.at(average))
+    out = interop.save(directory, fields, variables, special=spec.special, **_imported(trained.directory))
     tokenizer = trained.experiment.dataset.tokenizer
     data = getattr(tokenizer, "data", None)
     if isinstance(data, Mapping):
