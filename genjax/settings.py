@@ -96,7 +96,7 @@ def _saved(path: Path, size: str) -> dict[str, Any]:
     if size:
         raise ConfigError(f"{path} has no sizes, but {size!r} was asked for", f"give {path} alone")
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", "give the config.json of a run") from error
     if not isinstance(raw, dict):

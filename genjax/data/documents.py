@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,11 +21,19 @@ JOINT = "\n"
 def split(texts: Sequence[str], documents: str) -> list[str]:
     """Return the documents of a source's texts, without separators; empty ones are left out.
 
+    A line feed in the separator also matches the line end CR LF.
+
     Args:
       documents: the separator, or SOURCE if every text is one document.
     """
-    parts = texts if documents == SOURCE else JOINT.join(texts).split(documents)
+    parts = texts if documents == SOURCE else _separated(JOINT.join(texts), documents)
     return [p for p in parts if p]
+
+
+def _separated(text: str, separator: str) -> list[str]:
+    if "\r\n" not in text:
+        return text.split(separator)
+    return re.split(re.escape(separator).replace("\\\n", "\\r?\\n"), text)
 
 
 def end_of(documents: str) -> str:

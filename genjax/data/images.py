@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
+from genjax.data import listing
 from genjax.data.progress import progress
 from genjax.data.rows import Columns, Rows
-from genjax.errors import DataError
+from genjax.errors import DataError, GenjaxError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
 _CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "YCbCr": 3, "CMYK": 3}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Transpositions that show a picture of an EXIF orientation upright (EXIF 2.32, section 4.6.4)."""
 
 
 def find(folder: Path) -> list[Path]:
-    """Return all images below a folder, sorted by path; hidden files are left out.
+    """Return all images below a folder, sorted by path; links are followed, hidden files are left out.
 
     Raises:
-      DataError: there is none.
+      DataError: there is none, or a folder or link cannot be read.
     """
-    files = sorted(
-        f
-        for f in folder.rglob("*")
-        if f.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in f.relative_to(folder).parts)
-    )
+    files = listing.below(folder, SUFFIXES)
     if not files:
         raise DataError(f"no image in {folder}", f"add files that end in {', '.join(sorted(SUFFIXES))}")
     return files
@@ -61,30 +69,61 @@ def check(files: Sequence[Path], size: int | None) -> tuple[int, int, int]:
     return first if size is None else (size, size, first[2])
 
 
-def _header(file: Path) -> tuple[int, int, int]:
+@contextlib.contextmanager
+def _opened(file: Path, fault: str) -> Iterator[Image.Image]:
+    """Open an image; every error of reading it becomes a DataError that names the file and the fault."""
     try:
         with Image.open(file) as image:
-            if image.mode not in _CHANNELS:
-                raise DataError(
-                    f"{file} has pixels of the mode {image.mode!r}", "convert it to 8-bit grey or RGB"
-                )
-            return image.height, image.width, _CHANNELS[image.mode]
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{file} is not a readable image: {error}", "replace it, or remove it") from error
+            yield image
+    except (GenjaxError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{file} has too many pixels: {error}", "make it smaller, or remove it") from error
+    # Damaged files make Pillow raise errors of many types: struct.error, zlib.error, EOFError, KeyError ...
+    except Exception as error:
+        raise DataError(f"{file} {fault}: {error}", "replace it, or remove it") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, that remains to be applied; 1 if the picture is upright."""
+    # Pillow turns TIFF files itself. For PNG, its getexif() would decode the pixels, which headers need not.
+    if image.format == "TIFF":
+        return 1
+    try:
+        return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Damaged metadata raise errors of many types, and the pixels may be whole.
+        return 1
+
+
+def _header(file: Path) -> tuple[int, int, int]:
+    with _opened(file, "is not a readable image") as image:
+        if image.mode not in _CHANNELS:
+            raise DataError(
+                f"{file} has pixels of the mode {image.mode!r}", "convert it to 8-bit grey or RGB"
+            )
+        size = (image.height, image.width)
+        # Orientations 5 to 8 exchange height and width.
+        height, width = reversed(size) if _orientation(image) in (5, 6, 7, 8) else size
+        return height, width, _CHANNELS[image.mode]
 
 
 def decode(file: Path, shape: tuple[int, int, int], size: int | None) -> np.ndarray:
-    """Decode a file as uint8 (H, W, C); if `size` is given, its largest centre square, resized.
+    """Decode a file as uint8 (H, W, C), upright; if `size` is given, its largest centre square, resized.
 
     Raises:
-      DataError: the file is truncated or corrupt.
+      DataError: the file is truncated or corrupt, or has changed its size since `check`.
     """
-    try:
-        with Image.open(file) as image:
-            picture = image.convert(_MODES[shape[2]])
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{file} is truncated or corrupt: {error}", "replace it, or remove it") from error
-    return np.asarray(square(picture, size) if size else picture, np.uint8).reshape(shape)
+    with _opened(file, "is truncated or corrupt") as image:
+        turn = _UPRIGHT.get(_orientation(image))
+        picture = image.convert(_MODES[shape[2]])
+    picture = picture if turn is None else picture.transpose(turn)
+    picture = square(picture, size) if size else picture
+    if (picture.height, picture.width) != shape[:2]:
+        raise DataError(
+            f"{file} is now {picture.width}x{picture.height} pixels instead of {shape[1]}x{shape[0]}",
+            "restore it, or start again",
+        )
+    return np.asarray(picture, np.uint8).reshape(shape)
 
 
 def square(picture: Image.Image, size: int) -> Image.Image:

@@ -70,7 +70,7 @@ def constraint(
     assert schema is not None
     if not schema.lstrip().startswith("{"):
         try:
-            schema = Path(schema).read_text("utf-8")
+            schema = Path(schema).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
             raise DataError(f"--json-schema={schema}: {error}", "give JSON, or a file of it") from error
     return constraints.json_schema(schema, pieces)

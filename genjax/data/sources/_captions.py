@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from genjax.data.config import Config
-from genjax.data.sources._files import utf8
+from genjax.data.listing import composed
+from genjax.data.sources._files import lines, utf8
 from genjax.data.sources._text import fit
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
@@ -63,23 +64,29 @@ def _texts(folder: Path, files: list[Path]) -> list[str]:
             f"{path} is missing, but the other part has captions", "give captions for both parts or for none"
         )
     captions: dict[Path, str] = {}
-    known = set(files)
-    for number, line in enumerate(utf8(path).splitlines(), 1):
+    known = {_key(f): f for f in files}
+    for number, line in enumerate(lines(utf8(path)), 1):
         if not line.strip():
             continue
-        file, text = _line(line, f"{path}:{number}")
-        if folder / file not in known:
+        name, text = _line(line, f"{path}:{number}")
+        file = known.get(_key(folder / name))
+        if file is None:
             raise DataError(
-                f"{path}:{number} names {file!r}, but there is no image {folder / file}",
+                f"{path}:{number} names {name!r}, but there is no image {folder / name}",
                 "correct the file name",
             )
-        if folder / file in captions:
-            raise DataError(f"{path}:{number} gives {file!r} a second caption", "give one caption per image")
-        captions[folder / file] = text
+        if file in captions:
+            raise DataError(f"{path}:{number} gives {name!r} a second caption", "give one caption per image")
+        captions[file] = text
     bare = next((f for f in files if f not in captions), None)
     if bare:
         raise DataError(f"{bare} has no caption in {path}", "add a line for every image")
     return [captions[f] for f in files]
+
+
+def _key(file: Path) -> str:
+    """Return a path in one Unicode form, in which the names of a text and of a file system are compared."""
+    return composed(str(file))
 
 
 def _line(line: str, where: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from genjax.data.listing import same_file
 from genjax.errors import DataError, nearest
 
 
@@ -16,8 +17,8 @@ def existing(path: str, kind: str) -> Path:
     if not path:
         raise DataError(f"{kind}: a path is missing", f"write {kind}:PATH")
     found = Path(path).expanduser()
-    if found.exists():
-        return found
+    if same := same_file(found):
+        return same
     parent = found.parent
     while not parent.is_dir():
         parent = parent.parent
@@ -26,6 +27,13 @@ def existing(path: str, kind: str) -> Path:
         f"{kind}: no such file or folder: {found}{hint}",
         f"{parent} is the part of the path that exists",
     )
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of a text without their ends. Only a line feed, or CR and line feed, ends a line."""
+    # Not splitlines, which also splits at Unicode's other line separators; a sentence may contain them.
+    found = text.split("\n")
+    return [line.removesuffix("\r") for line in (found if found[-1] else found[:-1])]
 
 
 def utf8(file: Path) -> str:

@@ -15,6 +15,7 @@ from genjax.data.config import Config
 from genjax.data.dataset import digest
 from genjax.data.load import Loaded
 from genjax.data.pairs import Pairs, Ragged
+from genjax.data.sources import _files
 from genjax.data.sources._text import dtype_of
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
@@ -46,9 +47,7 @@ def lines(path: Path) -> list[str]:
             f"{path} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}",
             "convert it, for example with `iconv -f ENCODING -t UTF-8`",
         ) from error
-    # Not splitlines, which also splits at Unicode's other line separators; a sentence may contain them.
-    found = text.split("\n")
-    return [line.removesuffix("\r") for line in (found if found[-1] else found[:-1])]
+    return _files.lines(text)
 
 
 def parallel(source: Path, target: Path) -> Texts:

@@ -1,10 +1,11 @@
 """Load images in PATH, or in PATH/train and PATH/test: folder:PATH.
 
-Subfolders are classes, in order of their names. Captions are read from a metadata.jsonl beside the images,
-with one {"file_name": ..., "text": ...} per line. They are the element `caption` (data.length tokens,
-padded), with `caption_mask` (1 on its tokens). All images must have one size, unless data.size gives the side
-of the square to which they are cropped and resized. Without a test part, a fixed random data.eval_fraction of
-the images is held out.
+Subfolders are classes, in order of their names. A subfolder `train` with images and no subfolders, beside
+other subfolders of images and without a test part, is a class as well. Captions are read from a metadata.jsonl
+beside the images, with one {"file_name": ..., "text": ...} per line. They are the element `caption`
+(data.length tokens, padded), with `caption_mask` (1 on its tokens). All images must have one size, unless
+data.size gives the side of the square to which they are cropped and resized. Without a test part, a fixed
+random data.eval_fraction of the images is held out. Images are turned upright (EXIF).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from genjax.data import images
 from genjax.data.config import Config
 from genjax.data.dataset import digest
+from genjax.data.listing import composed
 from genjax.data.load import Loaded
 from genjax.data.progress import progress
 from genjax.data.rows import Arrays
@@ -83,7 +85,16 @@ def _parts(root: Path) -> dict[str, Path]:
     train = root / "train"
     if not train.is_dir():
         return {"train": root}
-    return {"train": train, "eval": held} if held else {"train": train}
+    others = [f for f in images.find(root) if f.relative_to(root).parts[0] not in ("train", *HELD)]
+    if not others:
+        return {"train": train, "eval": held} if held else {"train": train}
+    # Beside other classes, `train` is the class of trains, if it looks like one: images and no subfolders.
+    if held or any(f.parent != train for f in images.find(train)):
+        raise DataError(
+            f"{root} has the part {train.name!r}, and images outside of its parts, such as {others[0]}",
+            "move these images into a part, or out of the folder",
+        )
+    return {"train": root}
 
 
 def _classes(folder: Path, files: list[Path]) -> set[str]:
@@ -95,14 +106,19 @@ def _classes(folder: Path, files: list[Path]) -> set[str]:
             f"{outside[0]} is outside the classes of the other images, such as {inside[0].parent}",
             "put every image into the folder of a class, or all into one folder",
         )
-    return {f.relative_to(folder).parts[0] for f in inside}
+    return {_class(folder, f) for f in inside}
+
+
+def _class(folder: Path, file: Path) -> str:
+    """Return the name of the subfolder with an image, in Unicode's form NFC, so that parts share classes."""
+    return composed(file.relative_to(folder).parts[0])
 
 
 def _columns(folder: Path, files: list[Path], classes: list[str]) -> dict[str, np.ndarray]:
     """Return the labels of images as a column; no column without classes."""
     if not classes:
         return {}
-    names = [f.relative_to(folder).parts[0] if f.parent != folder else "" for f in files]
+    names = [_class(folder, f) if f.parent != folder else "" for f in files]
     if "" in names:
         raise DataError(
             f"{files[names.index('')]} has no class, but the images of the other part have classes",

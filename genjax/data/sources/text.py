@@ -1,5 +1,7 @@
 """Load text from a UTF-8 file, or from a folder of .txt files in order of their names: text:PATH.
 
+Links are followed, and hidden files are left out.
+
 The last characters are held out (data.eval_fraction). The documents of the source are the files.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genjax.data.config import Config
+from genjax.data.listing import below
 from genjax.data.load import Loaded
 from genjax.data.sources._files import existing, utf8
 from genjax.data.sources._text import load as load_text
@@ -32,7 +35,7 @@ def load(config: Config, argument: str) -> Loaded:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.rglob("*.txt"))
+    files = below(folder, (".txt",))
     if not files:
         raise DataError(f"no .txt file in {folder}", "name a folder of .txt files, or one text file")
     return files

@@ -55,7 +55,7 @@ def read(path: str | Path) -> File:
     path = path / "tokenizer.json" if path.is_dir() else path
     hint = "use the tokenizer.json that is published with a model's weights"
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise DataError(f"tokenizer file {path} cannot be read: {error.strerror}", hint) from error
     except ValueError as error:
