@@ -33,7 +33,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "name": "adam",
         "learning_rate": 1.5e-3,
         "schedule": "cosine",
-        "warmup": 20,
+        "warmup": 0.022,
         "end": 0.02,
     }
     config.train = {"steps": 900, "averages": {"eval": {"half_life": 4000.0}}, "checkpoint_every": 300}

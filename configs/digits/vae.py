@@ -21,7 +21,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "name": "adam",
         "learning_rate": 2e-3,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.025,
         "end": 0.01,
     }
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 5000.0}}, "eval_every": 500}

@@ -24,7 +24,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "prediction": "velocity",
         "variance": "large",
     }
-    config.optimizer = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 50}
+    config.optimizer = {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0.025}
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 8000.0}}, "checkpoint_every": 500}
     config.sample = {"sampler": "ddim", "steps": 50, "guidance": 1.0}
     if size == "smoke":

@@ -18,7 +18,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "name": "adam",
         "learning_rate": 1e-3,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.0167,
         "end": 0.01,
     }
     config.train = {"steps": 3000, "averages": {"eval": {"half_life": 50_000.0}}}
