@@ -40,16 +40,21 @@ class Config:
     """Configure a BERT.
 
     Attributes:
+      layers, heads, width: number of layers, attention heads per layer, features per token.
       mlp: inner width of the MLP as a multiple of `width`.
+      activation: of the MLP.
       norm, epsilon, prenorm, bias: see nn.transformer.Stack; post-norm also normalises the embeddings.
-      position: "learned", up to `positions` (None for the length of a row), or "rope".
+      position: "learned" or "rope" (rotary).
+      positions: number of learned positions; None for the length of a row.
       token_types: number of segment types in batch["token_type"]; 0 for none.
       head: the model has the prediction head; without it the model gives features only, and cannot be
         trained.
       pooler: the model has the layer that maps the first token's feature (BERT's [CLS]) to one of the row.
       rate: fraction of the tokens of a row that is predicted.
       kept, random: fractions of those that stay unchanged, and that become a random token.
+      dropout: of the embeddings and every residual branch.
       vocabulary: rows of the embedding if more than needed; None for as many as needed.
+      init_std: standard deviation of the initial embeddings and kernels.
       dtype: of products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """

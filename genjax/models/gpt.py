@@ -38,25 +38,28 @@ class Config:
     """Configure a GPT.
 
     Attributes:
-      layers, heads, width: of the stack; kv_heads None for as many as heads.
-      mlp: the MLP's inner width over `width`: gated at 8/3 it has as many parameters as plain at 4.
-      norm_epsilon, qk_norm, logit_cap, windows, rope_base: see nn.transformer.Stack.
+      layers, heads, width: number of layers, attention heads per layer, features per token.
+      kv_heads: heads of keys and values (grouped queries); None for as many as heads.
+      mlp: inner width of the MLP as a multiple of `width`; a gated MLP at 8/3 has the parameters of a plain
+        one at 4.
+      activation: of the MLP.
+      norm, bias, norm_epsilon, qk_norm, logit_cap, windows, rope_base: see nn.transformer.Stack.
       final_logit_cap: logits become cap * tanh(logits / cap); None for no cap.
-      position: "learned" (for images a row's and a column's embedding, summed), "rope" (rotary, which
-        text can be longer than the training windows with), or "both".
+      position: "learned" (for images the sum of a row's and a column's embedding), "rope" (rotary; samples of
+        text can then be longer than the training windows), or "both".
       tied: the output projection is the token embedding's transpose.
-      init_std: of embeddings and kernels; those that write into the residual stream have it over
-        sqrt(2 layers).
-      mup_base: the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table 8): at this
-        width the model is the ordinary one, and at every other its best learning rate is that width's: the
-        initial variances of the stack's kernels and Adam's learning rates for them go as
-        1 / width, so do the logits, and products of queries and keys as 1 / head features.
-      mup_heads: how many heads that model of width `mup_base` has; None for as many as this one.
-      condition_dropout: share of the training rows that begin with the start token without a condition:
-        images lose their label, which guidance needs; text is read from its first token, which a draw
-        without a prompt needs.
+      init_std: initial standard deviation of embeddings and kernels; divided by sqrt(2 layers) for kernels
+        that write into the residual stream.
+      mup_base: width at which the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table
+        8) equals the standard one; None for the standard one. The best learning rate at that width is then
+        the best at every width: the initial variances of the stack's kernels, Adam's learning rates for them
+        and the logits scale as 1 / width, and products of queries and keys as 1 / head features.
+      mup_heads: number of heads of the model of width `mup_base`; None for as many as this one.
+      condition_dropout: fraction of the training rows that begin with the start token without a condition.
+        Images lose their label, as guidance needs; text is read from its first token, as sampling without a
+        prompt needs.
       dropout: of the embeddings and every residual branch.
-      dtype: what products are computed in; parameters are float32.
+      dtype: of products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 

@@ -36,20 +36,21 @@ class Config:
 
     Attributes:
       cell: "elman", "lstm" or "gru".
-      layers, width: of the stack.
+      layers, width: number of layers, and features of each layer's state.
       embedding: features of an embedded token or frame; None for `width`.
-      tied: the output projection is the embedding's transpose, behind a projection to its width where that
-        is another.
+      tied: the output projection is the transposed embedding, after a projection to its width if that
+        differs.
       layer_norm: normalise each layer's products (Ba et al. 2016).
-      dropout: of what enters every layer and what leaves the last; `variational`: with one mask for all
-        steps of a row (Gal & Ghahramani 2016) instead of one for each step.
+      dropout: of the inputs of every layer and the outputs of the last.
+      variational: dropout has one mask for all steps of a row (Gal & Ghahramani 2016) instead of one per
+        step.
       recurrent_dropout: of the state in the recurrent product, with one mask for all steps of a row.
       carry: over running text, evaluation and lanes go on from row to row. Set it False where rows do not
         continue each other: documents packed into rows. Images and padded rows never do.
-      condition_dropout: share of the training rows that begin with the start token without a condition (and
-        with no state): images lose their label, which guidance needs; text and rolls are read from their
-        first token, which a draw without a prompt needs.
-      dtype: what products are computed in; parameters, gates and states are float32.
+      condition_dropout: fraction of the training rows that begin with the start token without a condition,
+        and with zero state. Images lose their label, as guidance needs; text and rolls are read from their
+        first token, as sampling without a prompt needs.
+      dtype: of products; parameters, gates and states are float32.
     """
 
     cell: Kind = "lstm"

@@ -46,10 +46,15 @@ class Config:
 
     Attributes:
       layers, decoder_layers: of encoder and decoder; decoder_layers=None for the same number.
+      heads, width: attention heads per layer, features per token.
       head_features: of one attention head (T5's d_kv); None for width / heads.
       mlp: inner width of the MLP as a multiple of `width`.
-      position: "relative" (one table of biases per stack, with `buckets` up to `max_distance`), "rope", or
-        added to the embeddings: "learned" (up to `positions`) or "sinusoidal".
+      activation: of the MLP.
+      position: "relative" (one table of biases per stack), "rope", or added to the embeddings: "learned" or
+        "sinusoidal".
+      buckets, max_distance: of relative positions: rows of the table, and the distance from which all share
+        one.
+      positions: number of learned positions.
       prenorm, bias, norm, epsilon: see nn.transformer.Stack.
       scaled_attention: divide scores by sqrt(head features); T5 scales the initial weights instead.
       tied: the output projection is the transposed embedding.

@@ -82,10 +82,12 @@ class Config:
         "vae/loss@ema".
       best: "min" if smaller values of that metric are better, "max" if larger ones are.
       on_nonfinite: "stop" at a non-finite loss or gradient, or "skip": return to the last checkpoint
-        and leave that batch out, at most `skip_limit` times.
+        and leave that batch out.
+      skip_limit: number of batches that may be left out.
       profile: (first, last) steps of a jax.profiler trace, written to `profile` in the run directory.
       compilation_cache: keep compiled programs between processes (in JAX_COMPILATION_CACHE_DIR, if set).
-      tensorboard: write event files; wandb: a Weights & Biases project.
+      tensorboard: write event files.
+      wandb: a Weights & Biases project to log to; None for none.
       progress: show a progress bar (plain lines where there is no terminal).
     """
 

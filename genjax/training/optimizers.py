@@ -43,7 +43,8 @@ class Config:
         decayed)` that returns an optax transformation of these fields, a schedule and the mask of decay.
       learning_rate: the peak of the schedule.
       b1, b2, eps: of adam, adamw, lion and of muon's AdamW part; lion's usual values are 0.9 and 0.99.
-      momentum: of sgd (0: none) and muon. nesterov: of sgd and muon.
+      momentum: of sgd (0: none) and muon.
+      nesterov: Nesterov's form of the momentum of sgd and muon.
       weight_decay: decoupled (scaled by the learning rate alone) for adamw, lion and muon; L2 for sgd.
       decay_mask: regex; leaves whose path it is found in are decayed. None for leaves named kernel or
         embedding with two axes or more. The name matters: biases and norms of stacked layers have two axes.
