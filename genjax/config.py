@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
 import types
 import typing
@@ -257,10 +258,12 @@ def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     """Return a number, string or other plain value; 2 is also a float, and 2.0 an int."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = _float(value, where)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
+    # NumPy's scalars are numbers too.
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if hint is float:
+            value = _float(value, where)
+        elif hint is int and math.isfinite(value) and value == int(value):
+            value = int(value)
     # bool is a subclass of int, but True is no number of layers.
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is int)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r} ({type(value).__name__})")
@@ -271,7 +274,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _float(value: int, where: str) -> float:
+def _float(value: numbers.Real, where: str) -> float:
     try:
         return float(value)
     except OverflowError:
