@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Bool, Float, Int
 
+from genjax.config import Count, Layers, Multiple, Natural, NotNegative, Positive, Rate, Share, Width
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.corruption import mask_tokens
@@ -59,26 +60,26 @@ class Config:
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
-    layers: int = 4
-    heads: int = 4
-    width: int = 128
-    mlp: float = 4.0
+    layers: Layers = 4
+    heads: Width = 4
+    width: Width = 128
+    mlp: Multiple = 4.0
     activation: Activation = "gelu"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    epsilon: float = 1e-12
+    epsilon: Positive = 1e-12
     prenorm: bool = False
     bias: bool = True
     position: Literal["learned", "rope"] = "learned"
-    positions: int | None = None
-    token_types: int = 0
+    positions: Width | None = None
+    token_types: Natural = 0
     head: bool = True
     pooler: bool = False
-    rate: float = 0.15
-    kept: float = 0.1
-    random: float = 0.1
-    dropout: float = 0.1
-    vocabulary: int | None = None
-    init_std: float = 0.02
+    rate: Share = 0.15
+    kept: Share = 0.1
+    random: Share = 0.1
+    dropout: Rate = 0.1
+    vocabulary: Count | None = None
+    init_std: NotNegative = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"
@@ -86,7 +87,7 @@ class Config:
     def __post_init__(self):
         if not (0 < self.rate <= 1 and self.kept >= 0 and self.random >= 0 and self.kept + self.random <= 1):
             raise ConfigError(
-                f"rate {self.rate}, kept {self.kept}, random {self.random} are not valid fractions",
+                f"model: rate {self.rate}, kept {self.kept}, random {self.random} are not valid fractions",
                 "0 < rate <= 1, and kept + random at most 1",
             )
 

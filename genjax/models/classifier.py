@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.config import Natural, Rate, Width
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels
@@ -31,10 +32,10 @@ class Config:
       smoothing: of the training labels (Szegedy et al. 2016, sec. 7).
     """
 
-    width: int = 32
-    features: int = 64
-    shift: int = 1
-    smoothing: float = 0.0
+    width: Width = 32
+    features: Width = 64
+    shift: Natural = 1
+    smoothing: Rate = 0.0
 
 
 class Classifier(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
+from genjax.config import Layers, Multiple, Natural, NotNegative, Positive, Range, Rate, Share, Width
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.losses import per_row
@@ -63,27 +64,27 @@ class Config:
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
-    layers: int = 4
-    heads: int = 4
-    width: int = 128
-    kv_heads: int | None = None
-    mlp: float = 4.0
+    layers: Layers = 4
+    heads: Width = 4
+    width: Width = 128
+    kv_heads: Width | None = None
+    mlp: Multiple = 4.0
     activation: Activation = "gelu_tanh"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_epsilon: float = 1e-5
+    norm_epsilon: Positive = 1e-5
     position: Literal["learned", "rope", "both"] = "learned"
-    rope_base: float = 10_000.0
+    rope_base: Annotated[float, Range(above=1)] = 10_000.0
     qk_norm: bool = False
-    logit_cap: float | None = None
-    final_logit_cap: float | None = None
-    windows: tuple[int, ...] | None = None
+    logit_cap: Positive | None = None
+    final_logit_cap: Positive | None = None
+    windows: tuple[Natural, ...] | None = None
     bias: bool = False
     tied: bool = False
-    init_std: float = 0.02
-    mup_base: int | None = None
-    mup_heads: int | None = None
-    dropout: float = 0.0
-    condition_dropout: float = 0.1
+    init_std: NotNegative = 0.02
+    mup_base: Width | None = None
+    mup_heads: Width | None = None
+    dropout: Rate = 0.0
+    condition_dropout: Share = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
+from genjax.config import Layers, Rate, Share, Width, check
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.functional.losses import per_row
 from genjax.nn.dropout import fold
@@ -54,22 +55,20 @@ class Config:
     """
 
     cell: Kind = "lstm"
-    layers: int = 2
-    width: int = 256
-    embedding: int | None = None
+    layers: Layers = 2
+    width: Width = 256
+    embedding: Width | None = None
     tied: bool = False
     layer_norm: bool = False
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     variational: bool = False
-    recurrent_dropout: float = 0.0
+    recurrent_dropout: Rate = 0.0
     carry: bool = True
-    condition_dropout: float = 0.1
+    condition_dropout: Share = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        for field in ("layers", "width"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check(self)
 
     def stack(self) -> Recurrent:
         """Return the stack of layers."""

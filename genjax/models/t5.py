@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
+from genjax.config import Count, Layers, Multiple, Positive, Range, Rate, Width
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.readout import readout, row_nats
@@ -68,30 +69,30 @@ class Config:
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
-    layers: int = 4
-    decoder_layers: int | None = None
-    heads: int = 4
-    width: int = 128
-    head_features: int | None = None
-    mlp: float = 4.0
+    layers: Layers = 4
+    decoder_layers: Layers | None = None
+    heads: Width = 4
+    width: Width = 128
+    head_features: Width | None = None
+    mlp: Multiple = 4.0
     activation: Activation = "relu"
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     bias: bool = False
     prenorm: bool = True
     position: Literal["relative", "rope", "learned", "sinusoidal"] = "relative"
-    buckets: int = 32
-    max_distance: int = 128
-    positions: int = 512
+    buckets: Annotated[int, Range(least=2, most=2**20)] = 32
+    max_distance: Width = 128
+    positions: Width = 512
     scaled_attention: bool = False
     tied: bool = True
     scale_logits: bool = True
     scale_embedding: bool = False
-    dropout: float = 0.1
-    smoothing: float = 0.0
-    density: float = 0.15
-    mean_span: float = 3.0
-    vocabulary: int | None = None
+    dropout: Rate = 0.1
+    smoothing: Rate = 0.0
+    density: Annotated[float, Range(above=0, below=1)] = 0.15
+    mean_span: Annotated[float, Range(least=1, most=2**20)] = 3.0
+    vocabulary: Count | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"

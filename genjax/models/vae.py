@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from genjax.config import NotNegative, Positive, Width, check
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.functional import likelihoods, pixels
 from genjax.functional.divergences import kl_normal
@@ -53,21 +54,20 @@ class Config:
       conditional: encoder and decoder read the label if the data has one.
     """
 
-    latent: int = 16
+    latent: Width = 16
     network: Literal["conv", "mlp"] = "conv"
     spatial: bool = False
-    width: int = 32
-    hidden: tuple[int, ...] = (400,)
+    width: Width = 32
+    hidden: tuple[Width, ...] = (400,)
     likelihood: Likelihood = "discretised_logistic"
     scale: Literal["pixel", "shared", "fixed"] = "pixel"
-    sigma: float = 0.1
-    smallest: float = 1e-3
-    beta: float = 1.0
+    sigma: Positive = 0.1
+    smallest: Positive = 1e-3
+    beta: NotNegative = 1.0
     conditional: bool = True
 
     def __post_init__(self):
-        if self.latent < 1 or self.width < 1:
-            raise ValueError(f"latent={self.latent} and width={self.width} must be at least 1")
+        check(self)
         if not 0 < self.smallest < self.sigma:
             raise ValueError(f"smallest={self.smallest} must lie between 0 and sigma={self.sigma}")
         if self.spatial and self.network != "conv":

@@ -16,6 +16,7 @@ import optax
 import optax.contrib
 
 from genjax import plugins
+from genjax.config import Count, Natural, NotNegative, Positive, Rate, Regex
 from genjax.core import Model, Tree
 from genjax.errors import ConfigError, nearest
 
@@ -63,22 +64,22 @@ class Config:
     """
 
     name: str = "adamw"
-    learning_rate: float = 3e-4
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    momentum: float = 0.95
+    learning_rate: NotNegative = 3e-4
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: NotNegative = 1e-8
+    momentum: Rate = 0.95
     nesterov: bool = True
-    weight_decay: float = 0.0
-    decay_mask: str | None = None
-    clip: float | None = None
+    weight_decay: NotNegative = 0.0
+    decay_mask: Regex | None = None
+    clip: Positive | None = None
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
-    warmup: int | float = 0
-    decay_steps: int | None = None
-    end: float = 0.0
-    muon_axes: tuple[tuple[str, str], ...] = ()
-    muon_exclude: str = r"embed|logits|head(/|$)|readout"
-    consistent_rms: float | None = 0.2
+    warmup: Natural | Rate = 0
+    decay_steps: Count | None = None
+    end: NotNegative = 0.0
+    muon_axes: tuple[tuple[Regex, str], ...] = ()
+    muon_exclude: Regex = r"embed|logits|head(/|$)|readout"
+    consistent_rms: Positive | None = 0.2
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -98,6 +99,9 @@ class Config:
                 f"warmup={self.warmup} is neither a count of updates nor a fraction of the run below 1"
             )
         object.__setattr__(self, "muon_axes", tuple((str(r), str(a)) for r, a in self.muon_axes))
+        for rule, axes in self.muon_axes:
+            if not set(axes) <= set("iob"):
+                raise ValueError(f"muon_axes: {axes!r} of rule {rule!r} has other letters than i, o and b")
 
 
 def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
