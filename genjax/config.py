@@ -63,6 +63,7 @@ Seed = Annotated[int, Range(least=0, below=2**32)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
+Probability = Annotated[float, Range(above=0, most=1)]
 Rate = Annotated[float, Range(least=0, below=1)]
 """A probability of dropping something: never all of it."""
 Multiple = Annotated[float, Range(above=0, most=1000)]
