@@ -60,9 +60,10 @@ Width = Annotated[int, Range(least=1, most=2**20)]
 """Features, channels or rows of a layer."""
 Layers = Annotated[int, Range(least=1, most=10_000)]
 Seed = Annotated[int, Range(least=0, below=2**32)]
-Positive = Annotated[float, Range(above=0)]
-NotNegative = Annotated[float, Range(least=0)]
+Positive = Annotated[float, Range(above=0, most=1e12)]
+NotNegative = Annotated[float, Range(least=0, most=1e12)]
 Share = Annotated[float, Range(least=0, most=1)]
+Probability = Annotated[float, Range(above=0, most=1)]
 Rate = Annotated[float, Range(least=0, below=1)]
 """A probability of dropping something: never all of it."""
 Multiple = Annotated[float, Range(above=0, most=1000)]

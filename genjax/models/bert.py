@@ -19,7 +19,18 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Bool, Float, Int
 
-from genjax.config import Count, Layers, Multiple, Natural, NotNegative, Positive, Rate, Share, Width
+from genjax.config import (
+    Count,
+    Layers,
+    Multiple,
+    Natural,
+    NotNegative,
+    Positive,
+    Probability,
+    Rate,
+    Share,
+    Width,
+)
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.corruption import mask_tokens
@@ -300,14 +311,14 @@ class _BERT:
         keys: Keys,
         prompt: Batch,
         *,
-        steps: int = 16,
+        steps: Count = 16,
         schedule: Literal["linear", "cosine"] = "cosine",
         revisit: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        choice: float = 1.0,
-        length: int | None = None,
+        temperature: NotNegative = 1.0,
+        top_k: Count | None = None,
+        top_p: Probability | None = None,
+        choice: NotNegative = 1.0,
+        length: Count | None = None,
     ) -> Batch:
         """Sample rows by filling masked positions in `steps` predictions: see sampling.masked.Refinement.
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from genjax.config import Count, Layers, Positive, Range, Rate, Share, Width
+from genjax.config import Count, Layers, NotNegative, Positive, Probability, Range, Rate, Share, Width
 from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
@@ -256,14 +256,14 @@ class _Diffusion:
         keys: Keys,
         prompt: Batch,
         *,
-        steps: int = 50,
+        steps: Count = 50,
         spacing: schedules.Spacing = "trailing",
         sampler: str | sampling.Method = "ddim",
-        eta: float | None = None,
+        eta: NotNegative | None = None,
         variance: gaussian.Variance | None = None,
         guidance: float = 1.0,
-        clip: float | None = 1.0,
-        quantile: float | None = None,
+        clip: Positive | None = 1.0,
+        quantile: Probability | None = None,
     ) -> Batch:
         """Draw rows like the data's, one per key; the options are those of sampling.diffusion.sample."""
         given = self.label.given(prompt)

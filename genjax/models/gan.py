@@ -247,7 +247,9 @@ class _GAN:
         false, _ = self.apply(variables, DISCRIMINATOR, x, y, train)
         return Mean.of(jax.nn.softplus(-false), batch["mask"]), Aux(state)
 
-    def sample(self, variables: Variables, keys: Keys, prompt: Batch, *, temperature: float = 1.0) -> Batch:
+    def sample(
+        self, variables: Variables, keys: Keys, prompt: Batch, *, temperature: NotNegative = 1.0
+    ) -> Batch:
         """Draw images; labels that are not given are random.
 
         Args:

@@ -73,7 +73,7 @@ class Config:
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_epsilon: Positive = 1e-5
     position: Literal["learned", "rope", "both"] = "learned"
-    rope_base: Annotated[float, Range(above=1)] = 10_000.0
+    rope_base: Annotated[float, Range(above=1, most=1e12)] = 10_000.0
     qk_norm: bool = False
     logit_cap: Positive | None = None
     final_logit_cap: Positive | None = None

@@ -22,7 +22,19 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
-from genjax.config import Count, Layers, Multiple, Positive, Range, Rate, Width
+from genjax.config import (
+    Count,
+    Layers,
+    Multiple,
+    Natural,
+    NotNegative,
+    Positive,
+    Probability,
+    Range,
+    Rate,
+    Share,
+    Width,
+)
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.readout import readout, row_nats
@@ -332,18 +344,18 @@ class _T5:
         keys: Keys,
         prompt: Batch,
         *,
-        length: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        typical_p: float | None = None,
-        repetition_penalty: float = 1.0,
+        length: Count | None = None,
+        temperature: NotNegative = 1.0,
+        top_k: Count | None = None,
+        top_p: Probability | None = None,
+        min_p: Share | None = None,
+        typical_p: Probability | None = None,
+        repetition_penalty: Positive = 1.0,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
-        min_length: int = 0,
+        min_length: Natural = 0,
         constraint: Constraint | None = None,
-        beams: int = 1,
+        beams: Count = 1,
         length_penalty: float = 1.0,
     ) -> Batch:
         """Sample the targets of the prompt's sources, or continue running text.

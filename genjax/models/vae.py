@@ -367,7 +367,7 @@ class _VAE:
         prompt: Batch,
         *,
         noise: bool = False,
-        temperature: float = 1.0,
+        temperature: NotNegative = 1.0,
     ) -> Batch:
         """Draw images; labels that are not given are random.
 
