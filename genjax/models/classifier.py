@@ -1,4 +1,4 @@
-"""A small convolutional classifier of images, whose features other models' samples are measured in."""
+"""Classifier of images: a small convolutional network, whose features serve the metrics of samples."""
 
 from __future__ import annotations
 

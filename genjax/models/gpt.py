@@ -1,9 +1,9 @@
 """GPT: a decoder-only transformer over the tokens of text, pixels of an image or frames of a piano roll.
 
-Radford et al. 2019 (GPT-2) is the default form; the modern form (RMSNorm, rotary positions, gated or squared
-activations, grouped queries, normalised queries and keys, caps, sliding windows) is a matter of fields.
+The default is GPT-2 (Radford et al. 2019); fields of the config choose modern variants (RMSNorm, rotary
+positions, gated or squared activations, grouped queries, normalised queries and keys, caps, sliding windows).
 Images are drawn pixel by pixel in raster order after a start token that carries the label (Chen et al. 2020,
-Image GPT). Rows of several documents (`segment`) are read as if each stood alone.
+Image GPT). In a row of several documents (`segment`) each document is read as if it stood alone.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ class Config:
 
     Attributes:
       layers, heads, width: of the stack; kv_heads None for as many as heads.
-      mlp: the MLP's inner width over `width`: gated at 8/3 it has as many parameters as plain at 4.
+      mlp: the MLP's inner width over `width`; a gated MLP at 8/3 has as many parameters as a plain one at 4.
       norm_epsilon, qk_norm, logit_cap, windows, rope_base: see nn.transformer.Stack.
       final_logit_cap: logits become cap * tanh(logits / cap); None for no cap.
-      position: "learned" (for images a row's and a column's embedding, summed), "rope" (rotary, which
-        text can be longer than the training windows with), or "both".
+      position: "learned" (for images the sum of a row's and a column's embedding), "rope" (rotary, with which
+        text can be longer than the training windows), or "both".
       tied: the output projection is the token embedding's transpose.
-      init_std: of embeddings and kernels; those that write into the residual stream have it over
-        sqrt(2 layers).
-      mup_base: the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table 8): at this
-        width the model is the ordinary one, and at every other its best learning rate is that width's: the
-        initial variances of the stack's kernels and Adam's learning rates for them go as
-        1 / width, so do the logits, and products of queries and keys as 1 / head features.
-      mup_heads: how many heads that model of width `mup_base` has; None for as many as this one.
-      condition_dropout: share of the training rows that begin with the start token without a condition:
-        images lose their label, which guidance needs; text is read from its first token, which a draw
-        without a prompt needs.
-      dropout: of the embeddings and every residual branch.
-      dtype: what products are computed in; parameters are float32.
+      init_std: initial standard deviation of embeddings and kernels; divided by sqrt(2 layers) for kernels
+        that write into the residual stream.
+      mup_base: base width of the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table
+        8); None for the standard one. At this width both are the same model, and the best learning rate at
+        this width is the best one at every width: the initial variances of the stack's kernels, Adam's
+        learning rates for them and the logits scale as 1 / width, and products of queries and keys as
+        1 / head features.
+      mup_heads: number of heads of the model of width `mup_base`; None for `heads`.
+      condition_dropout: share of the training rows that begin with the start token without a condition.
+        Images lose their label, which guidance needs. The first token of text is predicted too, which
+        sampling without a prompt needs.
+      dropout: rate on the embeddings and every residual branch.
+      dtype: dtype of the products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 

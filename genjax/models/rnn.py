@@ -1,10 +1,10 @@
 """Recurrent networks over the tokens of text, the pixels of an image or the frames of a piano roll.
 
 Elman's network, LSTM and GRU, stacked. Over running text they are trained by truncated backpropagation
-(Mikolov et al. 2010; Graves 2013, arXiv:1308.0850): with data.order="lanes" every row goes on from the state
-that the row before it left in its lane, gradients end at the row's beginning, and the state is zeroed where
-another document (`segment`) begins. Without lanes every training row begins from nothing. Evaluation reads
-lanes.
+(Mikolov et al. 2010; Graves 2013, arXiv:1308.0850): with data.order="lanes" a row starts from the last state
+of the previous row of its lane, gradients stop at the beginning of the row, and the state is set to zero
+where another document (`segment`) begins. Without lanes every training row starts from a zero state.
+Evaluation always reads lanes.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class Config:
       cell: "elman", "lstm" or "gru".
       layers, width: of the stack.
       embedding: features of an embedded token or frame; None for `width`.
-      tied: the output projection is the embedding's transpose, behind a projection to its width where that
-        is another.
+      tied: the output projection is the embedding's transpose; if the widths differ, a linear layer to the
+        embedding's width comes before it.
       layer_norm: normalise each layer's products (Ba et al. 2016).
-      dropout: of what enters every layer and what leaves the last; `variational`: with one mask for all
-        steps of a row (Gal & Ghahramani 2016) instead of one for each step.
-      recurrent_dropout: of the state in the recurrent product, with one mask for all steps of a row.
-      carry: over running text, evaluation and lanes go on from row to row. Set it False where rows do not
-        continue each other: documents packed into rows. Images and padded rows never do.
-      condition_dropout: share of the training rows that begin with the start token without a condition (and
-        with no state): images lose their label, which guidance needs; text and rolls are read from their
-        first token, which a draw without a prompt needs.
-      dtype: what products are computed in; parameters, gates and states are float32.
+      dropout: rate on the input of every layer and on the output of the last.
+      variational: use one dropout mask for all steps of a row (Gal & Ghahramani 2016), not one per step.
+      recurrent_dropout: rate on the state in the recurrent product, with one mask for all steps of a row.
+      carry: over running text, evaluation and lanes carry the state from row to row. Set it to False if rows
+        do not continue each other, as documents packed into rows. Images and padded rows never do.
+      condition_dropout: share of the training rows that begin with the start token without a condition and
+        from a zero state. Images lose their label, which guidance needs. The first token or frame of text
+        and rolls is predicted too, which sampling without a prompt needs.
+      dtype: dtype of the products; parameters, gates and states are float32.
     """
 
     cell: Kind = "lstm"
@@ -90,7 +90,7 @@ class Config:
 
 
 class RNN(nn.Module):
-    """Tokens or frames -> logits of the next one, and the states after each (time-major)."""
+    """Map tokens or frames to logits of the next one, and to the states after each (time-major)."""
 
     config: Config
     sequence: View
