@@ -183,7 +183,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     """
     del stages
     sequence = view(spec)
-    m = _GPT(config, spec, sequence, GPT(config, sequence))
+    m = _GPT(config, spec, sequence, GPT(config, sequence), config.stack())
     return Model(
         init=m.init,
         phases={"nll": Phase("model", m.objective)},
@@ -202,6 +202,7 @@ class _GPT:
     spec: Spec
     sequence: View
     network: GPT
+    stack: Stack
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         inputs = self.sequence.encode(self.spec.example(1))[0]
@@ -265,7 +266,7 @@ class _GPT:
         return Decoder(self.start, self.advance, self.commit)
 
     def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
-        cache = Transformer.cache(self.config.stack(), num, length)
+        cache = Transformer.cache(self.stack, num, length)
         return {"kv": cache, "length": jnp.zeros((num,), jnp.int32)}
 
     def advance(self, variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:
