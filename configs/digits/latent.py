@@ -1,4 +1,4 @@
-"""Latent diffusion on the 8x8 digits: a VAE codec that knows no classes, and a prior that is told the class.
+"""Latent diffusion on the 8x8 digits: an unconditional VAE codec and a class-conditional prior.
 
 genjax train --config=digits/latent
 

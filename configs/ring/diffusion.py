@@ -1,4 +1,4 @@
-"""DDPM on the ring of 8 Gaussians: real-valued points, a residual MLP.
+"""DDPM with a residual MLP on the ring of 8 Gaussians, as an example of real-valued points.
 
 genjax train --config=ring/diffusion
 """

@@ -1,4 +1,4 @@
-"""A small convolutional classifier of images, whose features other models' samples are measured in."""
+"""Classifier of images: a small convolutional network, whose features serve the metrics of samples."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     image = pixels.quantised_image(spec, "classifier")
     label = spec.label
     if label is None:
-        raise ConfigError(
-            "classifier needs labels, and the data has none", "name data whose rows have `label`"
-        )
+        raise ConfigError("classifier needs labels, and the data has none", "choose data with a class label")
     classes = spec.classes()
     m = _Classifier(config, image, spec[image].levels or 0, label, classes, Classifier(config, classes))
     return Model(init=m.init, phases={"classifier": Phase(PLAYER, m.objective)}, predict=m.predict)

@@ -1,9 +1,9 @@
 """GPT: a decoder-only transformer over the tokens of text, pixels of an image or frames of a piano roll.
 
-Radford et al. 2019 (GPT-2) is the default form; the modern form (RMSNorm, rotary positions, gated or squared
-activations, grouped queries, normalised queries and keys, caps, sliding windows) is a matter of fields.
+The default is GPT-2 (Radford et al. 2019); fields of the config choose modern variants (RMSNorm, rotary
+positions, gated or squared activations, grouped queries, normalised queries and keys, caps, sliding windows).
 Images are drawn pixel by pixel in raster order after a start token that carries the label (Chen et al. 2020,
-Image GPT). Rows of several documents (`segment`) are read as if each stood alone.
+Image GPT). In a row of several documents (`segment`) each document is read as if it stood alone.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         return mean, log_std
 
     def convolve(self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> Float[Array, "B *L F"]:
-        """Halve the image as often as possible; then mix in the condition."""
+        """Apply convolutions that halve the image as often as possible, then one that reads the condition."""
         c = self.config
         h = nn.silu(Conv(c.width, name="in")(x))
         for i in range(halvings(*x.shape[1:3])):
@@ -165,17 +165,17 @@ class Pixels:
 
     @property
     def outputs(self) -> int:
-        """Numbers per value that the decoder computes."""
+        """Return how many numbers per value the decoder computes."""
         return 2 if not self.binary and self.config.scale == "pixel" else 1
 
     @property
     def discrete(self) -> bool:
-        """True if log_prob is a probability of the data's levels."""
+        """Return True if log_prob is a probability of the data's levels."""
         return self.config.likelihood.startswith("discretised") or (self.binary and self.levels == 2)
 
     @property
     def normalised(self) -> bool:
-        """True if log_prob is a probability or a density."""
+        """Return True if log_prob is a probability or a density."""
         return self.discrete or not self.binary
 
     def log_prob(
