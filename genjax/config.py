@@ -259,8 +259,7 @@ def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     """Return a number, string or other plain value; 2 is also a float, and 2.0 an int."""
-    # NumPy's scalars are numbers too.
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if _is_number(value):
         if hint is float:
             value = _float(value, where)
         elif hint is int and math.isfinite(value) and value == int(value):
@@ -275,7 +274,12 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _float(value: numbers.Real, where: str) -> float:
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a real number. NumPy's scalars are, True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _float(value: Any, where: str) -> float:
     try:
         return float(value)
     except OverflowError:
