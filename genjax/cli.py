@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--process", type=int, help="the index of this process, from 0")
     c.epilog = "any field of the config: --config.SECTION.FIELD=VALUE"
 
+    c = add("config", "Print every field of a config with its resolved value.")
+    c.add_argument("config", metavar="FILE[:SIZE]", help="a config file, a short name or a run's config.json")
+    c.add_argument("--describe", action="store_true", help="with the description of each field")
+    c.epilog = "any field of the config: --config.SECTION.FIELD=VALUE"
+
     c = add("sample", "Draw samples from a run.")
     c.add_argument("run", help="a run directory")
     c.add_argument("--num", type=int, default=64, help="how many")
@@ -136,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 PREFIXES = {
     "train": ("config",),
+    "config": ("config",),
     "compare": ("config",),
     "sample": ("sample",),
     "evaluate": ("evaluate", "sample"),

@@ -22,6 +22,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
     memory.keep()
     commands: dict[str, Callable[[argparse.Namespace, Overrides], int]] = {
         "train": _train,
+        "config": _config,
         "sample": _sample,
         "evaluate": _evaluate,
         "compare": _compare,
@@ -46,6 +47,15 @@ def _train(args: argparse.Namespace, overrides: Overrides) -> int:
     if distributed.is_primary():
         print(f"{directory}: trained to step {config.train.steps}")
         print(f"  samples: genjax sample {directory}    scores: genjax evaluate {directory}")
+    return 0
+
+
+def _config(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import settings
+    from genjax.workflows import fields
+
+    config = settings.complete(settings.load(args.config, overrides["config"]))
+    print("\n".join(fields.lines(config, args.describe)))
     return 0
 
 

@@ -103,7 +103,7 @@ class _Latent:
         return own.replace(state={"prior": own.state, "scale": scale}, frozen=frozen)
 
     def fit(self, variables: Variables, batch: Batch, keys: Keys) -> Variables:
-        """Fit the codes' statistics on these rows, then what the prior itself fits."""
+        """Fit the statistics of the codes on these rows, then the state of the prior."""
         codes = self.encode(variables, batch, keys)
         scale = {name: _moments(codes[name], batch["mask"]) for name in self.scaled}
         variables = variables.replace(state={**variables.state, "scale": scale})

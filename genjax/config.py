@@ -1,16 +1,74 @@
-"""Build the frozen dataclasses of a config from plain values. Standard library only."""
+"""Build the frozen dataclasses of a config from plain values, and check their ranges. Standard library only.
+
+A field declares its range in its type: `dropout: Rate = 0.1`, `layers: Count = 4`, or
+`sigma: Annotated[float, Range(above=0, most=2)] = 0.1`. `build` refuses any other value.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
+import re
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar
 
 from genjax.errors import ConfigError, nearest
 
 T = TypeVar("T")
+BELOW = 2**31
+"""Integers lie between -BELOW and BELOW (excluded) if their range says nothing else: they fit into int32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Declare the range of a number: Annotated[float, Range(above=0, most=1)].
+
+    Attributes:
+      least, most: bounds that are themselves allowed.
+      above, below: bounds that are not.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """Declare that a string is a regular expression: Annotated[str, Pattern()]."""
+
+
+Natural = Annotated[int, Range(least=0)]
+Count = Annotated[int, Range(least=1)]
+Width = Annotated[int, Range(least=1, most=2**20)]
+"""Features, channels or rows of a layer."""
+Layers = Annotated[int, Range(least=1, most=10_000)]
+Seed = Annotated[int, Range(least=0, below=2**32)]
+Positive = Annotated[float, Range(above=0, most=1e12)]
+NotNegative = Annotated[float, Range(least=0, most=1e12)]
+Share = Annotated[float, Range(least=0, most=1)]
+Probability = Annotated[float, Range(above=0, most=1)]
+Rate = Annotated[float, Range(least=0, below=1)]
+"""A probability of dropping something: never all of it."""
+Multiple = Annotated[float, Range(above=0, most=1000)]
+"""A width as a multiple of another."""
+Regex = Annotated[str, Pattern()]
 
 
 def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
@@ -22,10 +80,10 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
       path: the dotted name of the section, for error messages.
 
     Raises:
-      ConfigError: an unknown or missing key, or a value of another type; names the key, and the nearest
-        known one.
+      ConfigError: an unknown or missing key, or a value of another type or out of its range; names the key,
+        and the nearest known one.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     out = {}
     for key, value in values.items():
@@ -35,7 +93,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
                 f"unknown config key {where!r}{nearest(key, fields)}",
                 f"known keys of {path or cls.__name__}: {', '.join(sorted(fields))}",
             )
-        out[key] = _coerce(hints[key], value, where)
+        out[key] = coerce(hints[key], value, where, _default(fields[key]))
     missing = [
         n
         for n, f in fields.items()
@@ -49,16 +107,76 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
         raise ConfigError(f"{path or cls.__name__}: {error}") from error
 
 
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` as the type that the field declares.
+def coerce(hint: Any, value: Any, where: str, default: Any = dataclasses.MISSING) -> Any:
+    """Return `value` as the type that a field or parameter declares.
+
+    Args:
+      hint: the type; Annotated with a Range or Pattern to check.
+      where: the dotted name of the field, for error messages.
+      default: of the field, for the hint of the error.
 
     Raises:
-      ConfigError: the value has another type; names both.
+      ConfigError: the value has another type or is out of range; names both.
     """
+    try:
+        return _coerce(hint, value, where)
+    except ConfigError as error:
+        if error.hint:
+            raise
+        usual = "" if default is dataclasses.MISSING else f"; the default is {default!r}"
+        raise ConfigError(error.message, f"give {describe(hint)}{usual}") from None
+
+
+def check(config: Any) -> None:
+    """Check the fields of a config that was made without `build`; called by its __post_init__.
+
+    Raises:
+      ValueError: a field has another type or is out of its range.
+    """
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for field in dataclasses.fields(config):
+        try:
+            coerce(hints[field.name], getattr(config, field.name), field.name)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+
+
+def describe(hint: Any) -> str:
+    """Return a type in words: "an integer at least 1, or None"."""
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
+    if origin is Annotated:
+        if any(isinstance(a, Pattern) for a in args[1:]):
+            return "a regular expression"
+        return " ".join((describe(args[0]), *(str(a) for a in args[1:])))
+    if origin in (typing.Union, types.UnionType):
+        return ", or ".join(describe(a) for a in sorted(args, key=lambda a: a is type(None)))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, args))
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return f"a list, each item {describe(args[0])}"
+        return f"a list of ({', '.join(map(describe, args))})"
+    if dataclasses.is_dataclass(hint) or hint in (dict, Mapping) or origin in (dict, Mapping):
+        return "a section of keys and values"
+    words = {int: "an integer", float: "a finite number", str: "text", bool: "True or False", Any: "a value"}
+    return words.get(hint) or ("None" if hint is type(None) else getattr(hint, "__name__", str(hint)))
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` as the declared type."""
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
     if hint is Any:
         return value
+    if origin is Annotated:
+        return _checked(args[1:], _coerce(args[0], value, where), where)
     if origin in (typing.Union, types.UnionType):
         return _one_of(args, value, where)
     if dataclasses.is_dataclass(hint):
@@ -72,6 +190,19 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     return _scalar(hint, value, where)
 
 
+def _checked(rules: Iterable[Any], value: Any, where: str) -> Any:
+    """Return `value` if it satisfies every Range and Pattern among `rules`."""
+    for rule in rules:
+        if isinstance(rule, Range) and value not in rule:
+            raise ConfigError(f"{where}: {value!r} is out of range, it must be {rule}")
+        if isinstance(rule, Pattern):
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ConfigError(f"{where}: {value!r} is not a regular expression: {error}") from error
+    return value
+
+
 def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:
     """Return `value` as the first type of a union that accepts it."""
     if value is None and type(None) in options:
@@ -82,7 +213,8 @@ def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:
             return _coerce(option, value, where)
         except ConfigError as error:
             errors.append(error)
-    raise errors[0]
+    # One hint for all options: that of a single one would hide the others.
+    raise errors[0] if len(errors) == 1 else ConfigError(errors[0].message)
 
 
 def _section(cls: Any, value: Any, where: str) -> Any:
@@ -95,7 +227,8 @@ def _section(cls: Any, value: Any, where: str) -> Any:
 
 
 def _choice(options: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value not in options:
+    # 1 == True, but a choice is of the same type.
+    if not any(type(value) is type(o) and value == o for o in options):
         raise ConfigError(
             f"{where}: {value!r} is not a choice{nearest(str(value), map(str, options))}",
             f"choose one of {', '.join(map(str, options))}",
@@ -104,10 +237,17 @@ def _choice(options: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    """Return the items of a tuple[X, ...], or of a tuple[X, Y] of exactly that many items."""
+    if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
         raise ConfigError(f"{where}: expected a sequence, got {value!r}")
-    inner = args[0] if len(args) == 2 and args[1] is Ellipsis else Any
-    return tuple(_coerce(inner, v, where) for v in value)
+    items = tuple(value)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_coerce(args[0], v, where) for v in items)
+    if not args:
+        return items
+    if len(items) != len(args):
+        raise ConfigError(f"{where}: expected {len(args)} items, got {value!r}")
+    return tuple(_coerce(a, v, where) for a, v in zip(args, items, strict=True))
 
 
 def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
@@ -119,11 +259,28 @@ def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     """Return a number, string or other plain value; 2 is also a float, and 2.0 an int."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
+    if _is_number(value):
+        if hint is float:
+            value = _float(value, where)
+        elif hint is int and math.isfinite(value) and value == int(value):
+            value = int(value)
     # bool is a subclass of int, but True is no number of layers.
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is int)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r} ({type(value).__name__})")
+    if hint is float and not math.isfinite(value):
+        raise ConfigError(f"{where}: {value!r} is not a finite number")
+    if hint is int and not -BELOW < value < 2 * BELOW:
+        raise ConfigError(f"{where}: {value!r} is too large for a 32-bit integer")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a real number. NumPy's scalars are, True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _float(value: Any, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{where}: {value!r} is too large for a number") from None

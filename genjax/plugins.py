@@ -46,7 +46,8 @@ def load(package: str, name: str, what: str) -> ModuleType:
 
 def _unknown(package: str, name: str, what: str) -> ConfigError:
     known = names(package)
+    entries = f"use one of {', '.join(known)}, or give" if known else "give"
     return ConfigError(
         f"unknown {what} {name!r}{nearest(name, known)}",
-        f"use one of {', '.join(known)}, or the dotted path of a module outside {package}",
+        f"{entries} the dotted path of a module outside genjax",
     )

@@ -20,7 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genjax import plugins
-from genjax.config import build
+from genjax.config import Seed, build, coerce
 from genjax.errors import ConfigError, nearest
 
 SECTIONS = (
@@ -88,6 +88,8 @@ def _returned(path: Path, size: str) -> dict[str, Any]:
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path} defines no get_config(size='full')", "return a ConfigDict from it")
     config = module.get_config(size) if size else module.get_config()
+    if not isinstance(config, (ConfigDict, Mapping)):
+        raise ConfigError(f"get_config of {path} returned {config!r}", "return a ConfigDict from it")
     return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
 
 
@@ -121,7 +123,7 @@ def value(text: str) -> Any:
     """Read a command-line value: a Python literal if it is one, else the text itself."""
     try:
         return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -220,33 +222,84 @@ def complete(config: Mapping[str, Any]) -> Settings:
     """Build the dataclass of every section.
 
     Raises:
-      ConfigError: an unknown section, model or key, or a value of another type.
+      ConfigError: an unknown section, model or key, or a value of another type or out of its range.
     """
     from genjax import data, evaluation, training
     from genjax.training import optimizers
 
-    raw = json.loads(json.dumps(config))
+    raw = _plain(config)
     for key in raw:
         if key not in SECTIONS:
-            raise ConfigError(f"unknown config section {key!r}{nearest(key, SECTIONS)}", f"known: {SECTIONS}")
-    model = dict(raw.get("model") or {})
+            raise ConfigError(
+                f"unknown config section {key!r}{nearest(key, SECTIONS)}", f"known: {', '.join(SECTIONS)}"
+            )
+    model = _section(raw, "model")
     name = model.pop("name", None)
-    if not name:
-        raise ConfigError("config.model.name is missing", f"name one of {', '.join(models())}")
+    if not name or not isinstance(name, str):
+        wrong = "missing" if name is None else f"{name!r}, not the name of a model"
+        raise ConfigError(f"config.model.name is {wrong}", f"name one of {', '.join(models())}")
     module = model_module(name)
-    return Settings(
-        name=str(raw.get("name") or name),
-        seed=int(raw.get("seed") or 0),
-        data=build(data.Config, raw.get("data") or {}, "data"),
+    players = _section(raw, "optimizers")
+    settings = Settings(
+        name=_run_name(raw.get("name"), name),
+        seed=0 if raw.get("seed") is None else coerce(Seed, raw["seed"], "seed", 0),
+        data=build(data.Config, _section(raw, "data"), "data"),
         model_name=name,
         model=build(module.Config, model, "model"),
-        optimizer=build(optimizers.Config, raw.get("optimizer") or {}, "optimizer"),
-        optimizers=dict(raw.get("optimizers") or {}),
-        train=build(training.Config, raw.get("train") or {}, "train"),
-        sample=dict(raw.get("sample") or {}),
-        evaluate=build(evaluation.Config, raw.get("evaluate") or {}, "evaluate"),
-        stages={name: _stage(name, stage) for name, stage in (raw.get("stages") or {}).items()},
+        optimizer=build(optimizers.Config, _section(raw, "optimizer"), "optimizer"),
+        optimizers={player: _section(players, player, "optimizers.") for player in players},
+        train=build(training.Config, _section(raw, "train"), "train"),
+        sample=_section(raw, "sample"),
+        evaluate=build(evaluation.Config, _section(raw, "evaluate"), "evaluate"),
+        stages={name: _stage(name, stage) for name, stage in _section(raw, "stages").items()},
     )
+    for player in settings.optimizers:
+        settings.optimizer_of(player)
+    return settings
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a config as JSON has it."""
+    try:
+        return json.loads(json.dumps(config))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the config holds a value that JSON cannot hold: {error}",
+            "use numbers, text, lists and sections",
+        ) from error
+
+
+def _section(raw: Mapping[str, Any], key: str, path: str = "") -> dict[str, Any]:
+    """Return a copy of a section; empty if it is missing or None."""
+    section = raw.get(key)
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise ConfigError(
+            f"{path}{key}: expected a section, got {section!r}", f"set its fields: {path}{key}.FIELD=VALUE"
+        )
+    return dict(section)
+
+
+def _run_name(given: Any, model: str) -> str:
+    """Return the name of a run, which is also the name of its directory; that of the model if there is none.
+
+    Raises:
+      ConfigError: it is no text, or leads out of the folder of the runs.
+    """
+    if given is None or given == "":
+        return model
+    if isinstance(given, bool) or not isinstance(given, (str, int)):
+        raise ConfigError(f"name: {given!r} is not the name of a run", "give text, such as digits-gpt")
+    name = str(given)
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name or not name.isprintable():
+        raise ConfigError(
+            f"name: {name!r} cannot be the name of a directory", "leave out '..', a '/' at an end, and '\\'"
+        )
+    if max(len(part.encode("utf-8", "replace")) for part in parts) > 200:
+        raise ConfigError(f"name: {name[:20]!r}... has more than 200 bytes", "give a shorter name")
+    return name
 
 
 def _stage(name: str, given: Any) -> Stage:
@@ -254,7 +307,10 @@ def _stage(name: str, given: Any) -> Stage:
     if isinstance(given, str):
         return Stage(run=given)
     if not isinstance(given, Mapping):
-        raise ConfigError(f"stages.{name}: expected a run directory or a section, got {given!r}")
+        raise ConfigError(
+            f"stages.{name}: expected a run directory or a section, got {given!r}",
+            f'set stages.{name} to a run directory, or to {{"config": NAME}}',
+        )
     return build(Stage, given, f"stages.{name}")
 
 

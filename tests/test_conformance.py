@@ -18,7 +18,7 @@ from genjax import kinds, settings
 from genjax.core import row_keys
 from genjax.data.rows import Zipped
 from genjax.errors import ConfigError
-from genjax.training import Mesh, loop, step
+from genjax.training import Mesh, loop, optimizers, step
 from genjax.training.engine import compilations
 from genjax.training.trees import named
 from genjax.workflows import assemble, train
@@ -107,6 +107,10 @@ def test_the_full_config_resolves_and_an_unknown_key_is_named(name: str):
     assert settings.complete(raw).train.steps > small.train.steps
     full = settings.complete(raw).data.name
     assert EMBEDDED.get(full, full) == small.data.name, "the smoke size reads data of another form"
+    # The schedule of every config fits into a short trial run.
+    optimizers.learning_rate(
+        settings.complete(settings.load(path_of(name), ("train.steps=20",))).optimizer, 20
+    )
     raw["model"] = {**raw["model"], "wdith": 3}
     with pytest.raises(ConfigError, match=r"model\.wdith"):
         settings.complete(raw)

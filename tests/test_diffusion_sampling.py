@@ -204,6 +204,6 @@ def test_thresholds_keep_estimates_in_range():
     ("name", "knobs"),
     [("dimm", {}), ("ddpm", {"eta": 0.5}), ("ddim", {"variance": "large"}), (sampling.ddim(), {"eta": 1.0})],
 )
-def test_unknown_samplers_and_knobs_are_named(name, knobs):
-    with pytest.raises(ConfigError, match=r"did you mean 'ddim'|no such knob|cannot be set"):
+def test_unknown_samplers_and_options_are_named(name, knobs):
+    with pytest.raises(ConfigError, match=r"did you mean 'ddim'|no such option|cannot be set"):
         sampling.method(name, **knobs)

@@ -257,6 +257,23 @@ def test_batch_statistics_over_devices_are_the_single_devices():
     assert_same_steps(alone, pmapped, tolerance=2e-4)
 
 
+def test_elements_are_found_by_form_and_role():
+    image = Element((8, 8, 1), "uint8", LEVELS, None, "target")
+    label = Element((), "int32", CLASSES, "label", "condition")
+    model = build(Config(**SMALL), Spec({"scan": image, "digit": label}))
+    batch = {"scan": rows(2)["image"], "digit": rows(2)["label"], "mask": jnp.ones(2)}
+    variables = jax.eval_shape(lambda key: model.init(key, batch, {}), jax.random.key(0))
+    out = jax.eval_shape(lambda v: model.sample(v, keys(2), {"digit": batch["digit"]}), variables)
+    assert set(out) == {"scan", "digit"}
+    assert jax.eval_shape(lambda: made()[1].params) == variables.params
+    for phase in model.phases.values():
+        run = lambda v, phase=phase: phase.objective(v, batch, keys(2), step=jnp.int32(0))
+        assert jax.eval_shape(run, variables)[0].total.shape == ()
+    del batch["digit"]
+    with pytest.raises(ConfigError, match="digit"):
+        jax.eval_shape(lambda v: model.phases["generator"].objective(v, batch, keys(2), step=None), variables)
+
+
 def test_wrong_configs_and_data_are_refused():
     with pytest.raises(ConfigError, match="tokens"):
         build(Config(), Spec({"tokens": Element((5,), "int32", 7)}))

@@ -176,3 +176,36 @@ def test_what_does_not_fit_is_an_error():
         optimizers.learning_rate(Config(schedule="wsd", warmup=8, decay_steps=3), TOTAL)
     with pytest.raises(ValueError, match="adamw"):
         Config("adam", weight_decay=0.1)
+
+
+def test_a_warmup_below_one_is_a_fraction_of_the_run():
+    fraction = optimizers.learning_rate(Config("sgd", RATE, schedule="cosine", warmup=0.2), TOTAL)
+    count = optimizers.learning_rate(Config("sgd", RATE, schedule="cosine", warmup=2), TOTAL)
+    assert [fraction(n) for n in range(TOTAL)] == [count(n) for n in range(TOTAL)]
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="warmup"):
+            Config("sgd", RATE, warmup=wrong)
+
+
+def test_an_optimizer_outside_the_package(params: Any):
+    """The module tests/outside/signs.py steps by the sign of the gradient, and decays what adamw would."""
+    config = Config("outside.signs", RATE, weight_decay=0.1, options={"scale": 0.5})
+    changed = updates(optimizers.make(config, TOTAL), params, steps=1)
+    grads = jax.tree.map(lambda x: 0.3 * x + 0.1 * jnp.cos(3 * x), params)
+    x, g = params["dense"]["kernel"], grads["dense"]["kernel"]
+    np.testing.assert_allclose(
+        changed["dense"]["kernel"], x - RATE * (0.5 * jnp.sign(g) + 0.1 * x), rtol=1e-6
+    )
+    b, g = params["dense"]["bias"], grads["dense"]["bias"]
+    np.testing.assert_allclose(changed["dense"]["bias"], b - RATE * 0.5 * jnp.sign(g), rtol=1e-6)
+
+
+def test_an_optimizer_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="did you mean 'lion'"):
+        Config("lionn")
+    with pytest.raises(ConfigError, match=r"unknown optimizer 'outside\.nothing'"):
+        optimizers.make(Config("outside.nothing"), TOTAL)
+    with pytest.raises(ConfigError, match="defines no build"):
+        optimizers.make(Config("outside.tones"), TOTAL)
+    with pytest.raises(ValueError, match="options"):
+        Config("adam", options={"scale": 1.0})

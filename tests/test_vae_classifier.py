@@ -53,6 +53,18 @@ def test_evaluation_is_cross_entropy_without_augmentation():
     assert objective(variables, batch, keys, step=jnp.int32(0))[0].value != loss.value
 
 
+def test_elements_are_found_by_form_and_role():
+    image = Element((8, 8, 1), "uint8", 17, None, "target")
+    model = build(Config(width=8), Spec({"scan": image, "digit": Element((), "int32", 3, "label")}))
+    batch = {"scan": jnp.zeros((2, 8, 8, 1), jnp.uint8), "digit": jnp.array([0, 2]), "mask": jnp.ones(2)}
+    variables = model.init(jax.random.key(0), batch, {})
+    keys = row_keys(jax.random.key(0), 0, jnp.arange(2))
+    loss, _ = model.phases["classifier"].objective(variables, batch, keys, step=None)
+    logits = model.predict(variables, {"scan": batch["scan"]})["logits"]
+    expected = -jax.nn.log_softmax(logits)[jnp.arange(2), batch["digit"]].mean()
+    np.testing.assert_allclose(loss.value, expected, rtol=1e-6)
+
+
 def test_data_without_labels_is_refused():
     with pytest.raises(ConfigError, match="labels"):
         build(Config(), Spec({"image": Element((8, 8, 1), "uint8", 17, "image", "target")}))

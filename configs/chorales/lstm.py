@@ -30,7 +30,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "learning_rate": 3e-3,
         "weight_decay": 0.01,
         "schedule": "cosine",
-        "warmup": 15,
+        "warmup": 0.0125,
         "end": 0.01,
         "clip": 1.0,
     }

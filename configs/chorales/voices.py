@@ -32,7 +32,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "learning_rate": 4e-3,
         "weight_decay": 0.3,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.125,
         "end": 0.01,
         "clip": 1.0,
     }

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a few steps of a tiny network."""
     config = ConfigDict()
     config.name = "digits-classifier"
     config.data = {"name": "digits", "batch": 64}

@@ -1,4 +1,4 @@
-"""DCGAN on the 8x8 digits, conditional on the class, with R1 on the real images.
+"""DCGAN on the 8x8 digits, conditional on the class, with an R1 penalty on the real images.
 
 genjax train --config=digits/gan
 """
@@ -9,14 +9,14 @@ from ml_collections import ConfigDict
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    """The config; "smoke" trains a few steps of tiny players."""
+    """Return the config; "smoke" trains a few steps of tiny players."""
     config = ConfigDict()
     config.name = "digits-gan"
     config.data = {"name": "digits", "batch": 64}
     config.model = {"name": "gan", "width": 16, "r1": 0.3}
     config.optimizer = {"name": "adam", "learning_rate": 2e-3, "b1": 0.0}
     config.optimizers = {"discriminator": {"learning_rate": 1e-3}}
-    # Only the generator is averaged: it alone is sampled from.
+    # Sampling uses the generator alone, so that only the generator is averaged.
     average = {"players": ("generator",), "half_life": 10_000.0}
     config.train = {"steps": 2000, "averages": {"eval": average}}
     if size == "smoke":

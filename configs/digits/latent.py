@@ -1,4 +1,4 @@
-"""Latent diffusion on the 8x8 digits: a VAE codec that knows no classes, and a prior that is told the class.
+"""Latent diffusion on the 8x8 digits: an unconditional VAE codec and a class-conditional prior.
 
 genjax train --config=digits/latent
 
@@ -33,7 +33,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "name": "adam",
         "learning_rate": 1e-3,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.0167,
         "end": 0.02,
     }
     config.train = {"steps": 3000, "averages": {"eval": {"half_life": 20_000.0}}}

@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a few steps of a tiny network."""
     config = ml_collections.ConfigDict()
     config.name = "digits-lstm"
     config.data = {"name": "digits", "batch": 32}
@@ -19,7 +19,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "learning_rate": 3e-3,
         "b2": 0.99,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.033,
         "end": 0.01,
         "clip": 1.0,
     }

@@ -1,4 +1,4 @@
-"""GPT on 5,000 digits of 28x28: 784 pixels, the label in the start token.
+"""GPT on 5,000 28x28 digits: sequences of 784 pixels after a start token that carries the label.
 
 genjax train --config=mnist5k/gpt
 """
@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a few steps of a tiny network."""
     config = ml_collections.ConfigDict()
     config.name = "mnist5k-gpt"
     config.data = {"name": "mnist5k", "batch": 16, "eval_batch": 64}
@@ -20,7 +20,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "b2": 0.99,
         "weight_decay": 0.1,
         "schedule": "cosine",
-        "warmup": 100,
+        "warmup": 0.05,
         "end": 0.01,
         "clip": 1.0,
     }

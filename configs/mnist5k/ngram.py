@@ -1,8 +1,8 @@
-"""n-gram on 5,000 digits of 28x28: the label, and the four nearest pixels rounded to four grey levels.
+"""n-gram on 5,000 28x28 digits: the context is the label and the four nearest pixels at four grey levels.
 
-    genjax train --config=configs/mnist5k/ngram.py
+    genjax train --config=mnist5k/ngram
 
-One pass over 4,500 digits takes seconds and gave 1.40 bits a pixel on the 500 others, given the label.
+One pass over 4,500 digits takes seconds and reached 1.40 bits per pixel on the other 500, given the label.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ml_collections
 
 
 def get_config(size: str = "full") -> ml_collections.ConfigDict:
-    """The config; "smoke" counts a few small batches."""
+    """Return the config; "smoke" counts a few small batches."""
     config = ml_collections.ConfigDict()
     config.name = "mnist5k-ngram"
     config.data = {"name": "mnist5k", "batch": 64, "order": "once"}

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    """The config; "smoke" trains a few steps of a tiny network."""
+    """Return the config; "smoke" trains a few steps of a tiny network."""
     config = ConfigDict()
     config.name = "mnist5k-vae"
     config.data = {"name": "mnist5k", "batch": 64}
@@ -18,7 +18,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "name": "adam",
         "learning_rate": 2e-3,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.025,
         "end": 0.01,
     }
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 5000.0}}, "eval_every": 500}

@@ -50,7 +50,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "b2": 0.98,
         "weight_decay": 0.05,
         "schedule": "cosine",
-        "warmup": 250,
+        "warmup": 0.05,
         "end": 0.01,
         "clip": 1.0,
     }

@@ -30,7 +30,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "b2": 0.98,
         "weight_decay": 0.5,
         "schedule": "cosine",
-        "warmup": 100,
+        "warmup": 0.05,
         "end": 0.05,
         "clip": 1.0,
     }

@@ -28,7 +28,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "b2": 0.99,
         "weight_decay": 0.1,
         "schedule": "cosine",
-        "warmup": 100,
+        "warmup": 0.05,
         "end": 0.1,
         "clip": 1.0,
     }

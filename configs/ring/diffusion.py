@@ -1,4 +1,4 @@
-"""DDPM on the ring of 8 Gaussians: real-valued points, a residual MLP.
+"""DDPM with a residual MLP on the ring of 8 Gaussians, as an example of real-valued points.
 
 genjax train --config=ring/diffusion
 """
@@ -18,7 +18,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "name": "adam",
         "learning_rate": 1e-3,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.0167,
         "end": 0.01,
     }
     config.train = {"steps": 3000, "averages": {"eval": {"half_life": 50_000.0}}}

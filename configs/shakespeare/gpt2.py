@@ -39,7 +39,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "weight_decay": 0.1,
         "decay_mask": "(kernel|embedding)$",
         "schedule": "cosine",
-        "warmup": 100,
+        "warmup": 0.05,
         "end": 0.05,
         "clip": 1.0,
     }

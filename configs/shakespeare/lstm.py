@@ -26,7 +26,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "learning_rate": 3e-3,
         "b2": 0.99,
         "schedule": "cosine",
-        "warmup": 50,
+        "warmup": 0.025,
         "end": 0.01,
         "clip": 1.0,
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from genjax.config import Count, Natural, Range, Seed, check
 
 Order = Literal["shuffled", "lanes", "once"]
 
@@ -57,38 +59,30 @@ class Config:
     """
 
     name: str = "digits"
-    batch: int = 128
-    eval_batch: int = 512
+    batch: Count = 128
+    eval_batch: Count = 512
     order: Order = "shuffled"
-    length: int = 64
+    length: Count = 64
     tokenizer: str = "bytes"
-    vocabulary: int | None = None
-    min_count: int = 1
-    sentinels: int = 0
+    vocabulary: Count | None = None
+    min_count: Count = 1
+    sentinels: Natural = 0
     tokenizer_file: str | None = None
     documents: str | None = None
     pack: bool = False
-    buckets: tuple[int, ...] = ()
-    transpose: int = 0
-    size: int | None = None
-    eval_fraction: float = 0.1
+    buckets: tuple[Count, ...] = ()
+    transpose: Natural = 0
+    size: Count | None = None
+    eval_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
     eval_split: str | None = None
     feature: str | None = None
-    limit: int | None = None
-    seed: int = 0
+    limit: Count | None = None
+    seed: Seed = 0
     originals: str | None = None
     cache: str | None = None
 
     def __post_init__(self):
-        for field in ("batch", "eval_batch", "length", "size", "limit", "vocabulary", "min_count"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise ValueError(f"{field} must be at least 1, got {value}")
-        if not 0 < self.eval_fraction < 1:
-            raise ValueError(f"eval_fraction must lie between 0 and 1, got {self.eval_fraction}")
-        for field in ("sentinels", "transpose"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
+        check(self)
         if self.documents == "":
             raise ValueError("documents must be a separator that is not empty, or None")
         if list(self.buckets) != sorted({b for b in self.buckets if b > 0}):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 from genjax import plugins
+from genjax.config import Count, Range, Seed, check
 from genjax.errors import ConfigError, nearest
 
 METRICS = "genjax.evaluation.metrics"
@@ -43,30 +45,22 @@ class Config:
 
     metrics: tuple[str, ...] | None = None
     features: str | None = None
-    samples: int | None = None
-    sets: int = 3
-    batch: int = 64
-    reference: int | None = None
-    k: int = 5
-    kid_subset: int | None = None
+    samples: Annotated[int, Range(least=8)] | None = None
+    sets: Count = 3
+    batch: Count = 64
+    reference: Annotated[int, Range(least=8)] | None = None
+    k: Annotated[int, Range(least=1, most=1000)] = 5
+    kid_subset: Annotated[int, Range(least=2)] | None = None
     labels: bool | None = None
     average: str | None = "eval"
-    speed_batches: tuple[int, ...] = (1, 64)
-    repeats: int = 3
-    seed: int = 0
+    speed_batches: tuple[Count, ...] = (1, 64)
+    repeats: Count = 3
+    seed: Seed = 0
 
     def __post_init__(self):
         for name in self.metrics or ():
             _check_metric(name)
-        for field, least in (("samples", 8), ("reference", 8), ("kid_subset", 2)):
-            value = getattr(self, field)
-            if value is not None and value < least:
-                raise ValueError(f"{field} must be at least {least}, got {value}")
-        for field in ("sets", "batch", "k", "repeats"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if any(b < 1 for b in self.speed_batches):
-            raise ValueError(f"speed_batches must be at least 1, got {self.speed_batches}")
+        check(self)
 
     def set_size(self, eval_rows: int) -> int:
         """Return N for an eval split of `eval_rows` rows."""

@@ -10,6 +10,7 @@ counts, on both sides. All in float64 on the host: the moments of n rows cost n 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import scipy.linalg
@@ -60,10 +61,17 @@ class Moments:
             raise ValueError("a covariance needs at least two rows")
         return self.scatter / (self.count - 1)
 
+    @functools.cached_property
+    def root(self) -> np.ndarray:
+        """R (D, rank) with R R' = covariance; kept, because one reference meets many sets of samples."""
+        return _factor(self.covariance)
+
 
 def distance(a: Moments, b: Moments) -> float:
     """Compute the squared Fréchet distance between the Gaussians with these moments."""
-    return gaussian_distance(a.mean, a.covariance, b.mean, b.covariance)
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"dimensions differ: {a.mean.shape} and {b.mean.shape}")
+    return _distance(a.mean, a.covariance, a.root, b.mean, b.covariance)
 
 
 def frechet(real: np.ndarray, fake: np.ndarray) -> float:
@@ -89,7 +97,13 @@ def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray,
         raise ValueError(
             f"dimensions differ: {mean_a.shape}, {cov_a.shape} and {mean_b.shape}, {cov_b.shape}"
         )
-    root = _factor(cov_a)
+    return _distance(mean_a, cov_a, _factor(cov_a), mean_b, cov_b)
+
+
+def _distance(
+    mean_a: np.ndarray, cov_a: np.ndarray, root: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray
+) -> float:
+    """Compute the distance, given a factor of cov_a."""
     cross = 0.0
     if root.shape[1]:  # rank 0: every row is the same
         product = root.T @ cov_b @ root

@@ -1,6 +1,6 @@
-"""The Gaussian algebra of diffusion: what a network predicts, posteriors and weights.
+"""Compute with the Gaussians of a diffusion: prediction targets, posteriors and loss weights.
 
-Coefficients alpha and sigma are scalars or one per row (B); they are spread over the rows' other axes here.
+Coefficients alpha and sigma are scalars or one per row (B); they are broadcast over a row's other axes here.
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ def to_noise(
 
 
 def posterior_coefficients(s: Coefficients, t: Coefficients) -> tuple[Array, Array, Array]:
-    """(a, b, v) with q(x_s | x_t, x_0) = N(a x_t + b x_0, v), for times s < t of one path.
+    """Return (a, b, v) of q(x_s | x_t, x_0) = N(a x_t + b x_0, v) for times s < t of one path.
 
-    Ho et al. 2020, eq. 7, for any two times of any path: with the variance of the step
+    This is Ho et al. 2020, eq. 7, for any two times of any path. With the variance of the step
     sigma_{t|s}^2 = sigma_t^2 (1 - SNR_t / SNR_s), a = alpha_t / alpha_s sigma_s^2 / sigma_t^2,
     b = alpha_s sigma_{t|s}^2 / sigma_t^2 and v = sigma_{t|s}^2 sigma_s^2 / sigma_t^2.
     """
-    (alpha_s, sigma_s), (alpha_t, sigma_t) = s, t
+    alpha_s, sigma_s = s
+    alpha_t, sigma_t = t
+    # sigma_{t|s}^2 / sigma_t^2 = 1 - SNR_t / SNR_s; expm1 keeps its precision where the two are close.
     fresh = -jnp.expm1(log_snr(alpha_t, sigma_t) - log_snr(alpha_s, sigma_s))
     return alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * fresh, sigma_s**2 * fresh
 
@@ -82,12 +84,13 @@ def posterior_coefficients(s: Coefficients, t: Coefficients) -> tuple[Array, Arr
 def step_variance(s: Coefficients, t: Coefficients, variance: Variance) -> Array:
     """Return the variance of the reverse step from t to s (Ho et al. 2020, sec. 3.2).
 
-    "small" is the posterior's (right for data at one point), "large" that of q(x_t | x_s) (right for data
-    that are themselves a unit Gaussian).
+    "small" is the variance of the posterior, optimal if all data are one point. "large" is that of
+    q(x_t | x_s), optimal if the data have a unit Gaussian distribution.
     """
     if variance == "small":
         return posterior_coefficients(s, t)[2]
-    (alpha_s, sigma_s), (alpha_t, sigma_t) = s, t
+    alpha_s, sigma_s = s
+    alpha_t, sigma_t = t
     return sigma_t**2 * -jnp.expm1(log_snr(alpha_t, sigma_t) - log_snr(alpha_s, sigma_s))
 
 
@@ -98,15 +101,15 @@ def weight(
 
     Args:
       weighting: "uniform" is 1 (Ho et al. 2020, eq. 14, for the noise); "min_snr" is min(SNR, gamma) on x_0
-        (Hang et al. 2023, arXiv:2303.09556, sec. 3.4); "bound" is the variational bound's own,
-        (SNR_s - SNR_t) / 2 on x_0 (Kingma et al. 2021, arXiv:2107.00630, eq. 13), s being the time before t.
-      prediction: whose error is weighted: an error of x_0 is that of the noise over SNR, and of the velocity
-        over SNR + 1.
+        (Hang et al. 2023, arXiv:2303.09556, sec. 3.4); "bound" is that of the variational bound,
+        (SNR_s - SNR_t) / 2 on x_0 (Kingma et al. 2021, arXiv:2107.00630, eq. 13) with s the time before t.
+      prediction: the output of the network. A squared error of x_0 is that of the noise divided by SNR, and
+        that of the velocity divided by SNR + 1.
       gamma: of "min_snr".
 
     Returns:
-      Like t's coefficients. "bound" is infinite at the first step of a chain, where s has no noise: the
-      bound has another term there.
+      Weights of the shape of t's coefficients. "bound" is infinite at the first step of a chain, where s has
+      no noise: the bound has another term there.
     """
     if weighting == "uniform":
         return jnp.ones_like(t[0])

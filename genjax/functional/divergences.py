@@ -1,4 +1,4 @@
-"""Divergences between distributions, in nats, in closed form."""
+"""Compute divergences between distributions in closed form, in nats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def kl_normal(
     prior_mean: Float[Array, "*shape"] | float = 0.0,
     prior_log_std: Float[Array, "*shape"] | float = 0.0,
 ) -> Float[Array, "*shape"]:
-    """KL(N(mean, std^2) || N(prior_mean, prior_std^2)), elementwise.
+    """Compute KL(N(mean, std^2) || N(prior_mean, prior_std^2)), elementwise.
 
     Kingma & Welling 2014 (arXiv:1312.6114), appendix B, for any diagonal prior.
     """
@@ -25,6 +25,6 @@ def kl_normal(
 def kl_categorical(
     log_p: Float[Array, "*shape V"], log_q: Float[Array, "*shape V"]
 ) -> Float[Array, "*shape"]:
-    """KL(p || q) over the last axis, from normalised log-probabilities; 0 log 0 = 0."""
+    """Compute KL(p || q) over the last axis, from normalised log-probabilities; 0 log 0 = 0."""
     p = jnp.exp(log_p)
     return jnp.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)

@@ -1,8 +1,8 @@
-"""Log-probabilities in nats, elementwise, of the distributions that decoders put out.
+"""Compute elementwise log-probabilities, in nats, under the output distributions of decoders.
 
-Discrete ones are of the level k in [0, levels), which stands for the value v = 2k/(levels-1) - 1
-(functional/pixels.py): they sum to one over the levels, so their bits per dimension can be compared
-with those of any other discrete model. Densities of real values cannot.
+A discrete distribution is one over levels k in [0, levels); level k has the value v = 2k / (levels - 1) - 1
+(functional/pixels.py). Its probabilities sum to one, so that its bits per dimension can be compared with
+those of any other discrete model. Densities of real values cannot.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Integer
 
 
 def bernoulli(logits: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x log p + (1 - x) log(1 - p) with p = sigmoid(logits).
+    """Compute x log p + (1 - x) log(1 - p) with p = sigmoid(logits).
 
-    A probability where x is 0 or 1. For grey values in between it is the cross-entropy of a common
-    loss, and no likelihood: it does not integrate to one.
+    This is a log-probability if x is 0 or 1. For grey values in between it is the negative cross-entropy that
+    is often used as a loss, and not a likelihood: it does not integrate to one.
     """
     return x * logits - jax.nn.softplus(logits)
 
@@ -39,8 +39,8 @@ def discretised_logistic(
 ) -> Float[Array, "*shape"]:
     """Compute log P(level) of a logistic rounded to the nearest level (Salimans et al. 2017, sec. 2.1).
 
-    The outermost levels take the tails. The difference of sigmoids is computed as
-    sigmoid(u) sigmoid(-l) (1 - exp(l - u)), which loses nothing in either tail.
+    The lowest and the highest level include the tails. The difference sigmoid(u) - sigmoid(l) is computed as
+    sigmoid(u) sigmoid(-l) (1 - exp(l - u)), which keeps its precision in both tails.
     """
     lower, upper, width = _bin(mean, log_scale, image, levels)
     inside = jax.nn.log_sigmoid(upper) + jax.nn.log_sigmoid(-lower) + log1mexp(width)

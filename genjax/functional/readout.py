@@ -60,7 +60,7 @@ def row_nats(
     targets: Int[Array, "B T"],
     weights: Float[Array, "B T"],
 ) -> Float[Array, " B"]:
-    """Compute the weighted nats of each row, also in pieces. For scores: it has no gradient of its own."""
+    """Compute the weighted nats of each row in pieces. For scores: it has no custom derivative."""
     x, table, bias, targets, weights, size = _whole(x, table, bias, targets, weights)
 
     def part(sums, piece):

@@ -1,10 +1,10 @@
-"""Noise schedules: paths t -> (alpha, sigma) with x_t = alpha(t) x_0 + sigma(t) noise, t in [0, 1].
+"""Define noise schedules: paths t -> (alpha, sigma) with x_t = alpha(t) x_0 + sigma(t) noise, t in [0, 1].
 
 A path may be any pair of functions; those here are variance preserving (alpha^2 + sigma^2 = 1). Time 0 is
 data and time 1 is (nearly) noise. The discrete chains of DDPM are the paths of `discrete`, which pass
-exactly through the chain's points at t = i / T, so that one sampler serves both views.
+exactly through the chain's points at t = i / T, so that one sampler works for chains and continuous paths.
 
-Each is computed from L(t) = -log alpha^2(t), in which sigma^2 = -expm1(-L) keeps its precision near data.
+Each path is computed from L(t) = -log alpha^2(t): sigma^2 = -expm1(-L) keeps its precision near data.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def linear(
 
 
 def cosine(t: Float[Array, "*t"], offset: float = 0.008) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
-    """alpha^2(t) = f(t) / f(0), f(t) = cos^2((t + s) / (1 + s) pi / 2) (Nichol & Dhariwal 2021, eq. 17).
+    """Return the cosine schedule (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17).
 
-    alpha(1) is 0: all signal is gone, and a network that predicts the noise says nothing of x_0 there.
+    alpha^2(t) = f(t) / f(0) with f(t) = cos^2((t + s) / (1 + s) pi / 2). alpha(1) is 0: x_1 contains no
+    signal, and a prediction of its noise carries no information about x_0.
     """
     angle = lambda t: (t + offset) / (1 + offset) * (math.pi / 2)
     # max, since cos(pi / 2) is -4e-8 in float32.
@@ -50,10 +51,10 @@ def cosine(t: Float[Array, "*t"], offset: float = 0.008) -> tuple[Float[Array, "
 
 
 def linear_betas(steps: int = 1000, largest: float = 0.999) -> np.ndarray:
-    """DDPM's betas (Ho et al. 2020, sec. 4), float64 (T,): from 1e-4 to 0.02 at T = 1000.
+    """Return DDPM's betas (Ho et al. 2020, sec. 4), float64 (T,): from 1e-4 to 0.02 at T = 1000.
 
-    At another T they are scaled by 1000 / T, so that the chain still ends in noise (Nichol & Dhariwal
-    2021, sec. 3), and kept at or below `largest`.
+    For another T they are scaled by 1000 / T, so that the chain still ends in noise (Nichol & Dhariwal
+    2021, sec. 3), and limited to `largest`.
     """
     scale = 1000.0 / steps
     return np.minimum(np.linspace(1e-4 * scale, 0.02 * scale, steps, dtype=np.float64), largest)
@@ -77,7 +78,7 @@ def discrete(betas: np.ndarray) -> Path:
       at t = 0.
 
     Raises:
-      ValueError: where a beta is outside (0, 1).
+      ValueError: a beta is outside (0, 1).
     """
     betas = np.asarray(betas, np.float64)
     if betas.ndim != 1 or not np.all((betas > 0) & (betas < 1)):
@@ -100,7 +101,7 @@ def chain(name: Literal["linear", "cosine"], steps: int) -> Path:
 
 
 def log_snr(alpha: Float[Array, "*t"], sigma: Float[Array, "*t"]) -> Float[Array, "*t"]:
-    """log(alpha^2 / sigma^2): decreases with time; infinite where there is no noise."""
+    """Compute log(alpha^2 / sigma^2), which decreases with time; infinite without noise."""
     return 2.0 * (jnp.log(alpha) - jnp.log(sigma))
 
 
@@ -111,15 +112,15 @@ def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.nd
     """Return a decreasing sub-sequence of a chain's times to sample along: float32 (steps + 1,), ending at 0.
 
     Args:
-      steps: how many transitions; at most `chain`.
-      chain: T, the steps of the chain that was trained.
-      spacing: "trailing" divides evenly and begins at 1, where the trained chain ends (Lin et al. 2024,
-        arXiv:2305.08891, sec. 3.3); "leading" visits 1 + k floor(T / steps), which ends at the chain's first
-        point and begins short of 1 (the spacing of Nichol & Dhariwal and of diffusers' default);
+      steps: number of transitions; at most `chain`.
+      chain: T, the number of steps of the trained chain.
+      spacing: "trailing" is even and begins at 1, where the trained chain ends (Lin et al. 2024,
+        arXiv:2305.08891, sec. 3.3); "leading" visits 1 + k floor(T / steps), which ends at the first point of
+        the chain and begins below 1 (as Nichol & Dhariwal, and diffusers by default);
         "quadratic" is denser near data (Song et al. 2021, arXiv:2010.02502, app. D.2).
 
     Raises:
-      ValueError: where steps is not within 1 .. chain, or the spacing is unknown.
+      ValueError: steps is not in 1 .. chain, or the spacing is unknown.
     """
     if not 1 <= steps <= chain:
         raise ValueError(f"cannot take {steps} sampling steps along a chain of {chain}")
@@ -129,7 +130,7 @@ def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.nd
         index = 1 + np.arange(steps)[::-1] * (chain // steps)
     elif spacing == "quadratic":
         index = np.linspace(1, np.sqrt(chain), steps)[::-1] ** 2 if steps > 1 else np.array([chain])
-        # Rounding may visit a point twice near data: then the next free one is taken.
+        # Near data, rounding may give a point twice: the next free one is taken instead.
         index = np.maximum(np.round(index), np.arange(steps, 0, -1))
     else:
         raise ValueError(f"unknown spacing {spacing!r}: trailing, leading or quadratic")

@@ -19,6 +19,18 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Bool, Float, Int
 
+from genjax.config import (
+    Count,
+    Layers,
+    Multiple,
+    Natural,
+    NotNegative,
+    Positive,
+    Probability,
+    Rate,
+    Share,
+    Width,
+)
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.corruption import mask_tokens
@@ -40,40 +52,45 @@ class Config:
     """Configure a BERT.
 
     Attributes:
+      layers, heads, width: number of layers, attention heads per layer, features per token.
       mlp: inner width of the MLP as a multiple of `width`.
+      activation: of the MLP.
       norm, epsilon, prenorm, bias: see nn.transformer.Stack; post-norm also normalises the embeddings.
-      position: "learned", up to `positions` (None for the length of a row), or "rope".
+      position: "learned" or "rope" (rotary).
+      positions: number of learned positions; None for the length of a row.
       token_types: number of segment types in batch["token_type"]; 0 for none.
       head: the model has the prediction head; without it the model gives features only, and cannot be
         trained.
       pooler: the model has the layer that maps the first token's feature (BERT's [CLS]) to one of the row.
       rate: fraction of the tokens of a row that is predicted.
       kept, random: fractions of those that stay unchanged, and that become a random token.
+      dropout: of the embeddings and every residual branch.
       vocabulary: rows of the embedding if more than needed; None for as many as needed.
+      init_std: standard deviation of the initial embeddings and kernels.
       dtype: of products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
-    layers: int = 4
-    heads: int = 4
-    width: int = 128
-    mlp: float = 4.0
+    layers: Layers = 4
+    heads: Width = 4
+    width: Width = 128
+    mlp: Multiple = 4.0
     activation: Activation = "gelu"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    epsilon: float = 1e-12
+    epsilon: Positive = 1e-12
     prenorm: bool = False
     bias: bool = True
     position: Literal["learned", "rope"] = "learned"
-    positions: int | None = None
-    token_types: int = 0
+    positions: Width | None = None
+    token_types: Natural = 0
     head: bool = True
     pooler: bool = False
-    rate: float = 0.15
-    kept: float = 0.1
-    random: float = 0.1
-    dropout: float = 0.1
-    vocabulary: int | None = None
-    init_std: float = 0.02
+    rate: Share = 0.15
+    kept: Share = 0.1
+    random: Share = 0.1
+    dropout: Rate = 0.1
+    vocabulary: Count | None = None
+    init_std: NotNegative = 0.02
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"
@@ -81,7 +98,7 @@ class Config:
     def __post_init__(self):
         if not (0 < self.rate <= 1 and self.kept >= 0 and self.random >= 0 and self.kept + self.random <= 1):
             raise ConfigError(
-                f"rate {self.rate}, kept {self.kept}, random {self.random} are not valid fractions",
+                f"model: rate {self.rate}, kept {self.kept}, random {self.random} are not valid fractions",
                 "0 < rate <= 1, and kept + random at most 1",
             )
 
@@ -294,14 +311,14 @@ class _BERT:
         keys: Keys,
         prompt: Batch,
         *,
-        steps: int = 16,
+        steps: Count = 16,
         schedule: Literal["linear", "cosine"] = "cosine",
         revisit: bool = False,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        choice: float = 1.0,
-        length: int | None = None,
+        temperature: NotNegative = 1.0,
+        top_k: Count | None = None,
+        top_p: Probability | None = None,
+        choice: NotNegative = 1.0,
+        length: Count | None = None,
     ) -> Batch:
         """Sample rows by filling masked positions in `steps` predictions: see sampling.masked.Refinement.
 

@@ -1,4 +1,4 @@
-"""A small convolutional classifier of images, whose features other models' samples are measured in."""
+"""Classifier of images: a small convolutional network, whose features serve the metrics of samples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.config import Natural, Rate, Width
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels
@@ -31,10 +32,10 @@ class Config:
       smoothing: of the training labels (Szegedy et al. 2016, sec. 7).
     """
 
-    width: int = 32
-    features: int = 64
-    shift: int = 1
-    smoothing: float = 0.0
+    width: Width = 32
+    features: Width = 64
+    shift: Natural = 1
+    smoothing: Rate = 0.0
 
 
 class Classifier(nn.Module):
@@ -67,9 +68,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     image = pixels.quantised_image(spec, "classifier")
     label = spec.label
     if label is None:
-        raise ConfigError(
-            "classifier needs labels, and the data has none", "name data whose rows have `label`"
-        )
+        raise ConfigError("classifier needs labels, and the data has none", "choose data with a class label")
     classes = spec.classes()
     m = _Classifier(config, image, spec[image].levels or 0, label, classes, Classifier(config, classes))
     return Model(init=m.init, phases={"classifier": Phase(PLAYER, m.objective)}, predict=m.predict)

@@ -14,13 +14,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from genjax.config import Count, Layers, NotNegative, Positive, Probability, Range, Rate, Share, Width
 from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
@@ -66,19 +67,19 @@ class Config:
     """
 
     network: Literal["auto", "unet", "mlp"] = "auto"
-    width: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = ()
-    head: int = 32
-    groups: int = 8
-    dropout: float = 0.0
+    width: Width = 32
+    multipliers: tuple[Width, ...] = (1, 2, 2)
+    blocks: Layers = 2
+    attention: tuple[Count, ...] = ()
+    head: Width = 32
+    groups: Width = 8
+    dropout: Rate = 0.0
     schedule: Literal["linear", "cosine"] = "linear"
-    timesteps: int = 1000
+    timesteps: Annotated[int, Range(least=1, most=1_000_000)] = 1000
     prediction: gaussian.Prediction = "noise"
     weighting: gaussian.Weighting = "uniform"
-    gamma: float = 5.0
-    label_dropout: float = 0.1
+    gamma: Positive = 5.0
+    label_dropout: Share = 0.1
     variance: gaussian.Variance = "small"
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
@@ -255,14 +256,14 @@ class _Diffusion:
         keys: Keys,
         prompt: Batch,
         *,
-        steps: int = 50,
+        steps: Count = 50,
         spacing: schedules.Spacing = "trailing",
         sampler: str | sampling.Method = "ddim",
-        eta: float | None = None,
+        eta: NotNegative | None = None,
         variance: gaussian.Variance | None = None,
         guidance: float = 1.0,
-        clip: float | None = 1.0,
-        quantile: float | None = None,
+        clip: Positive | None = 1.0,
+        quantile: Probability | None = None,
     ) -> Batch:
         """Draw rows like the data's, one per key; the options are those of sampling.diffusion.sample."""
         given = self.label.given(prompt)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.config import Count, NotNegative, Range, Width, check
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels
@@ -42,18 +43,17 @@ class Config:
       conditional: both players read the label if the data has one.
     """
 
-    latent: int = 64
-    width: int = 32
-    kernel: int = 4
+    latent: Width = 64
+    width: Width = 32
+    kernel: Annotated[int, Range(least=2, most=1024)] = 4
     generator_norm: Norm = "batch"
     discriminator_norm: Norm = "none"
-    r1: float = 0.0
-    r1_interval: int = 1
+    r1: NotNegative = 0.0
+    r1_interval: Count = 1
     conditional: bool = True
 
     def __post_init__(self):
-        if min(self.latent, self.width, self.r1_interval) < 1 or self.kernel < 2:
-            raise ValueError("latent, width and r1_interval must be at least 1, kernel at least 2")
+        check(self)
         if "group" in (self.generator_norm, self.discriminator_norm) and self.width % 8:
             raise ValueError(f"group norm has groups of 8 channels: width={self.width} is no multiple of 8")
 
@@ -247,7 +247,9 @@ class _GAN:
         false, _ = self.apply(variables, DISCRIMINATOR, x, y, train)
         return Mean.of(jax.nn.softplus(-false), batch["mask"]), Aux(state)
 
-    def sample(self, variables: Variables, keys: Keys, prompt: Batch, *, temperature: float = 1.0) -> Batch:
+    def sample(
+        self, variables: Variables, keys: Keys, prompt: Batch, *, temperature: NotNegative = 1.0
+    ) -> Batch:
         """Draw images; labels that are not given are random.
 
         Args:

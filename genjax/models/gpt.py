@@ -1,9 +1,9 @@
 """GPT: a decoder-only transformer over the tokens of text, pixels of an image or frames of a piano roll.
 
-Radford et al. 2019 (GPT-2) is the default form; the modern form (RMSNorm, rotary positions, gated or squared
-activations, grouped queries, normalised queries and keys, caps, sliding windows) is a matter of fields.
+The default is GPT-2 (Radford et al. 2019); fields of the config choose modern variants (RMSNorm, rotary
+positions, gated or squared activations, grouped queries, normalised queries and keys, caps, sliding windows).
 Images are drawn pixel by pixel in raster order after a start token that carries the label (Chen et al. 2020,
-Image GPT). Rows of several documents (`segment`) are read as if each stood alone.
+Image GPT). In a row of several documents (`segment`) each document is read as if it stood alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
+from genjax.config import Layers, Multiple, Natural, NotNegative, Positive, Range, Rate, Share, Width
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.losses import per_row
@@ -38,49 +39,52 @@ class Config:
     """Configure a GPT.
 
     Attributes:
-      layers, heads, width: of the stack; kv_heads None for as many as heads.
-      mlp: the MLP's inner width over `width`: gated at 8/3 it has as many parameters as plain at 4.
-      norm_epsilon, qk_norm, logit_cap, windows, rope_base: see nn.transformer.Stack.
+      layers, heads, width: number of layers, attention heads per layer, features per token.
+      kv_heads: heads of keys and values (grouped queries); None for as many as heads.
+      mlp: inner width of the MLP as a multiple of `width`; a gated MLP at 8/3 has the parameters of a plain
+        one at 4.
+      activation: of the MLP.
+      norm, bias, norm_epsilon, qk_norm, logit_cap, windows, rope_base: see nn.transformer.Stack.
       final_logit_cap: logits become cap * tanh(logits / cap); None for no cap.
-      position: "learned" (for images a row's and a column's embedding, summed), "rope" (rotary, which
-        text can be longer than the training windows with), or "both".
+      position: "learned" (for images the sum of a row's and a column's embedding), "rope" (rotary; samples of
+        text can then be longer than the training windows), or "both".
       tied: the output projection is the token embedding's transpose.
-      init_std: of embeddings and kernels; those that write into the residual stream have it over
-        sqrt(2 layers).
-      mup_base: the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table 8): at this
-        width the model is the ordinary one, and at every other its best learning rate is that width's: the
-        initial variances of the stack's kernels and Adam's learning rates for them go as
-        1 / width, so do the logits, and products of queries and keys as 1 / head features.
-      mup_heads: how many heads that model of width `mup_base` has; None for as many as this one.
-      condition_dropout: share of the training rows that begin with the start token without a condition:
-        images lose their label, which guidance needs; text is read from its first token, which a draw
-        without a prompt needs.
+      init_std: initial standard deviation of embeddings and kernels; divided by sqrt(2 layers) for kernels
+        that write into the residual stream.
+      mup_base: width at which the maximal-update parametrisation (Yang et al. 2022, arXiv:2203.03466, table
+        8) equals the standard one; None for the standard one. The best learning rate at that width is then
+        the best at every width: the initial variances of the stack's kernels, Adam's learning rates for them
+        and the logits scale as 1 / width, and products of queries and keys as 1 / head features.
+      mup_heads: number of heads of the model of width `mup_base`; None for as many as this one.
+      condition_dropout: fraction of the training rows that begin with the start token without a condition.
+        Images lose their label, as guidance needs; text is read from its first token, as sampling without a
+        prompt needs.
       dropout: of the embeddings and every residual branch.
-      dtype: what products are computed in; parameters are float32.
+      dtype: of products; parameters are float32.
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
-    layers: int = 4
-    heads: int = 4
-    width: int = 128
-    kv_heads: int | None = None
-    mlp: float = 4.0
+    layers: Layers = 4
+    heads: Width = 4
+    width: Width = 128
+    kv_heads: Width | None = None
+    mlp: Multiple = 4.0
     activation: Activation = "gelu_tanh"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_epsilon: float = 1e-5
+    norm_epsilon: Positive = 1e-5
     position: Literal["learned", "rope", "both"] = "learned"
-    rope_base: float = 10_000.0
+    rope_base: Annotated[float, Range(above=1, most=1e12)] = 10_000.0
     qk_norm: bool = False
-    logit_cap: float | None = None
-    final_logit_cap: float | None = None
-    windows: tuple[int, ...] | None = None
+    logit_cap: Positive | None = None
+    final_logit_cap: Positive | None = None
+    windows: tuple[Natural, ...] | None = None
     bias: bool = False
     tied: bool = False
-    init_std: float = 0.02
-    mup_base: int | None = None
-    mup_heads: int | None = None
-    dropout: float = 0.0
-    condition_dropout: float = 0.1
+    init_std: NotNegative = 0.02
+    mup_base: Width | None = None
+    mup_heads: Width | None = None
+    dropout: Rate = 0.0
+    condition_dropout: Share = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"
@@ -182,7 +186,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     """
     del stages
     sequence = view(spec)
-    m = _GPT(config, spec, sequence, GPT(config, sequence))
+    m = _GPT(config, spec, sequence, GPT(config, sequence), config.stack())
     return Model(
         init=m.init,
         phases={"nll": Phase("model", m.objective)},
@@ -201,6 +205,7 @@ class _GPT:
     spec: Spec
     sequence: View
     network: GPT
+    stack: Stack
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         inputs = self.sequence.encode(self.spec.example(1))[0]
@@ -264,7 +269,7 @@ class _GPT:
         return Decoder(self.start, self.advance, self.commit)
 
     def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
-        cache = Transformer.cache(self.config.stack(), num, length)
+        cache = Transformer.cache(self.stack, num, length)
         return {"kv": cache, "length": jnp.zeros((num,), jnp.int32)}
 
     def advance(self, variables: Variables, cache: dict, tokens: jax.Array) -> tuple[jax.Array, dict]:

@@ -12,12 +12,13 @@ The state is the text as it was read; `finish` sorts it into a suffix array. Exa
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from genjax.config import Natural, NotNegative, Positive, Range, Width
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.counting import corpus, lookup, ngrams, suffixes
 from genjax.counting.suffixes import Match, choose
@@ -42,12 +43,12 @@ class Config:
         models/ngram.py).
     """
 
-    order: int = 6
-    mixed: int = 4
-    strength: float = 200.0
-    decay: float = 0.8
-    depth: int | None = 64
-    end: int | Literal["eos"] | None = None
+    order: Annotated[int, Range(least=1, most=1000)] = 6
+    mixed: Annotated[int, Range(least=1, most=1000)] = 4
+    strength: Positive = 200.0
+    decay: NotNegative = 0.8
+    depth: Width | None = 64
+    end: Natural | Literal["eos"] | None = None
 
     def __post_init__(self):
         if self.order < 1 or self.mixed < 1:

@@ -9,11 +9,12 @@ counts keep the text itself, which `finish` sorts: any order over any vocabulary
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
+from genjax.config import Natural, Positive, Range, Width
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
 from genjax.counting import corpus, lookup, ngrams, tables
 from genjax.errors import ConfigError
@@ -48,14 +49,14 @@ class Config:
       position: of dense counts: the position of the pixel is part of the context.
     """
 
-    order: int = 4
+    order: Annotated[int, Range(least=1, most=1000)] = 4
     context: Literal["previous", "nearest"] = "previous"
-    bins: int | None = None
+    bins: Width | None = None
     position: bool = False
     smoothing: ngrams.Smoothing = "backoff"
-    strength: float = 1.0
+    strength: Positive = 1.0
     counts: Literal["dense", "sorted"] | None = None
-    end: int | Literal["eos"] | None = None
+    end: Natural | Literal["eos"] | None = None
 
     def __post_init__(self):
         if self.order < 1:

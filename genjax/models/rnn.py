@@ -1,10 +1,10 @@
 """Recurrent networks over the tokens of text, the pixels of an image or the frames of a piano roll.
 
 Elman's network, LSTM and GRU, stacked. Over running text they are trained by truncated backpropagation
-(Mikolov et al. 2010; Graves 2013, arXiv:1308.0850): with data.order="lanes" every row goes on from the state
-that the row before it left in its lane, gradients end at the row's beginning, and the state is zeroed where
-another document (`segment`) begins. Without lanes every training row begins from nothing. Evaluation reads
-lanes.
+(Mikolov et al. 2010; Graves 2013, arXiv:1308.0850): with data.order="lanes" a row starts from the last state
+of the previous row of its lane, gradients stop at the beginning of the row, and the state is set to zero
+where another document (`segment`) begins. Without lanes every training row starts from a zero state.
+Evaluation always reads lanes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
+from genjax.config import Layers, Rate, Share, Width, check
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.functional.losses import per_row
 from genjax.nn.dropout import fold
@@ -26,6 +27,7 @@ from genjax.nn.linear import Linear
 from genjax.nn.recurrent import Kind, Recurrent, State
 from genjax.nn.sequence_embedding import embed, unembed
 from genjax.sampling.autoregressive import sampler
+from genjax.views.columns import RESET, TOKEN_MASK
 from genjax.views.frames import View, view
 from genjax.views.sequences import dropped
 
@@ -36,39 +38,38 @@ class Config:
 
     Attributes:
       cell: "elman", "lstm" or "gru".
-      layers, width: of the stack.
+      layers, width: number of layers, and features of each layer's state.
       embedding: features of an embedded token or frame; None for `width`.
-      tied: the output projection is the embedding's transpose, behind a projection to its width where that
-        is another.
+      tied: the output projection is the transposed embedding, after a projection to its width if that
+        differs.
       layer_norm: normalise each layer's products (Ba et al. 2016).
-      dropout: of what enters every layer and what leaves the last; `variational`: with one mask for all
-        steps of a row (Gal & Ghahramani 2016) instead of one for each step.
+      dropout: of the inputs of every layer and the outputs of the last.
+      variational: dropout has one mask for all steps of a row (Gal & Ghahramani 2016) instead of one per
+        step.
       recurrent_dropout: of the state in the recurrent product, with one mask for all steps of a row.
       carry: over running text, evaluation and lanes go on from row to row. Set it False where rows do not
         continue each other: documents packed into rows. Images and padded rows never do.
-      condition_dropout: share of the training rows that begin with the start token without a condition (and
-        with no state): images lose their label, which guidance needs; text and rolls are read from their
-        first token, which a draw without a prompt needs.
-      dtype: what products are computed in; parameters, gates and states are float32.
+      condition_dropout: fraction of the training rows that begin with the start token without a condition,
+        and with zero state. Images lose their label, as guidance needs; text and rolls are read from their
+        first token, as sampling without a prompt needs.
+      dtype: of products; parameters, gates and states are float32.
     """
 
     cell: Kind = "lstm"
-    layers: int = 2
-    width: int = 256
-    embedding: int | None = None
+    layers: Layers = 2
+    width: Width = 256
+    embedding: Width | None = None
     tied: bool = False
     layer_norm: bool = False
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     variational: bool = False
-    recurrent_dropout: float = 0.0
+    recurrent_dropout: Rate = 0.0
     carry: bool = True
-    condition_dropout: float = 0.1
+    condition_dropout: Share = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
-        for field in ("layers", "width"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check(self)
 
     def stack(self) -> Recurrent:
         """Return the stack of layers."""
@@ -90,7 +91,7 @@ class Config:
 
 
 class RNN(nn.Module):
-    """Tokens or frames -> logits of the next one, and the states after each (time-major)."""
+    """Map tokens or frames to logits of the next one, and to the states after each (time-major)."""
 
     config: Config
     sequence: View
@@ -124,8 +125,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     """
     del stages
     sequence = view(spec)
-    # Padded rows (`token_mask`) are whole pieces: none continues another.
-    carried = config.carry and sequence.text and "token_mask" not in spec
+    # Padded rows are whole pieces: none continues another.
+    carried = config.carry and sequence.text and TOKEN_MASK not in spec
     m = _RNN(config, sequence, RNN(config, sequence), carried)
     decoder = Decoder(m.start, m.advance, _commit)
     return Model(
@@ -181,7 +182,7 @@ class _RNN:
         drop = dropped(keys, self.config.condition_dropout) if training else None
         inputs, targets, mask = self.sequence.encode(batch, drop)
         # Without lanes a training row does not continue the previous one, whatever the carry holds.
-        follows = self.carried and (not training or "reset" in batch)
+        follows = self.carried and (not training or RESET in batch)
         before = batch["carry"] if follows else {"state": self.config.zeros(mask.shape[0])}
         states, keep = _entering(self.sequence, batch, before, drop)
         out, after = self.apply(variables, inputs, states, keep, fold(keys, 1) if training else None)
@@ -222,8 +223,8 @@ def _entering(
 ) -> tuple[tuple[State, ...], Float[Array, "B T"] | None]:
     """Return (states before the row, keep): zero at the start of a lane, document or sample."""
     goes_on = jnp.ones(batch["mask"].shape, jnp.float32)
-    if "reset" in batch:
-        goes_on = goes_on * (1 - batch["reset"])
+    if RESET in batch:
+        goes_on = goes_on * (1 - batch[RESET])
     if drop is not None:
         goes_on = goes_on * (1 - drop)
     found = sequence.segments(batch, drop)

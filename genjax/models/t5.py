@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,19 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
+from genjax.config import (
+    Count,
+    Layers,
+    Multiple,
+    Natural,
+    NotNegative,
+    Positive,
+    Probability,
+    Range,
+    Rate,
+    Share,
+    Width,
+)
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.readout import readout, row_nats
@@ -46,10 +59,15 @@ class Config:
 
     Attributes:
       layers, decoder_layers: of encoder and decoder; decoder_layers=None for the same number.
+      heads, width: attention heads per layer, features per token.
       head_features: of one attention head (T5's d_kv); None for width / heads.
       mlp: inner width of the MLP as a multiple of `width`.
-      position: "relative" (one table of biases per stack, with `buckets` up to `max_distance`), "rope", or
-        added to the embeddings: "learned" (up to `positions`) or "sinusoidal".
+      activation: of the MLP.
+      position: "relative" (one table of biases per stack), "rope", or added to the embeddings: "learned" or
+        "sinusoidal".
+      buckets, max_distance: of relative positions: rows of the table, and the distance from which all share
+        one.
+      positions: number of learned positions.
       prenorm, bias, norm, epsilon: see nn.transformer.Stack.
       scaled_attention: divide scores by sqrt(head features); T5 scales the initial weights instead.
       tied: the output projection is the transposed embedding.
@@ -63,30 +81,30 @@ class Config:
       remat, implementation: see nn.transformer.Stack and nn.attention.attend.
     """
 
-    layers: int = 4
-    decoder_layers: int | None = None
-    heads: int = 4
-    width: int = 128
-    head_features: int | None = None
-    mlp: float = 4.0
+    layers: Layers = 4
+    decoder_layers: Layers | None = None
+    heads: Width = 4
+    width: Width = 128
+    head_features: Width | None = None
+    mlp: Multiple = 4.0
     activation: Activation = "relu"
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
-    epsilon: float = 1e-6
+    epsilon: Positive = 1e-6
     bias: bool = False
     prenorm: bool = True
     position: Literal["relative", "rope", "learned", "sinusoidal"] = "relative"
-    buckets: int = 32
-    max_distance: int = 128
-    positions: int = 512
+    buckets: Annotated[int, Range(least=2, most=2**20)] = 32
+    max_distance: Width = 128
+    positions: Width = 512
     scaled_attention: bool = False
     tied: bool = True
     scale_logits: bool = True
     scale_embedding: bool = False
-    dropout: float = 0.1
-    smoothing: float = 0.0
-    density: float = 0.15
-    mean_span: float = 3.0
-    vocabulary: int | None = None
+    dropout: Rate = 0.1
+    smoothing: Rate = 0.0
+    density: Annotated[float, Range(above=0, below=1)] = 0.15
+    mean_span: Annotated[float, Range(least=1, most=2**20)] = 3.0
+    vocabulary: Count | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
     implementation: Implementation = "auto"
@@ -326,18 +344,18 @@ class _T5:
         keys: Keys,
         prompt: Batch,
         *,
-        length: int | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        typical_p: float | None = None,
-        repetition_penalty: float = 1.0,
+        length: Count | None = None,
+        temperature: NotNegative = 1.0,
+        top_k: Count | None = None,
+        top_p: Probability | None = None,
+        min_p: Share | None = None,
+        typical_p: Probability | None = None,
+        repetition_penalty: Positive = 1.0,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
-        min_length: int = 0,
+        min_length: Natural = 0,
         constraint: Constraint | None = None,
-        beams: int = 1,
+        beams: Count = 1,
         length_penalty: float = 1.0,
     ) -> Batch:
         """Sample the targets of the prompt's sources, or continue running text.

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
+from genjax.config import NotNegative, Positive, Width, check
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.functional import likelihoods, pixels
 from genjax.functional.divergences import kl_normal
@@ -53,21 +54,20 @@ class Config:
       conditional: encoder and decoder read the label if the data has one.
     """
 
-    latent: int = 16
+    latent: Width = 16
     network: Literal["conv", "mlp"] = "conv"
     spatial: bool = False
-    width: int = 32
-    hidden: tuple[int, ...] = (400,)
+    width: Width = 32
+    hidden: tuple[Width, ...] = (400,)
     likelihood: Likelihood = "discretised_logistic"
     scale: Literal["pixel", "shared", "fixed"] = "pixel"
-    sigma: float = 0.1
-    smallest: float = 1e-3
-    beta: float = 1.0
+    sigma: Positive = 0.1
+    smallest: Positive = 1e-3
+    beta: NotNegative = 1.0
     conditional: bool = True
 
     def __post_init__(self):
-        if self.latent < 1 or self.width < 1:
-            raise ValueError(f"latent={self.latent} and width={self.width} must be at least 1")
+        check(self)
         if not 0 < self.smallest < self.sigma:
             raise ValueError(f"smallest={self.smallest} must lie between 0 and sigma={self.sigma}")
         if self.spatial and self.network != "conv":
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         return mean, log_std
 
     def convolve(self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> Float[Array, "B *L F"]:
-        """Halve the image as often as possible; then mix in the condition."""
+        """Apply convolutions that halve the image as often as possible, then one that reads the condition."""
         c = self.config
         h = nn.silu(Conv(c.width, name="in")(x))
         for i in range(halvings(*x.shape[1:3])):
@@ -165,17 +165,17 @@ class Pixels:
 
     @property
     def outputs(self) -> int:
-        """Numbers per value that the decoder computes."""
+        """Return how many numbers per value the decoder computes."""
         return 2 if not self.binary and self.config.scale == "pixel" else 1
 
     @property
     def discrete(self) -> bool:
-        """True if log_prob is a probability of the data's levels."""
+        """Return True if log_prob is a probability of the data's levels."""
         return self.config.likelihood.startswith("discretised") or (self.binary and self.levels == 2)
 
     @property
     def normalised(self) -> bool:
-        """True if log_prob is a probability or a density."""
+        """Return True if log_prob is a probability or a density."""
         return self.discrete or not self.binary
 
     def log_prob(
@@ -367,7 +367,7 @@ class _VAE:
         prompt: Batch,
         *,
         noise: bool = False,
-        temperature: float = 1.0,
+        temperature: NotNegative = 1.0,
     ) -> Batch:
         """Draw images; labels that are not given are random.
 

@@ -6,7 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 SMALL = 2048
 """Largest vocabulary whose gradient is computed as a product with one-hot rows instead of a scatter."""
@@ -36,11 +36,6 @@ def _lookup_bwd(saved, g):
 
 
 lookup.defvjp(_lookup_fwd, _lookup_bwd)
-
-
-def positions(tokens: Shaped[Array, "B T *K"]) -> Int[Array, "B T"]:
-    """Return 0, 1, ..., T - 1 for every row."""
-    return jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None, :], tokens.shape[:2])
 
 
 @functools.partial(jax.jit, static_argnames=("base",))

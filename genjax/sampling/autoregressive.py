@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from genjax.config import Count, Natural, NotNegative, Positive, Probability, Share
 from genjax.core import Batch, Decoder, Keys, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.beam import beam_search
@@ -311,21 +312,21 @@ class _Sampler:
         keys: Keys,
         prompt: Batch,
         *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        typical_p: float | None = None,
-        repetition_penalty: float = 1.0,
+        temperature: NotNegative = 1.0,
+        top_k: Count | None = None,
+        top_p: Probability | None = None,
+        min_p: Share | None = None,
+        typical_p: Probability | None = None,
+        repetition_penalty: Positive = 1.0,
         frequency_penalty: float = 0.0,
         presence_penalty: float = 0.0,
         guidance: float = 1.0,
-        length: int | None = None,
-        stop: int | tuple[int, ...] = (),
-        pad: int = 0,
-        min_length: int = 0,
+        length: Count | None = None,
+        stop: Natural | tuple[Natural, ...] = (),
+        pad: Natural = 0,
+        min_length: Natural = 0,
         constraint: Constraint | None = None,
-        beams: int = 1,
+        beams: Count = 1,
         length_penalty: float = 1.0,
     ) -> Batch:
         """Draw rows. If rows may end early, the column LENGTH counts the tokens of each, prompt included.

@@ -1,12 +1,12 @@
-"""Samplers for every Denoiser: they know a path and E[x_0 | x_t], and no architecture.
+"""Sample from any Denoiser: the samplers use its path and E[x_0 | x_t], and no architecture.
 
-A sampler is a `Method`: one function that moves x from time t to an earlier time s. To add one (Heun,
-DPM-Solver++, a flow's Euler step), write one function that returns a Method and pass it as `sampler`, or
-name it in METHODS. A method that looks back keeps what it needs in `memory`; one of higher order calls
-`denoise` more than once.
+A sampler is a `Method`, whose `step` moves x from time t to an earlier time s. To add one (Heun,
+DPM-Solver++, the Euler step of a flow), write a function that returns a Method and pass the Method as
+`sampler`, or name the function in METHODS. A multistep method keeps earlier estimates in `memory`; a
+method of higher order calls `denoise` more than once.
 
 The loop over times is one compiled scan, and every row draws from its own key alone: sample i does not
-depend on which rows were drawn beside it.
+depend on the other rows of the batch.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Method(NamedTuple):
     """Define the steps of a sampler.
 
     Attributes:
-      start: x at the first time -> memory (any tree; {} for methods that do not look back).
+      start: x at the first time -> memory (any tree; {} for single-step methods).
       step: (denoise, x, memory, now: Point, then: Point, noise) -> (x at the earlier time `then`, memory).
         `denoise(x, t)` takes the scalar t of a Point; `noise()` draws a unit Gaussian like x from the rows'
-        keys of this step: the same one however often it is called.
+        keys of this step, the same at every call.
     """
 
     start: Callable[[jax.Array], Tree]
@@ -55,7 +55,7 @@ class Method(NamedTuple):
 
 
 def ddim(eta: float = 0.0) -> Method:
-    """Denoising diffusion implicit models (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
+    """Return the DDIM method (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
 
     Args:
       eta: 0 is deterministic, 1 has the variance of DDPM's posterior.
@@ -74,7 +74,7 @@ def ddim(eta: float = 0.0) -> Method:
 
 
 def ddpm(variance: Variance = "small") -> Method:
-    """Ancestral sampling along any sub-sequence of times (Ho et al. 2020, algorithm 2).
+    """Return ancestral sampling along any sub-sequence of times (Ho et al. 2020, algorithm 2).
 
     Args:
       variance: "small" or "large" (see functional.diffusion.step_variance). The last step adds no noise.
@@ -93,10 +93,10 @@ METHODS: dict[str, Callable[..., Method]] = {"ddim": ddim, "ddpm": ddpm}
 
 
 def method(name: str | Method, **options: Any) -> Method:
-    """Return a method by its name, with those options that are not None; a Method is returned unchanged.
+    """Return the method of this name with the options that are not None; a Method is returned unchanged.
 
     Raises:
-      ConfigError: for an unknown name, or a option that this method does not have.
+      ConfigError: the name is unknown, or the method has no such option.
     """
     options = {k: v for k, v in options.items() if v is not None}
     if isinstance(name, Method):
@@ -113,19 +113,19 @@ def method(name: str | Method, **options: Any) -> Method:
 
 
 def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null: Batch | None) -> Denoise:
-    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, in their 1 + w).
+    """Return the denoiser under classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6).
 
-    E[x_0 | x_t] and the noise are affine in one another, so that guiding either is the same.
+    The estimate of x_0 is an affine function of that of the noise, so that guiding either is the same.
 
     Args:
       denoise: (x_t, t_B, prompt) -> E[x_0 | x_t].
-      scale: of the conditional estimate: 1 is the model's own, 0 the unconditional one (each then costs one
-        evaluation); beyond 1, as one doubled batch, away from `null`.
-      prompt: what is conditioned on, batch-first.
-      null: the prompt to move away from, of the same form (no condition, or a negative prompt).
+      scale: 1 + w: 1 is the conditional estimate and 0 the unconditional one, for one evaluation each. Other
+        values evaluate both as one batch of twice the size; above 1 they lead away from `null`.
+      prompt: the conditions, batch-first.
+      null: the conditions to move away from, of the same form (no label, or a negative prompt).
 
     Raises:
-      ConfigError: for a scale other than 1 where there is no such prompt.
+      ConfigError: the scale is not 1, and `null` is None.
     """
     if scale == 1:
         return lambda x, t: denoise(x, t, prompt)
@@ -147,12 +147,12 @@ def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null:
 def threshold(
     x_0: Float[Array, "B *shape"], clip: float | None, quantile: float | None = None
 ) -> Float[Array, "B *shape"]:
-    """Keeps estimates within the data's range.
+    """Limit estimates of x_0 to the range of the data.
 
     Args:
-      clip: the data lie in [-clip, clip]; None leaves x_0 as it is.
-      quantile: dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3): a row whose |x_0|
-        exceeds `clip` at this quantile is cut there and scaled back into range.
+      clip: the data lie in [-clip, clip]; None leaves x_0 unchanged.
+      quantile: apply dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3): if this quantile
+        of |x_0| in a row exceeds `clip`, the row is clipped there and scaled back into the range.
     """
     if clip is None:
         return x_0
@@ -164,7 +164,7 @@ def threshold(
 
 
 def normal(keys: Keys, shape: tuple[int, ...], n: int | jax.Array = 0) -> jax.Array:
-    """Unit Gaussian rows, each from its own fold_in(key, n): (B, *shape) float32."""
+    """Draw standard normal rows, each from its own fold_in(key, n): (B, *shape) float32."""
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, n), shape))(keys)
 
 
@@ -176,9 +176,9 @@ def integrate(
     times: Array | np.ndarray,
     method: Method,
 ) -> Float[Array, "B *shape"]:
-    """Moves x along `times` (N + 1, monotone): one scan over N steps, whatever the method.
+    """Move x along `times` (N + 1, monotone) in one scan over N steps, whatever the method.
 
-    Increasing times run a deterministic method backwards (DDIM inversion). Step n draws from
+    Increasing times run a deterministic method in reverse (DDIM inversion). Step n draws from
     fold_in(key, n).
     """
 
@@ -215,13 +215,13 @@ def sample(
     clip: float | None = None,
     quantile: float | None = None,
 ) -> Float[Array, "B *shape"]:
-    """Draws one row per key.
+    """Draw one row per key.
 
     Args:
       denoiser, variables: the model.
       keys: (B,).
       prompt: batch-first, or {}.
-      times: (N + 1,) decreasing from where the noise begins to 0 (see functional.schedules.times).
+      times: (N + 1,) decreasing from the time of the initial noise to 0 (see functional.schedules.times).
       shape: of one row.
       sampler: the name of a method, or a Method.
       eta: of "ddim".

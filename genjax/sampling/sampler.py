@@ -6,6 +6,7 @@ options and batch size it draws the same sample i in all of them.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.config import coerce
 from genjax.core import Batch, Keys, Model, Variables, row_keys
 from genjax.errors import ConfigError, NonFiniteError, nearest
 from genjax.sampling.prompts import prompts
@@ -25,22 +27,38 @@ Columns = dict[str, np.ndarray]
 
 
 def options(model: Model, given: Mapping[str, Any], path: str = "sample") -> dict[str, Any]:
-    """Return `given` as keyword arguments of the model's sampler.
+    """Return `given` as keyword arguments of the model's sampler, of the types that its signature declares.
 
     Raises:
-      ConfigError: names an option that the sampler does not have, and the nearest it has.
+      ConfigError: names an option that the sampler does not have, and the nearest it has; or a value of
+        another type or out of its range.
     """
     if model.sample is None:
         return {}
-    signature = inspect.signature(model.sample).parameters.values()
-    known = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+    known = {p.name: p for p in _parameters(model.sample) if p.kind is p.KEYWORD_ONLY}
     for key in given:
         if key not in known:
             raise ConfigError(
                 f"unknown sampling option {path + '.' + key!r}{nearest(key, known)}",
                 f"this model's sampler has: {', '.join(known) or 'none'}",
             )
-    return dict(given)
+    return {key: _typed(known[key], value, f"{path}.{key}") for key, value in given.items()}
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return a function's parameters, with their types where these can be resolved."""
+    try:
+        return [*inspect.signature(function, eval_str=True).parameters.values()]
+    except NameError:  # a type that is imported for type checkers only
+        return [*inspect.signature(function).parameters.values()]
+
+
+def _typed(parameter: inspect.Parameter, value: Any, where: str) -> Any:
+    hint = parameter.annotation
+    if hint is parameter.empty or isinstance(hint, str):
+        return value
+    default = dataclasses.MISSING if parameter.default is parameter.empty else parameter.default
+    return coerce(hint, value, where, default)
 
 
 class Sampler:
@@ -83,6 +101,19 @@ class Sampler:
     def finish(self, variables: Variables) -> Variables:
         """Return the variables ready for use: counts sorted, statistics refitted."""
         return self._finish(variables)
+
+    def check(self, variables: Variables) -> None:
+        """Trace the sampler, without compiling it, to find options that do not fit the model or the data.
+
+        Args:
+          variables: or their shapes, not yet finished.
+
+        Raises:
+          ConfigError: as the model's sampler does.
+        """
+        jax.eval_shape(
+            lambda v: self._draw(self._finish(v), *self.arguments(np.arange(self.batch))), variables
+        )
 
     def arguments(self, index: np.ndarray, given: Batch | None = None) -> tuple[Keys, Batch]:
         """Return (keys, prompt) of samples `index`; `given` replaces the conditions of the protocol."""

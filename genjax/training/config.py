@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from genjax.config import Count, Natural, Positive, Range, Regex, check
+
+Axis = Annotated[int, Range(least=-1, most=2**20)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +20,14 @@ class Mesh:
       tensor: shards of the matrix products inside layers.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
+    data: Axis = -1
+    fsdp: Axis = 1
+    tensor: Axis = 1
+
+    def __post_init__(self):
+        sizes = (self.data, self.fsdp, self.tensor)
+        if 0 in sizes or sizes.count(-1) > 1:
+            raise ValueError(f"mesh {sizes} must be sizes of at least 1, at most one of them -1")
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
         """Return (data, fsdp, tensor) for this many devices.
@@ -50,8 +58,8 @@ class Average:
     """
 
     players: tuple[str, ...] | None = None
-    half_life: float = 500_000.0
-    ramp_up: float | None = 0.05
+    half_life: Positive = 500_000.0
+    ramp_up: Positive | None = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,66 +90,74 @@ class Config:
         "vae/loss@ema".
       best: "min" if smaller values of that metric are better, "max" if larger ones are.
       on_nonfinite: "stop" at a non-finite loss or gradient, or "skip": return to the last checkpoint
-        and leave that batch out, at most `skip_limit` times.
+        and leave that batch out.
+      skip_limit: number of batches that may be left out.
       profile: (first, last) steps of a jax.profiler trace, written to `profile` in the run directory.
       compilation_cache: keep compiled programs between processes (in JAX_COMPILATION_CACHE_DIR, if set).
-      tensorboard: write event files; wandb: a Weights & Biases project.
+      tensorboard: write event files.
+      wandb: a Weights & Biases project to log to; None for none.
       progress: show a progress bar (plain lines where there is no terminal).
     """
 
-    steps: int = 1000
-    accumulate: int = 1
-    steps_per_call: int = 1
+    steps: Natural = 1000
+    accumulate: Count = 1
+    steps_per_call: Count = 1
     engine: Literal["jit", "pmap"] = "jit"
     mesh: Mesh = Mesh()
-    sharding: tuple[tuple[str, Any], ...] = ()
+    sharding: tuple[tuple[Regex, Any], ...] = ()
     logical: tuple[tuple[str, Any], ...] = (("batch", ("data", "fsdp")),)
     averages: dict[str, Average] = dataclasses.field(default_factory=dict)
-    fit_rows: int = 1024
+    fit_rows: Count = 1024
     init_from: str | None = None
-    init_match: str = ""
-    freeze: str | None = None
-    log_every: int = 50
-    eval_every: int = 0
-    eval_batches: int | None = None
-    sample_every: int = 0
-    checkpoint_every: int = 1000
-    keep_last: int = 3
+    init_match: Regex = ""
+    freeze: Regex | None = None
+    log_every: Natural = 50
+    eval_every: Natural = 0
+    eval_batches: Count | None = None
+    sample_every: Natural = 0
+    checkpoint_every: Natural = 1000
+    keep_last: Count = 3
     keep_best: str | None = None
     best: Literal["min", "max"] = "min"
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    skip_limit: int = 10
-    profile: tuple[int, ...] | None = None
+    skip_limit: Natural = 10
+    profile: tuple[Natural, Natural] | None = None
     compilation_cache: bool = True
     tensorboard: bool = True
     wandb: str | None = None
     progress: bool = True
 
     def __post_init__(self):
-        for name in ("accumulate", "steps_per_call", "keep_last", "fit_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("steps", "log_every", "eval_every", "sample_every", "checkpoint_every"):
+        check(self)
+        for name in ("log_every", "eval_every", "sample_every", "checkpoint_every"):
             every = getattr(self, name)
-            if every < 0 or (name != "steps" and every % self.steps_per_call):
+            if every % self.steps_per_call:
                 raise ValueError(
                     f"{name}={every} must be 0 or a multiple of steps_per_call={self.steps_per_call}"
                 )
-        if self.profile is not None and len(self.profile) != 2:
+        if self.profile is not None and self.profile[0] > self.profile[1]:
             raise ValueError(f"profile must be (first, last) steps, not {self.profile}")
         if self.engine == "pmap" and (self.mesh.fsdp, self.mesh.tensor) != (1, 1):
             raise ValueError(
                 "engine 'pmap' is data parallel: set mesh.fsdp and mesh.tensor to 1, or engine 'jit'"
             )
-        for name in ("init_match", "freeze"):
-            try:
-                re.compile(getattr(self, name) or "")
-            except re.error as error:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not a regular expression: {error}"
-                ) from error
         for name in ("sharding", "logical"):  # lists where the config came from JSON
             object.__setattr__(self, name, _tuples(getattr(self, name)))
+        for rule, axes in self.sharding:
+            _check_axes(f"sharding: rule {rule!r}", axes)
+        for axis, axes in self.logical:
+            _check_axes(f"logical: axis {axis!r}", (axes,))
+
+
+def _check_axes(what: str, axes: Any) -> None:
+    """Raise ValueError unless `axes` is a tuple whose items are None, a mesh axis or a tuple of mesh axes."""
+    known = [f.name for f in dataclasses.fields(Mesh)]
+    if not isinstance(axes, tuple):
+        raise ValueError(f"{what} needs a list of mesh axes, got {axes!r}")
+    for axis in axes:
+        for one in axis if isinstance(axis, tuple) else (axis,):
+            if one is not None and one not in known:
+                raise ValueError(f"{what} names {one!r}, the mesh axes are {', '.join(known)}")
 
 
 def _tuples(x: Any) -> Any:

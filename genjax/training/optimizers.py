@@ -15,8 +15,10 @@ import numpy as np
 import optax
 import optax.contrib
 
+from genjax import plugins
+from genjax.config import Count, Natural, NotNegative, Positive, Rate, Regex
 from genjax.core import Model, Tree
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, nearest
 
 # Input (i) and output (o) axes of a kernel, aligned at the right. Axes to the left of the word are a stack
 # of matrices (layers under a scan, experts). Linen's own attention has kernels of shape (model, heads,
@@ -29,22 +31,27 @@ AXES = (
 )
 
 
+NAMES = ("sgd", "adam", "adamw", "lion", "muon")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Configure an optimizer and its schedule.
 
     Attributes:
       name: sgd, adam, adamw, lion or muon (Jordan 2024: orthogonalised momentum for the matrices, AdamW
-        for everything else).
+        for everything else); or the dotted path of a module with a function `build(config, learning_rate,
+        decayed)` that returns an optax transformation of these fields, a schedule and the mask of decay.
       learning_rate: the peak of the schedule.
       b1, b2, eps: of adam, adamw, lion and of muon's AdamW part; lion's usual values are 0.9 and 0.99.
-      momentum: of sgd (0: none) and muon. nesterov: of sgd and muon.
+      momentum: of sgd (0: none) and muon.
+      nesterov: Nesterov's form of the momentum of sgd and muon.
       weight_decay: decoupled (scaled by the learning rate alone) for adamw, lion and muon; L2 for sgd.
       decay_mask: regex; leaves whose path it is found in are decayed. None for leaves named kernel or
         embedding with two axes or more. The name matters: biases and norms of stacked layers have two axes.
       clip: global norm that the player's gradient is clipped to; None for no clipping.
       schedule: constant, cosine, linear (to `end`) or wsd (warm-up, stable, linear decay).
-      warmup: updates from 0 to the peak.
+      warmup: updates from 0 to the peak; a number below 1 is a fraction of the run's updates.
       decay_steps: in updates; for cosine and linear the end of the decay, counted from the first update
         (None for the whole run), for wsd the length of the decay (None for a fifth of the run).
       end: the last learning rate, as a fraction of the peak.
@@ -53,34 +60,48 @@ class Config:
       muon_exclude: regex; leaves that get AdamW: embeddings and what reads out of the network.
       consistent_rms: muon's update is scaled to this root mean square, so that AdamW's learning rates
         hold (Liu et al. 2025, arXiv:2502.16982, eq. 4); None for Jordan's own scaling.
+      options: of an optimizer outside genjax.
     """
 
-    name: Literal["sgd", "adam", "adamw", "lion", "muon"] = "adamw"
-    learning_rate: float = 3e-4
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    momentum: float = 0.95
+    name: str = "adamw"
+    learning_rate: NotNegative = 3e-4
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: NotNegative = 1e-8
+    momentum: Rate = 0.95
     nesterov: bool = True
-    weight_decay: float = 0.0
-    decay_mask: str | None = None
-    clip: float | None = None
+    weight_decay: NotNegative = 0.0
+    decay_mask: Regex | None = None
+    clip: Positive | None = None
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
-    warmup: int = 0
-    decay_steps: int | None = None
-    end: float = 0.0
-    muon_axes: tuple[tuple[str, str], ...] = ()
-    muon_exclude: str = r"embed|logits|head(/|$)|readout"
-    consistent_rms: float | None = 0.2
+    warmup: Natural | Rate = 0
+    decay_steps: Count | None = None
+    end: NotNegative = 0.0
+    muon_axes: tuple[tuple[Regex, str], ...] = ()
+    muon_exclude: Regex = r"embed|logits|head(/|$)|readout"
+    consistent_rms: Positive | None = 0.2
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        if self.name not in NAMES and "." not in self.name:
+            raise ValueError(
+                f"name {self.name!r} is not an optimizer{nearest(self.name, NAMES)}: use one of "
+                f"{', '.join(NAMES)}, or the dotted path of a module"
+            )
+        if self.options and self.name in NAMES:
+            raise ValueError(f"options {sorted(self.options)} are for an optimizer outside genjax")
         if self.name == "adam" and self.weight_decay:
             raise ValueError("adam has no weight decay: name adamw, whose decay is decoupled")
-        if self.warmup < 0 or (self.decay_steps is not None and self.decay_steps < 1):
+        if self.decay_steps is not None and self.decay_steps < 1:
+            raise ValueError(f"decay_steps={self.decay_steps} is not a count of updates")
+        if not self.warmup >= 0 or (self.warmup >= 1 and self.warmup != int(self.warmup)):
             raise ValueError(
-                f"warmup={self.warmup}, decay_steps={self.decay_steps} are not counts of updates"
+                f"warmup={self.warmup} is neither a count of updates nor a fraction of the run below 1"
             )
         object.__setattr__(self, "muon_axes", tuple((str(r), str(a)) for r, a in self.muon_axes))
+        for rule, axes in self.muon_axes:
+            if not set(axes) <= set("iob"):
+                raise ValueError(f"muon_axes: {axes!r} of rule {rule!r} has other letters than i, o and b")
 
 
 def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
@@ -91,25 +112,31 @@ def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
     """
     peak = config.learning_rate
     end = config.end * peak
-    warm = optax.linear_schedule(0.0, peak, config.warmup)
+    warmup = warmup_updates(config, total_steps)
+    warm = optax.linear_schedule(0.0, peak, warmup)
     at: list[int] = []  # updates at which the next part begins
     if config.schedule == "constant":
         parts = [optax.constant_schedule(peak)]
     elif config.schedule == "wsd":
         decay = config.decay_steps or max(total_steps // 5, 1)
-        stable = total_steps - config.warmup - decay
+        stable = total_steps - warmup - decay
         _fits(stable >= 0, config, total_steps)
         parts = [optax.constant_schedule(peak), optax.linear_schedule(peak, end, decay)]
         at = [stable]
     else:
-        length = (config.decay_steps or total_steps) - config.warmup
+        length = (config.decay_steps or total_steps) - warmup
         _fits(length > 0, config, total_steps)
         cosine = config.schedule == "cosine"
         decay = optax.cosine_decay_schedule(peak, length, config.end) if cosine else None
         parts = [decay or optax.linear_schedule(peak, end, length)]
-    if not config.warmup:
+    if not warmup:
         return optax.join_schedules(parts, at) if at else parts[0]
-    return optax.join_schedules([warm, *parts], [config.warmup, *(config.warmup + n for n in at)])
+    return optax.join_schedules([warm, *parts], [warmup, *(warmup + n for n in at)])
+
+
+def warmup_updates(config: Config, total_steps: int) -> int:
+    """Return the updates of the warm-up in a run of `total_steps` updates."""
+    return round(config.warmup * total_steps) if config.warmup < 1 else int(config.warmup)
 
 
 def updates(every: Sequence[int], steps: int) -> int:
@@ -200,9 +227,26 @@ def make(config: Config, total_steps: int, factors: Factors | None = None) -> op
         tx = optax.adamw(rate, **adam, **decay)
     elif config.name == "lion":
         tx = optax.lion(rate, b1=config.b1, b2=config.b2, **decay)
-    else:
+    elif config.name == "muon":
         tx = _muon(config, rate, adam, decay)
+    else:
+        tx = _outside(config, rate)
     return tx if config.clip is None else optax.chain(optax.clip_by_global_norm(config.clip), tx)
+
+
+def _outside(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Return the optimizer of a module outside the package.
+
+    Raises:
+      ConfigError: no such module, or one without a function `build`.
+    """
+    module = plugins.load(__name__, config.name, "optimizer")
+    if not hasattr(module, "build"):
+        raise ConfigError(
+            f"the optimizer {config.name} defines no build(config, learning_rate, decayed)",
+            "return an optax.GradientTransformation from it",
+        )
+    return module.build(config, rate, functools.partial(decayed, config))
 
 
 def _scaled(

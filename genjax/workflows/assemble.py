@@ -190,13 +190,17 @@ def restore(directory: str | Path, step: str | int = "latest", datasets: Dataset
     origins = read_origins(directory)
     stages = {name: _restore_stage(directory, name, origins, datasets) for name in settings.stages}
     experiment = assemble(settings, datasets, stages)
-    example = experiment.dataset.spec.example(1)
-    form = jax.eval_shape(
-        lambda key: experiment.model.init(key, example, experiment.frozen), jax.random.key(0)
-    )
-    found = checkpoint.load(directory, _step(step), like=form)
+    found = checkpoint.load(directory, _step(step), like=shapes(experiment))
     variables = found.variables.replace(frozen=experiment.frozen)
     return Trained(experiment, variables, found.step, found.record, directory)
+
+
+def shapes(experiment: Experiment) -> Variables:
+    """Return the variables of a model as shapes and dtypes; nothing is computed."""
+    example = experiment.dataset.spec.example(1)
+    return jax.eval_shape(
+        lambda key: experiment.model.init(key, example, experiment.frozen), jax.random.key(0)
+    )
 
 
 def finished(trained: Trained) -> Stage:

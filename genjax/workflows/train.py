@@ -12,6 +12,7 @@ from typing import Any
 
 from genjax import files
 from genjax.core import Variables
+from genjax.errors import ConfigError, nearest
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
 from genjax.training import checkpoint, distributed, loop, run_lock
@@ -27,6 +28,7 @@ from genjax.workflows.assemble import (
     identity,
     read_origins,
     restore,
+    shapes,
     write_origins,
 )
 
@@ -51,6 +53,7 @@ def train(
     """
     where = directories.path_of(settings, directory)
     experiment = prepare(settings, where, datasets, devices)
+    check(experiment)
     directories.create(where)
     # Locked before config.json is written: a second process that is refused must leave no trace.
     with run_lock.exclusive(where):
@@ -79,6 +82,33 @@ def train(
             devices=devices,
         )
     return where
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse names and options of the config that only this model and data show to be wrong.
+
+    Raises:
+      ConfigError: an unknown player or average, or options of the sampler that do not fit.
+    """
+    settings = experiment.settings
+    players = experiment.model.players
+    named = [(f"optimizers.{p}", p) for p in settings.optimizers]
+    for name, average in settings.train.averages.items():
+        named += [(f"train.averages.{name}.players", p) for p in average.players or ()]
+    for where, player in named:
+        if player not in players:
+            raise ConfigError(
+                f"{where}: this model has no player {player!r}{nearest(player, players)}",
+                f"its players are {', '.join(players)}",
+            )
+    asked = settings.evaluate.average
+    if not settings.train.averages and asked not in (None, type(settings.evaluate).average):
+        raise ConfigError(
+            f"evaluate.average={asked!r}: this run keeps no averages",
+            f"add train.averages.{asked}, or leave it out",
+        )
+    if settings.sample and experiment.model.sample is not None:
+        sample.sampler(experiment, batch=1).check(shapes(experiment))
 
 
 def prepare(

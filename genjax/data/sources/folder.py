@@ -1,9 +1,9 @@
 """Load images in PATH, or in PATH/train and PATH/test: folder:PATH.
 
 Subfolders are classes, in order of their names. A subfolder `train` with images and no subfolders, beside
-other subfolders of images and without a test part, is a class as well. Captions are read from a
-metadata.jsonl beside the images, with one {"file_name": ..., "text": ...} per line. They are the element
-`caption` (data.length tokens, padded), with `caption_mask` (1 on its tokens). All images must have one size, unless
+other subfolders of images and without a test part, is a class too. Captions are read from a metadata.jsonl
+beside the images, with one {"file_name": ..., "text": ...} per line. They are the element `caption`
+(data.length tokens, padded), with `caption_mask` (1 on its tokens). All images must have one size, unless
 data.size gives the side of the square to which they are cropped and resized. Without a test part, a fixed
 random data.eval_fraction of the images is held out. Images are turned upright (EXIF).
 """
