@@ -148,8 +148,12 @@ def test_running_text_goes_on_from_its_prompt():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="no text"):
         Pairs.of(Spec({"image": Element((2, 2, 1), "uint8", 4, "image", "target")}))
+    few = Pairs.of(Spec(TEXT.elements, special={"sentinel_0": 28, "sentinel_1": 29}), 0.5, 1.0)
+    batch = {"tokens": jnp.zeros((1, 25), jnp.int32), "mask": jnp.ones(1)}
     with pytest.raises(ConfigError, match="2 sentinels"):
-        Pairs.of(Spec(TEXT.elements, special={"sentinel_0": 28, "sentinel_1": 29}), 0.5, 1.0)
+        few.read(batch, keys(1))
+    # Sampling needs only the first.
+    assert few.ask(jnp.zeros((1, 3), jnp.int32), jnp.array([3]))["source"][0, 3] == 28
     with pytest.raises(ConfigError, match="at least"):
         Pairs.of(TEXT, vocabulary=V)
     with pytest.raises(ConfigError, match="smoothing"):

@@ -283,7 +283,7 @@ class _T5:
         return variables.params["model"]["token_embedding" if self.config.tied else "output_embedding"]
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        pair = self.pairs.read(self.spec.example(1), jax.random.split(key, 1))
+        pair = self.pairs.example()
         return Variables(params={"model": self.network.init(key, pair, pair.target)["params"]}, frozen=frozen)
 
     def objective(
@@ -395,7 +395,7 @@ class _T5:
 
     def go_on(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
         """Return rows of `length` tokens that begin with those of the prompt."""
-        total = length or self.pairs.length
+        total = length or self.pairs.width
         name = self.pairs.target
         tokens, lengths = given_tokens(prompt, name, num, total)
         need = total - (0 if LENGTH in prompt else tokens.shape[1])

@@ -46,10 +46,9 @@ class Pairs:
     """Convert the rows of a spec to pairs.
 
     Attributes:
-      paired: the data holds pairs; else it holds running text, in rows of `length` tokens.
+      paired: the data holds pairs; else it holds running text.
       source, target: names of the condition and of the target. Running text has one element, `target`.
       width: tokens of a target row of the data.
-      length: tokens of a row of running text; 0 for pairs.
       levels: tokens of the data.
       vocabulary: rows of an embedding table: `levels` and the special tokens that were added.
       pad, eos: decoders begin with pad, as T5's do, and end with eos.
@@ -62,7 +61,6 @@ class Pairs:
     source: str
     target: str
     width: int
-    length: int
     levels: int
     vocabulary: int
     pad: int
@@ -82,7 +80,7 @@ class Pairs:
           vocabulary: rows of the embedding table, if more than are needed.
 
         Raises:
-          ConfigError: neither pairs nor running text; too few sentinels; a vocabulary that is too small.
+          ConfigError: neither pairs nor running text; a vocabulary that is too small.
         """
         if not (0 < density < 1 and mean_span >= 1):
             raise ConfigError(
@@ -91,13 +89,12 @@ class Pairs:
         source, target = _paired_names(spec) if spec.paired else (SOURCE, _running_text(spec))
         levels = spec[target].levels or 0
         width = spec[target].shape[0]
-        length = 0 if spec.paired else width
-        needed = 0
+        needed = 1
         if spec.paired:
             levels = max(levels, spec[source].levels or 0)
         else:
-            needed = max(span_sizes(n, density, mean_span).spans for n in range(length + 1))
-        tokens = _special_tokens(spec, levels, needed, length)
+            needed = _spans(width, density, mean_span)
+        tokens = _special_tokens(spec, levels, needed)
         if vocabulary is not None and vocabulary < tokens.count:
             raise ConfigError(
                 f"model.vocabulary={vocabulary} is too small for this data",
@@ -110,7 +107,6 @@ class Pairs:
             source=source,
             target=target,
             width=width,
-            length=length,
             levels=levels,
             vocabulary=rows,
             pad=tokens.pad,
@@ -126,6 +122,9 @@ class Pairs:
 
         Args:
           keys: of the corruption of running text; not needed for paired data.
+
+        Raises:
+          ConfigError: the tokenizer has too few sentinels for the spans of a row. Sampling needs only one.
         """
         row = batch["mask"][:, None]
         target = batch[self.target].astype(jnp.int32)
@@ -136,6 +135,7 @@ class Pairs:
         else:
             if keys is None:
                 raise ValueError("dropping spans of running text needs a key per row")
+            self._check_sentinels(target.shape[1])
             drop = functools.partial(
                 drop_spans,
                 sentinels=jnp.asarray(self.sentinels, jnp.int32),
@@ -144,11 +144,25 @@ class Pairs:
                 density=self.density,
                 mean_span=self.mean_span,
             )
-            assert keys is not None, "dropped spans are drawn from keys"
             found = jax.vmap(drop)(keys, target, self._lengths(batch))
             source, source_length, target, target_length = found
         seen = inside(source, source_length).astype(jnp.float32)
         return Pair(source, seen, target, inside(target, target_length) * row)
+
+    def example(self) -> Pair:
+        """Return one pair of the elements' types, of 4 tokens each: enough to make the parameters."""
+        tokens = jnp.zeros((1, 4), jnp.int32)
+        ones = jnp.ones((1, 4), jnp.float32)
+        return Pair(tokens, ones, tokens, ones)
+
+    def _check_sentinels(self, length: int) -> None:
+        needed = _spans(length, self.density, self.mean_span)
+        if len(self.sentinels) < needed:
+            raise ConfigError(
+                f"rows of {length} tokens lose up to {needed} spans, and the tokenizer has "
+                f"{len(self.sentinels)} sentinels",
+                "a shorter data.length, a longer model.mean_span, or a tokenizer with more sentinels",
+            )
 
     def _lengths(self, batch: Batch) -> Int[Array, " B"]:
         """Return how many tokens of each row are text; rows of several documents are read as one."""
@@ -211,7 +225,12 @@ def _running_text(spec: Spec) -> str:
     return name
 
 
-def _special_tokens(spec: Spec, levels: int, needed: int, length: int) -> _Tokens:
+def _spans(length: int, density: float, mean_span: float) -> int:
+    """Return the largest number of spans that a row of at most `length` tokens loses."""
+    return max(span_sizes(n, density, mean_span).spans for n in range(length + 1))
+
+
+def _special_tokens(spec: Spec, levels: int, needed: int) -> _Tokens:
     """Return the tokenizer's special tokens; those that it lacks get the ids after its own."""
     special = dict(spec.special)
     count = levels
@@ -224,9 +243,4 @@ def _special_tokens(spec: Spec, levels: int, needed: int, length: int) -> _Token
     if not sentinels:
         sentinels = list(range(count, count + max(needed, 1)))
         count += len(sentinels)
-    if len(sentinels) < needed:
-        raise ConfigError(
-            f"rows of {length} tokens lose {needed} spans, and the tokenizer has {len(sentinels)} sentinels",
-            "a shorter data.length, a longer model.mean_span, or a tokenizer with more sentinels",
-        )
     return _Tokens(special["pad"], special["eos"], tuple(sentinels), frozenset(special.values()), count)
