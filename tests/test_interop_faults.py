@@ -33,6 +33,13 @@ def tensors(directory: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(directory / "model.safetensors")
 
 
+def assert_same_tensors(a: Path, b: Path) -> None:
+    found, expected = tensors(a), tensors(b)
+    assert {k: (x.dtype, x.tobytes()) for k, x in found.items()} == {
+        k: (x.dtype, x.tobytes()) for k, x in expected.items()
+    }
+
+
 def rewrite(directory: Path, changed: dict[str, np.ndarray], config: dict[str, Any] | None = None) -> Path:
     """Write these tensors, and a config.json with these keys; None removes a key."""
     safetensors.numpy.save_file(changed, directory / "model.safetensors")
@@ -139,7 +146,7 @@ def test_a_missing_key_has_transformers_default(name: str, key: str, tmp_path: P
     del config[key]
     path.write_text(json.dumps(config))
     # Heads divide the tensors of GPT-2 and BERT without changing their shapes.
-    with pytest.raises(GenjaxError, match=r"config.json asks for|is missing|not a multiple|no place"):
+    with pytest.raises(GenjaxError, match=r"config.json asks for|no tensor|not a multiple|no place"):
         interop.load(tmp_path)
 
 
@@ -177,8 +184,7 @@ def test_an_export_has_the_types_of_the_import(name: str, dtype, tmp_path: Path)
     theirs = rewrite(tmp_path / "theirs", {k: x.astype(dtype) for k, x in found.items()})
     loaded = interop.load(theirs)
     interop.save(tmp_path / "back", loaded.fields, loaded.variables, config=loaded.config, like=loaded.dtypes)
-    got, expected = ((d / "model.safetensors").read_bytes() for d in (tmp_path / "back", theirs))
-    assert got == expected
+    assert_same_tensors(tmp_path / "back", theirs)
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("gpt", "transformer."), ("bert", "bert.")])
@@ -241,5 +247,5 @@ def test_an_imported_run_exports_its_types(tmp_path: Path):
     rewrite(theirs, {k: x.astype(np.float16) for k, x in tensors(theirs).items()}, {"task": "kept"})
     run = convert.import_run(theirs, tmp_path / "run", data={"limit": 8, "batch": 4, "length": T})
     back = convert.export_run(run, tmp_path / "back")
-    assert (back / "model.safetensors").read_bytes() == (theirs / "model.safetensors").read_bytes()
+    assert_same_tensors(back, theirs)
     assert json.loads((back / "config.json").read_text())["task"] == "kept"
