@@ -151,6 +151,8 @@ def test_killed_and_resumed(name: str, tmp_path: Path):
     env = {
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "PYTHONPATH": str(Path(__file__).parent),
+        # The three processes compile each program once.
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
     }
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=15, env=env)

@@ -40,7 +40,12 @@ def test_sigkill_at_a_random_step(tmp_path, seed):
 
     GENJAX_KILL_SEED chooses another victim and another step.
     """
-    env = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(WORKER.parents[1])}
+    env = {
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(WORKER.parents[1]),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
+    }
     command = [sys.executable, str(WORKER)]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*command, str(whole)], env={**os.environ, **env}, check=True, timeout=300)

@@ -164,7 +164,7 @@ def test_leaves_that_do_not_fit_are_refused_by_name(tmp_path, other):
         run(toys.recurrent(), tmp_path, short(), initial=other)
     with pytest.raises(ConfigError, match="init_match='nothing' matches no leaf"):
         run(fitted(), tmp_path, short(init_match="nothing"), initial=other)
-    with pytest.raises(ValueError, match=r"init_match='\(' is not a regular expression"):
+    with pytest.raises(ValueError, match=r"init_match: '\(' is not a regular expression"):
         short(init_match="(")
     assert checkpoint.saved_steps(tmp_path) == []
 
@@ -231,5 +231,5 @@ def test_a_regex_that_freezes_nothing_is_refused(tmp_path):
         run(toys.mlp(), tmp_path, short(freeze="encoder"))
     assert "mlp/inner/bias" in error.value.hint
     assert checkpoint.saved_steps(tmp_path) == []
-    with pytest.raises(ValueError, match=r"freeze='\[' is not a regular expression"):
+    with pytest.raises(ValueError, match=r"freeze: '\[' is not a regular expression"):
         short(freeze="[")

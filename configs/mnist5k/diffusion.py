@@ -32,7 +32,7 @@ def get_config(size: str = "full") -> ConfigDict:
         config.update(
             {
                 "data": {"batch": 8},
-                "model": {"width": 8, "timesteps": 50},
+                "model": {"width": 8, "multipliers": (1, 2), "timesteps": 50},
                 "optimizer": {"warmup": 2},
                 "train": {"steps": 8, "checkpoint_every": 4},
                 "sample": {"steps": 4},
