@@ -30,7 +30,7 @@ def _originals(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(autouse=True, scope="session")
 def _compile_once(tmp_path_factory: pytest.TempPathFactory):
-    """Keep compiled programs on disk: many tests train the same config. Each pytest worker has its own folder."""
+    """Keep compiled programs on disk, a folder for each worker: many tests train the same config."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
