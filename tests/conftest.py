@@ -17,6 +17,21 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module on one worker, which then makes its fixtures and compiles its programs once."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest and pytest-xdist that ignore groups: each worker would train every config."""
+    grouped = [item for item in session.items if "@" in item.nodeid.rsplit("]", 1)[-1]]
+    if getattr(session.config.option, "loadgroup", False) and len(grouped) < len(session.items):
+        raise pytest.UsageError("pytest-xdist ignores xdist_group: install the versions of constraints.txt")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _originals(tmp_path_factory: pytest.TempPathFactory):
     """Name a folder of tiny originals, unless the environment names one of real data."""
