@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,7 +118,7 @@ def test_predictions_agree_when_converted():
     x_0, noise = jax.random.normal(key[0], (4, 5, 5, 1)), jax.random.normal(key[1], (4, 5, 5, 1))
     now = schedules.cosine(jnp.array([0.1, 0.4, 0.6, 0.9]))
     x_t = gaussian.diffuse(x_0, noise, now)
-    for prediction in ("noise", "data", "velocity"):
+    for prediction in get_args(gaussian.Prediction):
         said = gaussian.target(prediction, x_0, noise, now)
         np.testing.assert_allclose(gaussian.to_data(prediction, said, x_t, now), x_0, atol=2e-5)
     np.testing.assert_allclose(gaussian.to_noise(x_0, x_t, now), noise, atol=2e-5)
@@ -127,13 +129,27 @@ def test_predictions_agree_when_converted():
     np.testing.assert_allclose(gaussian.target("velocity", x_0, noise, now), velocity, atol=1e-5)
 
 
+def test_the_straight_path_is_that_of_flow_matching():
+    """The flow is dx_t/dt; the posterior of a step is that of the joint Gaussian of x_s and x_t given x_0."""
+    x_0, noise = jnp.full((1, 2), 0.3), jnp.full((1, 2), -1.2)
+    t = jnp.array([0.7])
+    at = lambda t: gaussian.diffuse(x_0, noise, schedules.straight(t))
+    _, flow = jax.jvp(at, (t,), (jnp.ones_like(t),))
+    np.testing.assert_allclose(gaussian.target("flow", x_0, noise, schedules.straight(t)), flow, atol=1e-6)
+    assert [float(c) for c in schedules.straight(jnp.ones(()))] == [0.0, 1.0]
+    # From pure noise, the posterior of the step to s is q(x_s | x_0), whatever x_t is.
+    s = schedules.straight(jnp.array(0.6))
+    of_x, of_data, variance = gaussian.posterior_coefficients(s, schedules.straight(jnp.ones(())))
+    np.testing.assert_allclose([of_x, of_data, variance], [0.0, 0.4, 0.36], atol=1e-6)
+
+
 @pytest.mark.parametrize("weighting", ["min_snr", "bound"])
 def test_weighted_errors_do_not_depend_on_the_prediction(weighting):
     """A weighting of x_0's error is one number, whichever output the error is made in."""
     s, t = schedules.cosine(jnp.array([0.1, 0.45])), schedules.cosine(jnp.array([0.2, 0.5]))
     x_t, output = jnp.ones((2, 3)), jnp.full((2, 3), 0.4)
     totals = []
-    for prediction in ("noise", "data", "velocity"):
+    for prediction in get_args(gaussian.Prediction):
         wrong = gaussian.to_data(prediction, output, x_t, t) - gaussian.to_data(
             prediction, output + 0.1, x_t, t
         )

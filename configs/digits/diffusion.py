@@ -22,27 +22,32 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data = {"name": "digits", "batch": 64}
     config.model = {
         "name": "diffusion",
-        "width": 32,
-        "multipliers": (1, 2),
-        "blocks": 1,
-        "schedule": "cosine",
-        "prediction": "velocity",
+        "network": "transformer",
+        "width": 96,
+        "blocks": 3,
+        "head": 24,
+        "schedule": "straight",
+        "prediction": "flow",
+        "times": "logit_normal",
         "variance": "large",
     }
     config.optimizer = {
-        "name": "adam",
-        "learning_rate": 1.5e-3,
+        "name": "adamw",
+        "learning_rate": 3e-3,
+        "b2": 0.99,
+        "weight_decay": 0.01,
         "schedule": "cosine",
-        "warmup": 0.022,
-        "end": 0.02,
+        "warmup": 0.05,
+        "end": 0.01,
+        "clip": 1.0,
     }
     config.train = {"steps": 900, "averages": {"eval": {"half_life": 4000.0}}, "checkpoint_every": 300}
-    config.sample = {"sampler": "ddim", "steps": 50, "guidance": 1.3}
+    config.sample = {"sampler": "ddim", "steps": 25, "guidance": 1.5}
     if size == "smoke":
         config.update(
             {
                 "data": {"batch": 8},
-                "model": {"width": 8, "timesteps": 50},
+                "model": {"width": 16, "blocks": 1, "head": 8, "timesteps": 50},
                 "optimizer": {"warmup": 2},
                 "train": {"steps": 8, "checkpoint_every": 4},
                 "sample": {"steps": 4},

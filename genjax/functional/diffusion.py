@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from genjax.functional.schedules import log_snr
 
-Prediction = Literal["noise", "data", "velocity"]
+Prediction = Literal["noise", "data", "velocity", "flow"]
 Weighting = Literal["uniform", "min_snr", "bound"]
 Variance = Literal["small", "large"]
 Coefficients = tuple[jax.Array, jax.Array]
@@ -39,12 +39,15 @@ def target(
     """Return the regression target of a network with this prediction.
 
     "noise" is epsilon (Ho et al. 2020), "data" is x_0, "velocity" is alpha noise - sigma x_0 (Salimans & Ho
-    2022, arXiv:2202.00512, sec. 4).
+    2022, arXiv:2202.00512, sec. 4), "flow" is noise - x_0, which is dx_t/dt on the straight path (Liu et al.
+    2023, arXiv:2209.03003, eq. 1).
     """
     if prediction == "noise":
         return noise
     if prediction == "data":
         return x_0
+    if prediction == "flow":
+        return noise - x_0
     return spread(at[0], x_0) * noise - spread(at[1], x_0) * x_0
 
 
@@ -57,6 +60,9 @@ def to_data(
         return (x_t - sigma * output) / alpha
     if prediction == "data":
         return output
+    if prediction == "flow":
+        # x_t = alpha x_0 + sigma (x_0 + output).
+        return (x_t - sigma * output) / (alpha + sigma)
     return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
 
 
@@ -104,7 +110,7 @@ def weight(
         (Hang et al. 2023, arXiv:2303.09556, sec. 3.4); "bound" is that of the variational bound,
         (SNR_s - SNR_t) / 2 on x_0 (Kingma et al. 2021, arXiv:2107.00630, eq. 13) with s the time before t.
       prediction: the output of the network. A squared error of x_0 is that of the noise divided by SNR, and
-        that of the velocity divided by SNR + 1.
+        that of the velocity divided by SNR + 1, and that of the flow divided by (sqrt(SNR) + 1)^2.
       gamma: of "min_snr".
 
     Returns:
@@ -114,7 +120,12 @@ def weight(
     if weighting == "uniform":
         return jnp.ones_like(t[0])
     snr = jnp.exp(log_snr(*t))
-    per_data = {"noise": snr, "data": jnp.ones_like(snr), "velocity": snr + 1.0}[prediction]
+    per_data = {
+        "noise": snr,
+        "data": jnp.ones_like(snr),
+        "velocity": snr + 1.0,
+        "flow": (jnp.sqrt(snr) + 1.0) ** 2,
+    }[prediction]
     if weighting == "min_snr":
         return jnp.minimum(snr, gamma) / per_data
     return 0.5 * (jnp.exp(log_snr(*s)) - snr) / per_data

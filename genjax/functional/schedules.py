@@ -1,10 +1,12 @@
 """Define noise schedules: paths t -> (alpha, sigma) with x_t = alpha(t) x_0 + sigma(t) noise, t in [0, 1].
 
-A path may be any pair of functions; those here are variance preserving (alpha^2 + sigma^2 = 1). Time 0 is
-data and time 1 is (nearly) noise. The discrete chains of DDPM are the paths of `discrete`, which pass
-exactly through the chain's points at t = i / T, so that one sampler works for chains and continuous paths.
+A path may be any pair of functions. Those here are variance preserving (alpha^2 + sigma^2 = 1), except for
+the straight path. Time 0 is data and time 1 is (nearly) noise. The discrete chains of DDPM are the paths of
+`discrete`, which pass exactly through the chain's points at t = i / T, so that one sampler works for chains
+and continuous paths.
 
-Each path is computed from L(t) = -log alpha^2(t): sigma^2 = -expm1(-L) keeps its precision near data.
+Each variance-preserving path is computed from L(t) = -log alpha^2(t): sigma^2 = -expm1(-L) keeps its
+precision near data.
 """
 
 from __future__ import annotations
@@ -48,6 +50,15 @@ def cosine(t: Float[Array, "*t"], offset: float = 0.008) -> tuple[Float[Array, "
     # sin^2(a) - sin^2(b) = sin(a + b) sin(a - b): no cancellation near t = 0.
     variance = jnp.sin(angle(t) + angle(0.0)) * jnp.sin(t / (1 + offset) * (math.pi / 2))
     return alpha, jnp.sqrt(jnp.maximum(variance, 0.0)) / math.cos(angle(0.0))
+
+
+def straight(t: Float[Array, "*t"]) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+    """Return the path of flow matching, alpha = 1 - t and sigma = t: x_t is linear in t.
+
+    Liu et al. 2023 (arXiv:2209.03003, sec. 2.1), with time 1 at the noise. A step of DDIM along it is a step
+    of Euler's method on dx/dt = noise - x_0.
+    """
+    return 1.0 - t, 1.0 * t
 
 
 def linear_betas(steps: int = 1000, largest: float = 0.999) -> np.ndarray:
@@ -95,9 +106,12 @@ def discrete(betas: np.ndarray) -> Path:
 BETAS: dict[str, Callable[[int], np.ndarray]] = {"linear": linear_betas, "cosine": cosine_betas}
 
 
-def chain(name: Literal["linear", "cosine"], steps: int) -> Path:
-    """Return the path of a discrete chain of `steps` steps by the name of its betas."""
-    return discrete(BETAS[name](steps))
+Schedule = Literal["linear", "cosine", "straight"]
+
+
+def chain(name: Schedule, steps: int) -> Path:
+    """Return a path by name: of the betas of a discrete chain of `steps` steps, or "straight"."""
+    return straight if name == "straight" else discrete(BETAS[name](steps))
 
 
 def log_snr(alpha: Float[Array, "*t"], sigma: Float[Array, "*t"]) -> Float[Array, "*t"]:

@@ -2,10 +2,11 @@
 
 One network learns to remove Gaussian noise of every strength; sampling removes it step by step. The papers
 differ in what the network predicts (the noise, the data, the velocity), in the schedule and in the weighting
-of the loss: all three are fields of the config. The likelihood is bounded along the discrete chain.
+of the loss: all three are fields of the config. Flow matching is the schedule "straight" with the prediction
+"flow". The likelihood is bounded along the discrete chain.
 
-Data are quantised images, or real values of about unit scale: images and feature maps (H, W, C) with a U-Net,
-vectors (D,) with a residual MLP.
+Data are quantised images, or real values of about unit scale: images and feature maps (H, W, C) with a U-Net
+or a transformer, vectors (D,) with a residual MLP.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold
 from genjax.nn import conditions
 from genjax.nn.conditions import ClassLabel
+from genjax.nn.dit import DiT
 from genjax.nn.embedding import lookup
 from genjax.nn.residual_mlp import ResidualMLP
 from genjax.nn.time_embedding import TimeEmbedding
+from genjax.nn.transformer import Stack
 from genjax.nn.unet import UNet
 from genjax.sampling import diffusion as sampling
 
@@ -46,36 +49,45 @@ class Config:
     """Configure a diffusion model.
 
     Attributes:
-      network: "unet" for images (H, W, C), "mlp" for any shape (flattened); "auto" takes the U-Net for images
-        and the MLP for vectors.
-      width: channels at the full size; of the MLP's residual stream. Even.
+      network: "unet" or "transformer" (DiT) for images (H, W, C), "mlp" for any shape (flattened); "auto"
+        takes the U-Net for images and the MLP for vectors.
+      width: channels at the full size; of the residual stream of the MLP and the transformer. Even; a
+        multiple of 4 for the transformer.
       multipliers: of the width, one per level of the U-Net; each level halves the size.
-      blocks: residual blocks per level; in all, of the MLP.
-      attention: image sizes at which blocks are followed by attention; the lowest level always has one.
-      head: channels of an attention head.
-      groups: of the group normalisation.
+      blocks: residual blocks per level of the U-Net; blocks in all of the MLP and the transformer.
+      attention: image sizes at which blocks of the U-Net are followed by attention; the lowest level always
+        has one.
+      head: channels of an attention head of the U-Net and the transformer.
+      groups: of the U-Net's group normalisation.
+      patch: side of the transformer's patches in pixels.
       dropout: rate in the residual blocks.
-      schedule: the betas of the chain: "linear" (Ho et al. 2020) or "cosine" (Nichol & Dhariwal 2021).
+      schedule: the betas of the chain: "linear" (Ho et al. 2020) or "cosine" (Nichol & Dhariwal 2021); or
+        "straight", the path of flow matching (Liu et al. 2023).
       timesteps: T, the steps of the chain.
-      prediction: output of the network: "noise", "data" or "velocity".
+      times: distribution of the training times: "uniform", or "logit_normal" with parameters 0 and 1 (Esser
+        et al. 2024, arXiv:2403.03206, sec. 3.1).
+      prediction: output of the network: "noise", "data", "velocity" or "flow" (see functional.diffusion).
       weighting: of the squared error over times: "uniform", "min_snr" or "bound".
       gamma: of "min_snr".
       label_dropout: share of training rows whose label is hidden, which guidance needs.
       variance: of the reverse steps in the bound: "small" or "large".
       dtype: of the network's computation; parameters are float32.
-      remat: recompute activations of the U-Net in the backward pass: less memory, more time.
+      remat: recompute activations of the U-Net or the transformer in the backward pass: less memory, more
+        time.
     """
 
-    network: Literal["auto", "unet", "mlp"] = "auto"
+    network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
     width: Width = 32
     multipliers: tuple[Width, ...] = (1, 2, 2)
     blocks: Layers = 2
     attention: tuple[Count, ...] = ()
     head: Width = 32
     groups: Width = 8
+    patch: Width = 2
     dropout: Rate = 0.0
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: schedules.Schedule = "linear"
     timesteps: Annotated[int, Range(least=1, most=1_000_000)] = 1000
+    times: Literal["uniform", "logit_normal"] = "uniform"
     prediction: gaussian.Prediction = "noise"
     weighting: gaussian.Weighting = "uniform"
     gamma: Positive = 5.0
@@ -85,12 +97,20 @@ class Config:
     remat: bool = False
 
 
+UNUSED = {
+    "unet": ("patch",),
+    "transformer": ("multipliers", "attention", "groups"),
+    "mlp": ("multipliers", "attention", "head", "groups", "patch", "remat"),
+}
+"""Fields of the config that a network does not have."""
+
+
 class Network(nn.Module):
     """Map (x_t, t, label) to the predicted quantity. A negative label means no label.
 
     Attributes:
-      config: with `network` "unet" or "mlp".
-      channels: of the U-Net's output.
+      config: with `network` "unet", "transformer" or "mlp".
+      channels: of the output images.
       classes: 0 without labels.
     """
 
@@ -108,17 +128,36 @@ class Network(nn.Module):
     ) -> Float[Array, "B *shape"]:
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        condition = TimeEmbedding(4 * c.width, c.width, dtype, name="time")(t)
+        width = c.width if c.network == "transformer" else 4 * c.width
+        condition = TimeEmbedding(width, c.width, dtype, name="time")(t)
         if self.classes:
-            table = self.param("label", nn.initializers.normal(0.02), (self.classes + 1, 4 * c.width))
+            table = self.param("label", nn.initializers.normal(0.02), (self.classes + 1, width))
             condition += lookup(table, conditions.slots(label, self.classes)).astype(dtype)
         if c.network == "mlp":
             flat = x.reshape(x.shape[0], -1)
             net = ResidualMLP(flat.shape[1], c.width, c.blocks, c.dropout, dtype, name="mlp")
             return net(flat, condition, keys).reshape(x.shape)
+        if c.network == "transformer":
+            return DiT(self.channels, c.patch, _stack(c), name="transformer")(x, condition, keys)
         names = ("width", "multipliers", "blocks", "attention", "head", "dropout", "groups", "remat")
         fields = {n: getattr(c, n) for n in names}
         return UNet(self.channels, **fields, dtype=dtype, name="unet")(x, condition, keys)
+
+
+def _stack(c: Config) -> Stack:
+    """Return the transformer's stack: squared ReLU, and queries and keys normalised."""
+    return Stack(
+        layers=c.blocks,
+        heads=c.width // c.head,
+        width=c.width,
+        hidden=4 * c.width,
+        activation="relu2",
+        causal=False,
+        qk_norm=True,
+        dropout=c.dropout,
+        remat=c.remat,
+        dtype=c.dtype,
+    )
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
@@ -135,6 +174,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     element = spec[name]
     label = ClassLabel.of(spec)
     config = dataclasses.replace(config, network=_network(config, name, element))
+    _check(config, element)
     network = Network(config, element.shape[-1], label.classes)
     m = _Diffusion(config, name, element, label, network, schedules.chain(config.schedule, config.timesteps))
     return Model(
@@ -160,16 +200,42 @@ def _target(spec: Spec) -> str:
     )
 
 
-def _network(config: Config, name: str, element: Element) -> Literal["unet", "mlp"]:
+def _network(config: Config, name: str, element: Element) -> Literal["unet", "transformer", "mlp"]:
     """Return the network for this element."""
     if config.network == "auto":
         return "unet" if len(element.shape) == 3 else "mlp"
-    if config.network == "unet" and len(element.shape) != 3:
+    if config.network != "mlp" and len(element.shape) != 3:
         raise ConfigError(
-            f"the U-Net needs a target (H, W, C); {name} has shape {element.shape}",
+            f"the network {config.network!r} needs a target (H, W, C); {name} has shape {element.shape}",
             "set model.network to mlp",
         )
     return config.network
+
+
+def _check(config: Config, element: Element) -> None:
+    """Refuse fields that the network does not use, and sizes that do not fit each other."""
+    for field in UNUSED[config.network]:
+        if getattr(config, field) != Config.__dataclass_fields__[field].default:
+            raise ConfigError(
+                f"model.{field} has no effect on the network {config.network!r}", "leave it out"
+            )
+    if config.schedule == "straight" and config.prediction == "noise":
+        raise ConfigError(
+            "model.prediction='noise' does not determine the data at time 1 of the schedule 'straight'",
+            "set model.prediction to flow, velocity or data",
+        )
+    if config.network != "transformer":
+        return
+    if any(side % config.patch for side in element.shape[:2]):
+        raise ConfigError(
+            f"model.patch={config.patch} does not divide the image's size {element.shape[:2]}",
+            "choose a divisor of both sides",
+        )
+    if config.width % 4 or config.width % config.head:
+        raise ConfigError(
+            f"model.width={config.width} must be a multiple of 4 and of model.head={config.head}",
+            "change one of them",
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,7 +292,7 @@ class _Diffusion:
         c = self.config
         x_0 = self.read(batch)
         label = self.label.index(batch, x_0.shape[0])
-        i = noise.integers(fold(keys, 0), 1, c.timesteps + 1)
+        i = self.times(fold(keys, 0))
         epsilon = noise.normal(fold(keys, 1), self.shape)
         if step is not None and c.label_dropout > 0:
             label = conditions.hidden(fold(keys, 2), label, c.label_dropout)
@@ -237,6 +303,14 @@ class _Diffusion:
         error = jnp.mean(squared, axis=tuple(range(1, squared.ndim)))
         loss = Mean.of(self.weight(i, now) * error, batch["mask"])
         return loss, Aux(variables.state, {"mse": Mean.of(error, batch["mask"])})
+
+    def times(self, keys: Keys) -> Int[Array, " B"]:
+        """Draw a step of the chain, 1 .. T, per row."""
+        T = self.config.timesteps
+        if self.config.times == "uniform":
+            return noise.integers(keys, 1, T + 1)
+        t = jax.nn.sigmoid(noise.normal(keys, ()))
+        return jnp.clip(jnp.ceil(T * t).astype(jnp.int32), 1, T)
 
     def weight(self, i: Int[Array, " B"], now: gaussian.Coefficients) -> Float[Array, " B"]:
         """Return the weight of the squared error at step i of the chain."""

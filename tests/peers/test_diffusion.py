@@ -93,3 +93,16 @@ def test_noising_and_targets_are_diffusers(schedule):
     np.testing.assert_allclose(ours, scheduler.add_noise(*tensors), atol=1e-5)
     velocity = target("velocity", jnp.asarray(x), jnp.asarray(noise), at)
     np.testing.assert_allclose(velocity, scheduler.get_velocity(*tensors), atol=1e-5)
+
+
+def test_flow_steps_are_diffusers_euler_steps():
+    scheduler = schedulers.FlowMatchEulerDiscreteScheduler(T)
+    scheduler.set_timesteps(20)
+    sigmas = scheduler.sigmas.numpy().astype(np.float32)
+    x = torch.tensor(np.random.default_rng(0).normal(size=SHAPE), dtype=torch.float32)
+    trajectory = [x]
+    for t, sigma in zip(scheduler.timesteps, sigmas, strict=False):
+        x = scheduler.step(network(x, float(sigma)), t, x).prev_sample
+        trajectory.append(x)
+    trajectory = [np.asarray(x) for x in trajectory]
+    compare(sampling.ddim(), schedules.straight, "flow", trajectory, [None] * 20, sigmas, clip=None)

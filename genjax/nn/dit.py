@@ -1,0 +1,115 @@
+"""Define the diffusion transformer: a transformer over the patches of an image, modulated by a condition.
+
+Peebles & Xie 2023 (arXiv:2212.09748, sec. 3.2, "adaLN-Zero"). Arrays are B x H x W x C.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from genjax.core import Keys
+from genjax.nn.attention_layers import Attention
+from genjax.nn.dropout import fold
+from genjax.nn.linear import Linear
+from genjax.nn.transformer import MLP, Stack
+
+
+def to_patches(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B T D"]:
+    """Cut images into T = H/size * W/size patches of D = size * size * C values, in raster order."""
+    B, H, W, C = x.shape
+    x = x.reshape(B, H // size, size, W // size, size, C)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, -1, size * size * C)
+
+
+def from_patches(x: Float[Array, "B T D"], shape: tuple[int, int], size: int) -> Float[Array, "B H W C"]:
+    """Join the patches that `to_patches` cut from images of this height and width."""
+    B = x.shape[0]
+    H, W = shape
+    x = x.reshape(B, H // size, W // size, size, size, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, H, W, -1)
+
+
+def positions(rows: int, columns: int, width: int) -> np.ndarray:
+    """Return sines and cosines of each patch's row and column, (rows * columns, width).
+
+    Half of the features encode the row and half the column, each as in Vaswani et al. 2017
+    (arXiv:1706.03762, sec. 3.5). `width` must be a multiple of 4.
+    """
+    frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+    encode = lambda n: np.concatenate([f(np.outer(np.arange(n), frequency)) for f in (np.sin, np.cos)], 1)
+    row = np.repeat(encode(rows), columns, axis=0)
+    column = np.tile(encode(columns), (rows, 1))
+    return np.concatenate([row, column], axis=1).astype(np.float32)
+
+
+class ModulatedBlock(nn.Module):
+    """Apply self-attention and an MLP, each as a residual branch that the condition modulates.
+
+    A branch is gate * f(RMSNorm(x) (1 + scale) + shift). The gates are zero at first: the block is then the
+    identity.
+    """
+
+    stack: Stack
+    layer: int
+
+    def setup(self):
+        s = self.stack
+        self.film = nn.Dense(6 * s.width, dtype=s.dtype, kernel_init=nn.initializers.zeros)
+        self.attention = Attention(s.attention(self.layer))
+        self.mlp = MLP(s)
+
+    def __call__(
+        self, x: Float[Array, "B T W"], condition: Float[Array, "B E"], keys: Keys | None
+    ) -> Float[Array, "B T W"]:
+        film = jnp.split(self.film(condition)[:, None], 6, axis=-1)
+        at = jnp.arange(x.shape[1])[None]
+        h, _ = self.attention(modulate(x, *film[:2], self.stack), at, None, fold(keys, 0))
+        x = x + film[2] * h
+        return x + film[5] * self.mlp(modulate(x, *film[3:5], self.stack), fold(keys, 1))
+
+
+def modulate(
+    x: Float[Array, "B T W"], shift: Float[Array, "B 1 W"], scale: Float[Array, "B 1 W"], stack: Stack
+) -> Float[Array, "B T W"]:
+    """Compute norm(x) (1 + scale) + shift with a root-mean-square norm that has no parameters."""
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + stack.norm_epsilon)
+    return y.astype(x.dtype) * (1 + scale) + shift
+
+
+class DiT(nn.Module):
+    """Map images and a condition to images of the same size.
+
+    Attributes:
+      channels: of the output.
+      patch: side of a patch in pixels; it divides the image's height and width.
+      stack: of the blocks; its `causal`, `norm`, `prenorm` and `final_norm` are not used.
+    """
+
+    channels: int
+    patch: int
+    stack: Stack
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], condition: Float[Array, "B E"], keys: Keys | None = None
+    ) -> Float[Array, "B H W {self.channels}"]:
+        """Return the output images (float32); arguments as in UNet."""
+        s = self.stack
+        shape = x.shape[1:3]
+        condition = nn.silu(condition.astype(s.dtype))
+        patches = to_patches(x.astype(s.dtype), self.patch)
+        h = Linear(s.width, bias=True, std=patches.shape[-1] ** -0.5, dtype=s.dtype, name="in")(patches)
+        h = h + jnp.asarray(positions(shape[0] // self.patch, shape[1] // self.patch, s.width), h.dtype)[None]
+        block = nn.remat(ModulatedBlock) if s.remat else ModulatedBlock
+        for i in range(s.layers):
+            h = block(s, i, name=f"block_{i}")(h, condition, fold(keys, i))
+        zeros = nn.initializers.zeros
+        film = nn.Dense(2 * s.width, dtype=s.dtype, kernel_init=zeros, name="film")(condition)
+        h = modulate(h, *jnp.split(film[:, None], 2, axis=-1), s)
+        out = nn.Dense(self.patch**2 * self.channels, dtype=s.dtype, kernel_init=zeros, name="out")
+        return from_patches(out(h), shape, self.patch).astype(jnp.float32)
