@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from genjax.core import AXIS
+from genjax.nn import conv_forms, measured
 from genjax.nn.conv import (
     LAYOUT,
     BatchNorm,
@@ -51,6 +52,83 @@ def test_convolutions_are_laxs(size, stride, padding):
     x, kernel = arrays(6, size)
     reference = lambda x, k: lax.conv_general_dilated(x, k, (stride,) * 2, padding, dimension_numbers=LAYOUT)
     assert_same(lambda x, k: conv(x, k, (stride,) * 2, padding), reference, x, kernel)
+
+
+FORMS = [
+    ((3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((3, 3), (2, 2), ((0, 1), (2, 0))),
+    ((4, 4), (2, 2), ((1, 1), (1, 1))),
+    ((3, 5), (2, 3), ((1, 1), (2, 2))),
+    ((5, 2), (3, 1), ((0, 0), (0, 0))),
+    ((2, 2), (3, 3), ((3, 4), (0, 0))),
+]
+"""Kernel, strides and padding: shorter and longer kernels than strides, padding on one side alone."""
+
+
+@pytest.mark.parametrize("form", [conv_forms.by_products, conv_forms.mixed], ids=["products", "mixed"])
+@pytest.mark.parametrize(("size", "strides", "pads"), FORMS, ids=str)
+def test_every_form_is_laxs(form, size, strides, pads):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 7, 8, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*size, 3, 5)), jnp.float32)
+    assert_same(
+        lambda x, k: form(x, k, strides, pads),
+        lambda x, k: conv_forms.by_lax(x, k, strides, pads),
+        x,
+        kernel,
+    )
+
+
+def test_the_mixed_form_has_forward_derivatives():
+    x, kernel = arrays(5, 3)
+    pads = ((1, 1), (1, 1))
+    tangents = (jnp.cos(x), jnp.cos(kernel))
+    derive = lambda form: jax.jvp(lambda x, k: form(x, k, (1, 1), pads), (x, kernel), tangents)
+    ours = derive(conv_forms.mixed)
+    theirs = derive(conv_forms.by_lax)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_the_kernels_gradient_is_one_product_and_no_convolution():
+    x, kernel = arrays(6, 3)
+    loss = lambda k: jnp.sin(conv_forms.mixed(x, k, (1, 1), ((1, 1), (1, 1)))).sum()
+    backward = str(jax.make_jaxpr(jax.grad(loss))(kernel))
+    assert backward.count("conv_general_dilated") == 1
+    assert backward.count("dot_general") == 1
+
+
+def test_the_faster_form_is_taken_and_remembered(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENJAX_FORMS_FILE", str(tmp_path / "forms.json"))
+    a = jnp.eye(400)
+
+    def slow(x):
+        for _ in range(60):
+            x = jnp.sin(x) @ a
+        return x
+
+    choose = lambda **forms: measured.fastest("test", forms, ((400, 400),), "float32")
+    assert choose(slow=slow, fast=lambda x: x + 1) == "fast"
+    # Remembered, also where the measurement would now give another result.
+    assert choose(slow=lambda x: x, fast=slow) == "fast"
+    # A measured name that no longer exists, and a damaged file, are as good as none.
+    assert choose(other=slow) == "other"
+    (tmp_path / "forms.json").write_text("{")
+    assert choose(fast=lambda x: x + 1, slow=slow) == "fast"
+    monkeypatch.setenv("GENJAX_FORMS_FILE", "off")
+    assert choose(slow=slow, fast=lambda x: x + 1) == "slow"
+
+
+def test_the_form_may_be_chosen_while_a_program_is_traced(tmp_path, monkeypatch):
+    """The choice compiles and runs programs of its own, in the middle of the trace of a gradient."""
+    monkeypatch.setenv("GENJAX_FORMS_FILE", str(tmp_path / "forms.json"))
+    monkeypatch.setattr(conv_forms, "SMALL", 0)
+    conv_forms._form.cache_clear()
+    x, kernel = arrays(6, 3)
+    reference = lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=LAYOUT)
+    assert_same(lambda x, k: conv(x, k, (1, 1), "SAME"), reference, x, kernel)
+    assert (tmp_path / "forms.json").exists()
+    conv_forms._form.cache_clear()
 
 
 @pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (4, 2), (5, 2), (3, 1), (3, 3), (4, 3), (6, 4)])

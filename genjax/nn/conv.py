@@ -1,18 +1,12 @@
 """Compute two-dimensional convolutions (NHWC) in the form that is fastest on the backend.
 
-On accelerators every convolution is lax's own. On a CPU two of them are written as matrix products, because
-XLA leaves its fast path for them (measured on two cores, batch 64, milliseconds of processor time;
-experiments/benchmarks/conv.py):
+On accelerators every convolution is lax's own. On a CPU three of them may be matrix products, because XLA
+leaves its fast path for them (experiments/benchmarks/conv.py has the times):
 
-    values and both gradients of           lax   here   PyTorch
-    transposed 4x4/2, 14x14, 64 to 32      273     26    18
-    transposed 4x4/2, 7x7, 128 to 64       192     18    15
-    1x1, 28x28, 64 to 32                    16      9     8
-
-Every other form that was tried is slower than lax (sums of shifted products, patches and one product, space
-to depth before strides): lax's forward pass and input gradient run at the rate of large matrix products and
-its 3x3 weight gradient at half of that, while patches are nine times the input and take longer to write than
-the product takes to compute.
+- transposed convolutions, which take lax about ten times as long;
+- convolutions with a 1x1 kernel;
+- the gradient of the kernel of large convolutions, if that was faster when it was measured on this machine
+  (nn/measured.py): lax's form took 290 ms at 64x28x28x32 on one machine and 12 ms on another.
 """
 
 from __future__ import annotations
@@ -28,10 +22,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from genjax.core import across
+from genjax.nn import conv_forms
+from genjax.nn.conv_forms import LAYOUT
 
 Padding = str | Sequence[tuple[int, int]]
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-"""lax's dimension numbers of input, kernel and output."""
 
 
 def conv(
@@ -45,7 +39,12 @@ def conv(
     if kernel.shape[:2] == (1, 1) and unpadded and _on_cpu():
         # A 1x1 kernel mixes channels only: drop the pixels that the strides skip, then multiply.
         return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+    if not _on_cpu():
+        return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    (top, bottom), (left, right) = padding
+    return conv_forms.conv(x, kernel, tuple(strides), ((top, bottom), (left, right)))
 
 
 def conv_transpose(
