@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-# Level 0: the tests compile far more than they run. Numbers are compared within one level.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+from compiling import QUICK
+
+# Numbers are compared within one set of flags.
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {QUICK}")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

@@ -15,6 +15,7 @@ from typing import Any
 import distributed_worker
 import numpy as np
 import pytest
+from compiling import QUICK
 from properties import assert_equal_runs, last_step, leaves, lines
 
 from genjax import cli
@@ -33,7 +34,7 @@ def free_port() -> int:
 
 
 def environment(devices: int) -> dict[str, str]:
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK}"
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(WORKER.parents[1])}
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compiling import QUICK
 from properties import assert_equal_runs, killed_and_resumed, leaves, saved_steps
 from test_conformance import every, prepared
 
@@ -40,7 +41,7 @@ def test_a_killed_family_resumes_to_the_same_bits(name: str, tmp_path: Path):
     train += [f"--config.{key}={value}" for key, value in settings.items()]
     # One device, and programs compiled once for the three processes.
     env = {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": QUICK,
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
     }
     reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=25, env=env)

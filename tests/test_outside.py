@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compiling import QUICK
 from properties import assert_equal_runs, killed_and_resumed
 
 from genjax import cli
@@ -149,7 +150,7 @@ def test_killed_and_resumed(name: str, tmp_path: Path):
     train = [sys.executable, "-m", "genjax.cli", "train", f"--config={config_of(name)}", *QUIET]
     train += [f"--config.{key}={value}" for key, value in schedule.items()]
     env = {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": QUICK,
         "PYTHONPATH": str(Path(__file__).parent),
         # The three processes compile each program once.
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),

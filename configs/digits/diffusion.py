@@ -1,13 +1,11 @@
-"""DDPM on scikit-learn's 8x8 digits, conditional on the class.
+"""Flow matching with a small diffusion transformer on scikit-learn's 8x8 digits, conditional on the class.
 
     genjax train --config=digits/diffusion
+    genjax evaluate runs/digits-diffusion --features=classifier:digits/classifier
 
-After 600 of these 900 steps (one minute of CPU time), 93% of 300 samples (50 DDIM steps, no guidance) had the
-requested class according to a support vector machine fitted on the training digits, which is right on 99.3%
-of the held-out digits. The bound was 3.46 bits per dimension (100 held-out digits, 48 terms).
-
-Predicting the velocity under the cosine schedule makes samples depend on the class after few training steps:
-at the noisiest times the target is the negated image, while the noise carries no information about the image.
+With --config.train.steps=600, 99.4% of the samples had the requested class according to the classifier, 95%
+interval 98.7 to 99.8%. AdamW at 3e-3 in place of Muon reached 93.0% and a Fréchet distance of 18.6 instead of
+9.7; AdamW with uniform training times reached 79.7%.
 """
 
 from __future__ import annotations
@@ -32,12 +30,12 @@ def get_config(size: str = "full") -> ConfigDict:
         "variance": "large",
     }
     config.optimizer = {
-        "name": "adamw",
-        "learning_rate": 3e-3,
+        "name": "muon",
+        "learning_rate": 6e-3,
         "b2": 0.99,
-        "weight_decay": 0.01,
+        "weight_decay": 0.1,
         "schedule": "cosine",
-        "warmup": 0.05,
+        "warmup": 0.1,
         "end": 0.01,
         "clip": 1.0,
     }
