@@ -36,11 +36,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scored = compare._Comparison._score
     calls = []
 
-    def dies(self, name):
-        calls.append(name)
-        if name == "codes":
+    def dies(self, training):
+        calls.append(training.run)
+        if training.run == "codes":
             raise KeyboardInterrupt
-        return scored(self, name)
+        return scored(self, training)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare._Comparison, "_score", dies)
