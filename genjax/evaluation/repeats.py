@@ -6,10 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from genjax.evaluation import intervals
-from genjax.evaluation.scores import Score, table
-
-TRAININGS = "trainings"
-"""Key of a score's detail: the number of trainings that its interval is over."""
+from genjax.evaluation.scores import TRAININGS, Score, table
 
 
 def of_trainings(found: Sequence[Sequence[Score]]) -> list[Score]:

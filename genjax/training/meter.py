@@ -93,10 +93,10 @@ class Meter:
         """Take the metrics of the call that ended at step `end`; wait if too many calls are in flight."""
         self._pending.append((end, packed, phases))
 
-    def limit(self) -> None:
-        """Wait until at most IN_FLIGHT calls are unfinished."""
-        if len(self._pending) > IN_FLIGHT:
-            jax.block_until_ready(self._pending[-IN_FLIGHT][1])
+    def limit(self, calls: int = IN_FLIGHT) -> None:
+        """Wait until fewer than `calls` calls (at least 1) are unfinished."""
+        if len(self._pending) >= calls:
+            jax.block_until_ready(self._pending[-calls][1])
 
     def read(self, upto: int) -> None:
         """Read the metrics of the calls that ended at or before step `upto`, and write the lines due.

@@ -37,6 +37,8 @@ NARROWEST = 0.01
 """Less than this fraction of the seconds before the end, nothing more is decided."""
 OVERTIME = 1.02
 """A run that has spent this multiple of its seconds stops, wherever it is."""
+SLACK = 0.01
+"""Fraction of the seconds that steps which were dispatched and are not finished may take."""
 AGAIN = "resume with the config that the run was started with, or give --dir another directory"
 
 
@@ -138,6 +140,8 @@ class Pace:
 
     Attributes:
       current: the decision that holds now.
+      ahead: calls that may be dispatched ahead of the devices: what they take is less than SLACK of the
+        seconds, so that the clock of the host shows what has been spent.
     """
 
     def __init__(self, limits: Limits, directory: Path):
@@ -147,6 +151,7 @@ class Pace:
         self._mark = (0, 0.0)
         self._untimed = 0
         self.current = first(limits)
+        self.ahead = 1
 
     @property
     def end(self) -> int:
@@ -204,6 +209,8 @@ class Pace:
         if each is None and clock.seconds < OVERTIME * self._limits.seconds:
             return False  # no step was timed since the last decision
         self.current = decide(self._limits, self.current, step, clock.seconds, each)
+        if each is not None:
+            self.ahead = max(1, int(SLACK * self._limits.seconds / (each * self._limits.per_call)))
         self._decisions.append(self.current)
         self._write()
         self._marked(step, clock)

@@ -24,7 +24,7 @@ from genjax.training.engine import Engine
 from genjax.training.feed import feed
 from genjax.training.hooks import Caller, Hooks
 from genjax.training.logbook import Logbook, Progress, values
-from genjax.training.meter import Clock, Meter, NonFinite
+from genjax.training.meter import IN_FLIGHT, Clock, Meter, NonFinite
 from genjax.training.signals import Stop
 from genjax.training.step import Phases, TrainState
 
@@ -252,7 +252,7 @@ class Run:
             self.meter.add(self.step, packed, phases)
             if due is not None:  # read one step late, so that the host never waits for the step it dispatched
                 self.meter.read(due)
-            self.meter.limit()
+            self.meter.limit(IN_FLIGHT if self.pace is None else min(IN_FLIGHT, self.pace.ahead))
             self._decide()
             if self.progress is not None:
                 self.progress(self.step)
