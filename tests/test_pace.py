@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +178,8 @@ def test_a_stretched_optimizer_follows_the_fraction(name: str):
     params = {"kernel": jnp.linspace(-1.0, 1.0, 12).reshape(4, 3), "bias": jnp.ones(3)}
     plain = optimizers.make(config, total)
     stretched = optimizers.stretched(config, total)
-    a, b = plain.init(params), stretched.init(params)
+    a: Any = plain.init(params)
+    b: Any = stretched.init(params)
     assert jax.tree.structure(a) == jax.tree.structure(b)
     sizes = []
     for n in range(total):
@@ -185,7 +187,7 @@ def test_a_stretched_optimizer_follows_the_fraction(name: str):
         one, a = plain.update(g, a, params)
         two, b = stretched.update(g, b, params, progress=jnp.float32(n / total))
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), one, two)
-        sizes.append(float(jnp.abs(one["kernel"]).max()))
+        sizes.append(max(float(jnp.abs(x).max()) for x in jax.tree.leaves(one)))
     assert sizes[0] == 0.0
     assert max(sizes) > 0
 
@@ -202,10 +204,10 @@ def test_the_compiled_line_is_the_recorded_one():
 # --- real runs -----------------------------------------------------------------------------------------
 
 
-def paced(seconds: float = 0.8, **changes) -> Callable[[Path, Hooks], object]:
+def paced(seconds: float = 1.2, **changes) -> Callable[[Path, Hooks], object]:
     adam = optimizers.Config(name="adam", learning_rate=0.02, schedule="cosine", warmup=0.1)
     config = resume_worker.config(
-        seconds=seconds, steps=40, eval_every=0, checkpoint_every=70, sample_every=1, **changes
+        seconds=seconds, steps=40, eval_every=0, checkpoint_every=25, sample_every=1, **changes
     )
     return trainer(toys.mlp(), toys.dataset(), config, batch=16, devices=ONE, optimizer={"mlp": adam}, seed=1)
 
@@ -215,9 +217,9 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path: Path):
     train = paced()
     broken, whole, other = tmp_path / "broken", tmp_path / "whole", tmp_path / "other"
     with pytest.raises(Killed):
-        train(broken, killer(100))
+        train(broken, killer(40))
     before = json.loads((broken / FILE).read_text())["decisions"]
-    assert saved_steps(broken) == [70]
+    assert saved_steps(broken) == [25]
     train(broken, Hooks())
     record = json.loads((broken / FILE).read_text())
     assert record["decisions"][: len(before)] == before
@@ -227,8 +229,8 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path: Path):
     assert_equal_runs(whole, broken)
     rates = [line["learning_rate/mlp"] for line in lines(whole) if line["split"] == "train"]
     assert rates[0] == 0.0
-    assert max(rates) == pytest.approx(0.02, rel=0.01)
-    assert rates[-1] < 0.002
+    assert max(rates) > 0.015
+    assert rates[-1] < 0.5 * max(rates)
     # The comparison can fail: one decision that is different gives other bits.
     record["decisions"][1]["fraction"] += 0.01
     other.mkdir()

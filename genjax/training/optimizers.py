@@ -284,11 +284,9 @@ def stretched(
     """
     schedule = learning_rate(config, total_steps)
 
-    def update(
-        gradient: Tree, state: Any, params: Tree | None = None, *, progress: jax.Array, **_: Any
-    ) -> tuple[Tree, Any]:
-        rate = schedule(progress * total_steps)
-        return _with_rate(config, lambda count: rate, factors).update(gradient, state, params)
+    def update(updates: Tree, state: Any, params: Tree | None = None, **extra: Any) -> tuple[Tree, Any]:
+        rate = schedule(extra["progress"] * total_steps)
+        return _with_rate(config, lambda count: rate, factors).update(updates, state, params)
 
     init = _with_rate(config, optax.constant_schedule(0.0), factors).init
     return optax.GradientTransformationExtraArgs(init, update)

@@ -165,10 +165,11 @@ class Run:
     def _optimizers(self, configs: Mapping[str, optimizers.Config]) -> tuple[Any, Any]:
         """Return the players' optimizers, and their learning rates as a function of the step."""
         c = self.config
-        if self.pace is None:
+        paced = self.pace
+        if paced is None:
             return optimizers.of_players(self.model, configs, c.steps, c.log_every)
         transforms, rates = optimizers.stretched_of_players(self.model, configs, c.steps)
-        return transforms, lambda step: rates(self.pace.current.at(step - 1))
+        return transforms, lambda step: rates(paced.current.at(step - 1))
 
     def close(self) -> None:
         """Close the logs and wait for the checkpoints."""
