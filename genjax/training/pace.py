@@ -202,7 +202,9 @@ class Pace:
         """
         if self._decisions and step <= self._decisions[-1].step:
             return self._repeat(step, clock)
-        if not self.current.due(step, clock.seconds):
+        left = self._limits.seconds - clock.seconds
+        at_end = step >= self.end and left < 2 * NARROWEST * self._limits.seconds
+        if at_end or not self.current.due(step, clock.seconds):
             return False
         wait()
         each = self._each(step, clock.seconds)
