@@ -202,14 +202,14 @@ class Pace:
         """
         if self._decisions and step <= self._decisions[-1].step:
             return self._repeat(step, clock)
-        left = self._limits.seconds - clock.seconds
-        at_end = step >= self.end and left < 2 * NARROWEST * self._limits.seconds
-        if at_end or not self.current.due(step, clock.seconds):
+        if step < self.end and not self.current.due(step, clock.seconds):
             return False
         wait()
         each = self._each(step, clock.seconds)
         if each is None and clock.seconds < OVERTIME * self._limits.seconds:
             return False  # no step was timed since the last decision
+        if step >= self.end and self._limits.seconds - clock.seconds < 2 * NARROWEST * self._limits.seconds:
+            each = None  # the end: recorded, so that a repetition ends here as well
         self.current = decide(self._limits, self.current, step, clock.seconds, each)
         if each is not None:
             self.ahead = max(1, int(SLACK * self._limits.seconds / (each * self._limits.per_call)))
