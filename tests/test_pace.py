@@ -232,8 +232,9 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path: Path):
     assert rates[0] == 0.0
     assert max(rates) > 0.015
     assert rates[-1] < 0.5 * max(rates)
-    # The comparison can fail: one decision that is different gives other bits.
-    record["decisions"][1]["fraction"] += 0.01
+    # The comparison can fail: other decisions give other bits.
+    for decision in record["decisions"]:
+        decision["fraction"] *= 0.9
     other.mkdir()
     (other / FILE).write_text(json.dumps(record))
     train(other, Hooks())
