@@ -40,12 +40,13 @@ def _train(args: argparse.Namespace, overrides: Overrides) -> int:
     # Before anything else that uses JAX: the devices of all processes are known only afterwards.
     distributed.initialise(args.coordinator, args.processes, args.process)
     from genjax import settings
+    from genjax.training import checkpoint
     from genjax.workflows import train
 
     config = settings.complete(settings.load(args.config, overrides["config"]))
     directory = train.train(config, args.dir)
     if distributed.is_primary():
-        print(f"{directory}: trained to step {config.train.steps}")
+        print(f"{directory}: trained to step {checkpoint.saved_steps(directory)[-1]}")
         print(f"  samples: genjax sample {directory}    scores: genjax evaluate {directory}")
     return 0
 

@@ -30,15 +30,22 @@ def test_a_budget_of_flops_counts_all_stages(staged: Experiment):
     spent = of_codec(staged)
     assert spent > 0
     a_step = budget.flops_per_step(staged)
-    steps, note = budget.steps(budget.Budget("flops", spent + 7.5 * a_step), staged)
-    assert steps == 7
+    found, note = budget.limits(budget.Budget("flops", spent + 7.5 * a_step), staged)
+    assert found == {"steps": 7}
     assert note["stages"] == pytest.approx(spent, rel=1e-5)
 
 
 def test_stages_beyond_the_budget_are_refused(staged: Experiment):
     with pytest.raises(ConfigError, match=r"the stages of digits-latent took .* flops"):
-        budget.steps(budget.Budget("flops", 0.5 * of_codec(staged)), staged)
+        budget.limits(budget.Budget("flops", 0.5 * of_codec(staged)), staged)
 
 
 def test_a_budget_of_steps_is_of_the_last_stage_alone(staged: Experiment):
-    assert budget.steps(budget.Budget("steps", 5), staged)[0] == 5
+    assert budget.limits(budget.Budget("steps", 5), staged)[0] == {"steps": 5}
+
+
+def test_a_budget_of_seconds_leaves_what_the_stages_have_not_spent(staged: Experiment):
+    spent = staged.stages["codec"].trained.record["seconds"]
+    found, note = budget.limits(budget.Budget("seconds", spent + 3.0), staged)
+    assert found["seconds"] == pytest.approx(3.0)
+    assert note["stage_seconds"] == pytest.approx(spent)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genjax import settings
 from genjax.config import build
 from genjax.errors import ConfigError, DataError
-from genjax.workflows import assemble, budget, compare
+from genjax.workflows import assemble, budget, compare, entries, train, validate
 
 ENTRIES = {
     "counts": {"config": "digits/ngram:smoke", "family": "n-gram", "passes": 0.01},
@@ -18,15 +19,19 @@ ENTRIES = {
 }
 
 
-def config(**changes) -> compare.Config:
+SMALL = {"samples": 32, "sets": 2, "speed_batches": (4,), "repeats": 1}
+QUICK = {**SMALL, "metrics": ("frechet", "cost")}
+
+
+def config(**changes) -> entries.Config:
     raw = {
         "name": "tiny",
         "entries": ENTRIES,
         "budget": {"kind": "steps", "value": 6},
         "features": "pixels",
-        "evaluate": {"samples": 32, "sets": 2, "speed_batches": (4,), "repeats": 1},
+        "evaluate": SMALL,
     }
-    return build(compare.Config, {**raw, **changes}, "config")
+    return build(entries.Config, {**raw, **changes}, "config")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +41,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scored = compare._Comparison._score
     calls = []
 
-    def dies(self, name):
-        calls.append(name)
-        if name == "codes":
+    def dies(self, training):
+        calls.append(training.run)
+        if training.run == "codes":
             raise KeyboardInterrupt
-        return scored(self, name)
+        return scored(self, training)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare._Comparison, "_score", dies)
@@ -84,32 +89,115 @@ def test_entries_on_different_data_are_refused(tmp_path: Path):
         compare.compare(config(entries=other), tmp_path)
 
 
-def test_an_entry_that_fails_is_marked_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    trained = compare._Comparison._train
+def assert_refused_before_training(where: Path, wrong: dict, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        compare.compare(config(entries={**ENTRIES, **wrong}), where / "here")
+    assert not (where / "here").exists()
 
-    def fails(self, name):
-        if name == "counts":
+
+def test_wrong_entries_are_refused_before_anything_is_trained(tmp_path: Path):
+    """All of them at once: a config, a sampler, a schedule, and a stage of an entry."""
+
+    def vae(*overrides: str) -> dict:
+        return {**ENTRIES["codes"], "overrides": overrides}
+
+    assert_refused_before_training(tmp_path, {"codes": vae("sample.temprature=1")}, "temperature")
+    assert_refused_before_training(tmp_path, {"codes": vae("evaluate.metrics=('frchet',)")}, "frechet")
+    two = {"codes": vae("model.wdith=3"), "more": {"config": "digits/nothing"}}
+    both = r"2 entries cannot be trained: codes: .*width.*; more: no config file 'digits/nothing'"
+    assert_refused_before_training(tmp_path, two, both)
+    late = vae("optimizer.schedule=wsd", "optimizer.decay_steps=9")
+    assert_refused_before_training(tmp_path, {"codes": late}, "do not fit into 8 updates")
+    stage = "{'config': 'digits/vae:smoke', 'overrides': ['sample.temprature=1']}"
+    prior = {"config": "digits/latent:smoke", "overrides": (f"stages.codec={stage}",)}
+    assert_refused_before_training(tmp_path, {"prior": prior}, "prior: .*temperature")
+
+
+def test_an_entry_on_stages_is_checked_without_training_them():
+    resolved = settings.complete(settings.load("digits/latent:smoke"))
+    planned = validate.planned(resolved, assemble.Datasets())
+    assert planned.stages["codec"].trained.step == 0
+
+
+def test_a_failed_entry_is_marked_and_begins_again_with_its_new_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The others go on and are kept; nothing has to be removed by hand."""
+    several = {**ENTRIES, "more": {**ENTRIES["counts"], "overrides": ("model.strength=9",)}}
+    trained = train.train
+
+    def fails(resolved, directory, **how):
+        found = trained(resolved, directory, **how)
+        if directory.name == "codes":
             raise DataError("no such rows", "bring some")
-        return trained(self, name)
+        if directory.name == "more" and resolved.model.strength == 9:
+            raise ZeroDivisionError("nothing to divide by")
+        return found
 
-    with monkeypatch.context() as patch:
-        patch.setattr(compare._Comparison, "_train", fails)
-        with pytest.raises(DataError, match=r"1 of 2 entries failed; counts: no such rows"):
-            compare.compare(config(), tmp_path)
+    monkeypatch.setattr(train, "train", fails)
+    said = r"2 entries failed: codes: no such rows; more: ZeroDivisionError: nothing to divide by"
+    with pytest.raises(DataError, match=said):
+        compare.compare(config(entries=several, evaluate=QUICK), tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["entries"]["codes"]["status"] == "scored"
-    assert report["entries"]["counts"]["status"] != "scored"
-    assert json.loads((tmp_path / "compare.json").read_text())["entries"]["counts"]["error"]
-    compare.compare(config(), tmp_path)
+    status = {n: e["status"] for n, e in report["entries"].items()}
+    assert status == {"counts": "scored", "codes": "failed", "more": "failed"}
+    assert report["entries"]["codes"]["error"] == "no such rows"
+    assert "raise ZeroDivisionError" in (tmp_path / "more" / compare.ERROR).read_text()
+    kept = (tmp_path / "counts" / "scores.json").stat().st_mtime_ns
+    # An entry that is finished may not change.
+    other = {**several, "counts": {**ENTRIES["counts"], "overrides": ("model.order=1",)}}
+    with pytest.raises(ConfigError, match=r"entry 'counts' .* has model\.order=2"):
+        compare.compare(config(entries=other, evaluate=QUICK), tmp_path)
+    # Another model is another run; an error that had nothing to do with the config is tried again.
+    several["more"] = {**ENTRIES["counts"], "overrides": ("model.strength=8",)}
+    steps = (tmp_path / "codes" / "metrics.jsonl").read_text()
+    monkeypatch.setattr(train, "train", trained)
+    compare.compare(config(entries=several, evaluate=QUICK), tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["entries"]["counts"]["status"] == "scored"
+    assert {e["status"] for e in report["entries"].values()} == {"scored"}
+    assert (tmp_path / "counts" / "scores.json").stat().st_mtime_ns == kept, "scored twice"
+    assert (tmp_path / "codes" / "metrics.jsonl").read_text() == steps, "trained twice"
+    saved = json.loads((tmp_path / "more" / "config.json").read_text())
+    assert saved["model"]["strength"] == 8
 
 
-def test_a_wrong_entry_is_refused_before_anything_is_trained(tmp_path: Path):
-    wrong = {**ENTRIES, "codes": {**ENTRIES["codes"], "overrides": ("sample.temprature=1",)}}
-    with pytest.raises(ConfigError, match="temperature"):
-        compare.compare(config(entries=wrong), tmp_path / "here")
-    assert not (tmp_path / "here" / "counts").exists()
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One family, trained three times for half a second."""
+    directory = tmp_path_factory.mktemp("repeated")
+    entries = {"codes": {**ENTRIES["codes"], "overrides": ("train.progress=False",)}}
+    half = {"kind": "seconds", "value": 0.5}
+    compare.compare(config(entries=entries, budget=half, seeds=3, seed=5, evaluate=QUICK), directory)
+    return directory
+
+
+def test_several_seeds_give_intervals_over_trainings(repeated: Path):
+    report = json.loads((repeated / "report.json").read_text())
+    entry = report["entries"]["codes"]
+    assert [t["seed"] for t in entry["trainings"]] == [5, 6, 7]
+    each = [json.loads((repeated / t["run"] / "scores.json").read_text()) for t in entry["trainings"]]
+    values = [next(s["value"] for s in scores if s["name"] == "frechet") for scores in each]
+    assert len({*values}) == 3
+    found = entry["scores"]["frechet"]
+    assert found["value"] == pytest.approx(np.mean(values))
+    # Student's t for three values: 4.303 standard errors.
+    half = 4.3027 * np.std(values, ddof=1) / 3**0.5
+    assert found["high"] - found["value"] == pytest.approx(half, rel=1e-3)
+    assert found["detail"]["trainings"] == 3
+    assert entry["scores"]["parameters"]["low"] is None
+    assert "over 3 trainings of each family with different seeds" in report["intervals"]
+    assert report["intervals"] in (repeated / "report.html").read_text()
+
+
+def test_the_report_states_the_seconds_that_were_spent(repeated: Path):
+    entry = json.loads((repeated / "report.json").read_text())["entries"]["codes"]
+    for training in entry["trainings"]:
+        assert 0.4 < training["seconds"] < 2  # tests run beside others: one step may take long
+        assert training["steps"] > 1
+        record = json.loads((repeated / training["run"] / "pace.json").read_text())
+        assert record["decisions"][-1]["end"] == training["steps"]
+    page = (repeated / "report.html").read_text()
+    assert "Seconds spent on training, without compilation and evaluation: VAE 0." in page
 
 
 def experiment(name: str = "digits/vae") -> assemble.Experiment:
@@ -119,22 +207,20 @@ def experiment(name: str = "digits/vae") -> assemble.Experiment:
 def test_a_budget_of_flops_buys_steps_in_proportion():
     """Twice the budget buys twice the steps, twice the batch half of them."""
     e = experiment()
-    once, note = budget.steps(budget.Budget("flops", 1e9), e)
-    twice, _ = budget.steps(budget.Budget("flops", 2e9), e)
-    assert twice == pytest.approx(2 * once, rel=0.01)
+    once, note = budget.limits(budget.Budget("flops", 1e9), e)
+    twice, _ = budget.limits(budget.Budget("flops", 2e9), e)
+    assert twice["steps"] == pytest.approx(2 * once["steps"], rel=0.01)
     larger = settings.complete(settings.load("digits/vae:smoke", ("data.batch=16",)))
-    half, _ = budget.steps(budget.Budget("flops", 1e9), assemble.assemble(larger))
-    assert half == pytest.approx(once / 2, rel=0.01)
+    half, _ = budget.limits(budget.Budget("flops", 1e9), assemble.assemble(larger))
+    assert half["steps"] == pytest.approx(once["steps"] / 2, rel=0.01)
     # A step costs at least three products (forward, and two backward) with every weight of the network.
     assert note["flops_per_step"] > 3 * 2 * 8 * 4_000
 
 
-def test_a_budget_of_seconds_is_kept():
-    e = experiment()
-    steps, note = budget.steps(budget.Budget("seconds", 5.0), e)
-    assert steps * note["seconds_per_step"] <= 5.0
-    assert (steps + 1) * note["seconds_per_step"] > 5.0
-    assert 1e-5 < note["seconds_per_step"] < 5.0
+def test_a_budget_of_seconds_limits_the_run_itself():
+    found, note = budget.limits(budget.Budget("seconds", 5.0), experiment(), passes=2.0)
+    assert found == {"seconds": 5.0, "passes": 2.0}
+    assert note["asked"] == 8
 
 
 def test_a_budget_that_buys_nothing_is_refused():

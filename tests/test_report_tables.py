@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from genjax.errors import ProtocolError
 from genjax.evaluation.scores import LIKELIHOOD_KINDS, Score
-from genjax.report import charts, sections, svg, words
+from genjax.report import charts, scoretable, sections, svg, words
 from genjax.report.runs import Comparison, Run
 from genjax.report.tables import bands, columns, number, spread
 
@@ -144,6 +145,62 @@ def test_findings_claim_a_lead_only_where_intervals_are_apart():
     assert "cannot be told from VAE" in said
     assert "is nearest" not in said
     assert "GPT and VAE cannot be told from a second set of real data" in said
+
+
+def trained(found: Comparison, name: str, steps: int, asked: int) -> Comparison:
+    """The comparison, with so many steps on record for one entry, of those that its config asked for."""
+    metrics = ({"step": steps, "split": "train", "seconds": 61.25},)
+    change = {"metrics": metrics, "budget": {"asked": asked}}
+    entries = (dataclasses.replace(e, **change) if e.name == name else e for e in found.entries)
+    return dataclasses.replace(found, entries=tuple(entries))
+
+
+def findings(found: Comparison) -> str:
+    return " ".join(words.findings(found, columns(found)))
+
+
+def test_nothing_is_claimed_of_a_model_with_too_few_steps():
+    rows = {"GPT": [score(2.0)], "VAE": [score(5.0)], "GAN": [score(9.0)]}
+    for name in rows:
+        rows[name].append(score(100.0, None, "parameters", criterion="cost"))
+    whole = compared(rows)
+    assert "GPT is nearest to the real data" in findings(trained(whole, "GPT", 460, 900))
+    few = findings(trained(whole, "GPT", 440, 900))
+    assert "GPT: it took 440 of the 900 steps that its config asks for." in few
+    assert "GPT is nearest" not in few
+    assert "VAE is nearest to the real data" in few
+    # So few steps say nothing of a network, and enough of a table of counts.
+    assert "GPT: it took 20 steps" in findings(trained(whole, "GPT", 20, 20))
+    rows["GPT"][-1] = score(0.0, None, "parameters", criterion="cost")
+    assert "GPT is nearest" in findings(trained(compared(rows), "GPT", 20, 20))
+    page = scoretable.tables(trained(whole, "GPT", 440, 900), columns(whole))
+    assert "few steps" in page[0]
+
+
+@pytest.mark.parametrize(("detail", "sure"), [
+    ({"sets": 3}, True), ({"sets": 2}, False), ({"sets": 1}, False), ({}, True),
+    ({"sets": 1, "trainings": 3}, True), ({"sets": 5, "trainings": 2}, False),
+])  # fmt: skip
+def test_nothing_is_claimed_from_too_few_sets_or_trainings(detail: dict[str, int], sure: bool):
+    found = compared({"GPT": [score(2.0, detail=detail)], "VAE": [score(5.0, detail=detail)]})
+    said = findings(found)
+    assert ("GPT is nearest" in said) is sure
+    assert ("No statement is made on these scores" in said) is not sure
+    assert (columns(found)[0].best() == "GPT") is sure
+    if not sure:
+        needs = "trainings and has 2" if "trainings" in detail else f"sample sets and has {detail['sets']}"
+        assert f"an interval needs at least 3 {needs}: Frechet." in said
+
+
+def test_the_kind_of_interval_and_the_seconds_are_stated():
+    found = trained(compared({"GPT": [score(2.0)], "VAE": [score(5.0)]}), "GPT", 900, 900)
+    assert "do not cover the variation of training" in words.intervals(found)
+    assert words.spent(found).endswith("without compilation and evaluation: GPT 61.2.")
+    one = dataclasses.replace(found.entries[0], repeats=(found.entries[0],) * 2)
+    several = dataclasses.replace(found, entries=(one, found.entries[1]))
+    assert "over 3 trainings" in words.intervals(several)
+    assert "GPT 61.2 + 61.2 + 61.2" in words.spent(several)
+    assert not any("one seed" in said for said in words.caveats(several, columns(several)))
 
 
 def test_memorisation_is_claimed_only_where_the_whole_interval_is_above_a_half():

@@ -5,6 +5,7 @@ report.json is an object:
     title, dataset, command, budget
     entries      {entry name: {
                    family, run (its directory, relative), description,
+                   trainings [{run, seed, steps, seconds}]   one for each seed,
                    status ("waiting", "training", "sampled", "scored" or "failed"),
                    error (why it failed, else an empty string), steps, params,
                    scores {score name: {value, low, high, better, criterion, unit, detail}},
@@ -13,6 +14,7 @@ report.json is an object:
     floor        {score name: {value, low, high, ...}} of real against real, or null
     best         {score name: the entry that is best and whose interval overlaps no other's, or null}
     protocol     {score name: what all rows of that column have in common}
+    intervals    what the intervals cover: the variation of sampling, or that of training
     findings, caveats   the sentences of the page
     features, environment   as in compare.json
 """
@@ -93,7 +95,8 @@ def _stand(comparison: runs.Comparison) -> str:
     elif failed:
         said += f" {done} of {count} scored."
     # Each error is a sentence of its own, which may contain commas.
-    return " ".join([said, *(f"{text.rstrip('.')}." for text in failed)])
+    each = [said, *(f"{text.rstrip('.')}." for text in failed), words.spent(comparison)]
+    return " ".join(text for text in each if text)
 
 
 def as_json(comparison: runs.Comparison, found: Sequence[Column]) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def as_json(comparison: runs.Comparison, found: Sequence[Column]) -> dict[str, A
         "floor": None if comparison.floor is None else _scores(comparison.floor),
         "best": {c.name: c.best() for c in found},
         "protocol": {c.name: dict(c.of.protocol) for c in found},
+        "intervals": words.intervals(comparison),
         "findings": words.findings(comparison, found),
         "caveats": words.caveats(comparison, found),
         "features": about.get("features"),
@@ -117,11 +121,19 @@ def as_json(comparison: runs.Comparison, found: Sequence[Column]) -> dict[str, A
 
 def _entry(comparison: runs.Comparison, run: runs.Run) -> dict[str, Any]:
     params = next((s.value for s in run.scores or () if s.name in ("params", "parameters")), None)
-    inside = run.directory.is_relative_to(comparison.directory)
     return {
         "family": run.family,
-        "run": str(run.directory.relative_to(comparison.directory) if inside else run.directory),
+        "run": _relative(comparison, run),
         "description": run.description,
+        "trainings": [
+            {
+                "run": _relative(comparison, r),
+                "seed": r.config.get("seed"),
+                "steps": r.progress[0],
+                "seconds": r.seconds,
+            }
+            for r in run.trainings
+        ],
         "status": run.status,
         "error": run.error,
         "steps": run.progress[0],
@@ -130,6 +142,12 @@ def _entry(comparison: runs.Comparison, run: runs.Run) -> dict[str, Any]:
         "curves": _curves(run),
         "knobs": run.options,
     }
+
+
+def _relative(comparison: runs.Comparison, run: runs.Run) -> str:
+    """Return the directory of a run, relative to the comparison's if it lies inside of it."""
+    inside = run.directory.is_relative_to(comparison.directory)
+    return str(run.directory.relative_to(comparison.directory) if inside else run.directory)
 
 
 def _curves(run: runs.Run) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def _entry_row(index: int, run: Run) -> Html:
         tag("th", tag("i", class_=f"c c{index % 8}"), run.label, scope="row"),
         tag("td", run.description),
         tag("td", ", ".join(f"{k} {v}" for k, v in run.options.items()) or "defaults"),
-        tag("td", run.config.get("seed", "")),
-        tag("td", layout.thousands(run.progress[0])),
+        tag("td", ", ".join(str(r.config.get("seed", "")) for r in run.trainings)),
+        tag("td", ", ".join(layout.thousands(r.progress[0]) for r in run.trainings)),
     )
 
 

@@ -38,6 +38,9 @@ class Run:
     Attributes:
       label: what the reader is shown: the family if no other entry is of it, else the name.
       error: why the entry of a comparison failed; empty for one that did not.
+      budget: budget.json: how a comparison limited the training; empty for another run.
+      pace: pace.json: what a run that is limited by seconds decided; empty for another run.
+      repeats: the other trainings of the same entry, with other seeds. `scores` are then over all of them.
     """
 
     directory: Path
@@ -50,6 +53,25 @@ class Run:
     scores: tuple[Score, ...] | None
     label: str = ""
     error: str = ""
+    budget: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pace: dict[str, Any] = dataclasses.field(default_factory=dict)
+    repeats: tuple[Run, ...] = ()
+
+    @property
+    def trainings(self) -> tuple[Run, ...]:
+        """This run and its repeats."""
+        return (self, *self.repeats)
+
+    @property
+    def asked(self) -> int:
+        """Steps that the config asked for before a budget limited them; 0 if no budget did."""
+        return int(self.budget.get("asked") or 0)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the training took, those of its stages included: as far as they are logged."""
+        own = max((float(m.get("seconds") or 0) for m in self.metrics), default=0.0)
+        return own + float(self.budget.get("stage_seconds") or 0)
 
     @property
     def status(self) -> str:
@@ -69,8 +91,11 @@ class Run:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """(last step that was logged, steps of the config or 0)."""
+        """(last step that was logged, last step of the run as its config or pace.json has it, or 0)."""
         last = max((int(m["step"]) for m in self.metrics), default=0)
+        decided = self.pace.get("decisions")
+        if decided:
+            return last, int(decided[-1]["end"])
         train = self.config.get("train")
         return last, int((train or {}).get("steps") or 0) if isinstance(train, dict) else 0
 
@@ -196,7 +221,11 @@ def _entry(directory: Path, name: str, entry: dict[str, Any]) -> Run:
     """Return the run of one entry of compare.json."""
     where = directory / str(entry.get("run") or name)
     found = run(where, name, str(entry.get("family") or name), str(entry.get("description") or ""))
-    return dataclasses.replace(found, error=str(entry.get("error") or ""))
+    changes: dict[str, Any] = {"error": str(entry.get("error") or "")}
+    if entry.get("repeats"):
+        changes["repeats"] = tuple(run(directory / str(other), name) for other in entry["repeats"])
+        changes["scores"] = scores(directory / str(entry.get("scores")))
+    return dataclasses.replace(found, **changes)
 
 
 def run(directory: str | Path, name: str = "", family: str = "", description: str = "") -> Run:
@@ -219,6 +248,8 @@ def run(directory: str | Path, name: str = "", family: str = "", description: st
         dataset=load_json(directory / "dataset.json") or {},
         metrics=tuple(load_lines(directory / "metrics.jsonl")),
         scores=scores(directory / "scores.json"),
+        budget=_object(directory / "budget.json"),
+        pace=_object(directory / "pace.json"),
     )
 
 
@@ -246,6 +277,18 @@ def load_json(path: Path) -> Any:
         return None
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}", REGENERATE) from error
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file; empty if it is missing.
+
+    Raises:
+      DataError: the file holds something else.
+    """
+    found = load_json(path)
+    if found is not None and not isinstance(found, dict):
+        raise DataError(f"{path} does not hold an object", REGENERATE)
+    return found or {}
 
 
 def load_lines(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from genjax.markup import Html, tag
-from genjax.report import charts
+from genjax.report import charts, enough
 from genjax.report.runs import FAILED, SCORED, Comparison, Run
 from genjax.report.tables import CRITERIA, FLOOR, Column, bands, number, reason, spread
 
@@ -56,6 +56,8 @@ def _row(run: Run, index: int, columns: Sequence[Column]) -> Html:
     # The error of a failed run is a sentence: it stands in the title, and in full above the page.
     why = run.state if run.status == FAILED else None
     pending = None if run.status == SCORED else tag("span", run.status, class_="status", title=why)
+    if few := enough.few_steps(run):
+        pending = tag("span", "few steps", class_="status", title=few)
     name = tag(
         "th",
         tag("i", class_=f"c c{index % 8}"),

@@ -39,10 +39,11 @@ def scores(comparison: Comparison, columns: Sequence[Column]) -> Html:
     lead = (
         "Every column was measured under one protocol. A value is coloured and marked ◂ only if it is the "
         "best and its interval overlaps with no other family’s. Bars show value and interval on the "
-        "column’s own range."
+        f"column’s own range. {words.intervals(comparison)}"
     )
     if len(comparison.entries) == 1:
         lead = "Each value with its 95% interval, where it has one; arrows show which way is better."
+        lead += f" {words.intervals(comparison)}" if comparison.about.get("entries") else ""
     note = words.listed([m.lower() for m in words.unmeasured(columns)])
     foot = tag("p", f"Of the seven criteria, not measured here: {note}.", class_="lead") if note else None
     return layout.section("scores", "Scores", lead, scoretable.tables(comparison, columns), foot)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from genjax.errors import ProtocolError
 from genjax.evaluation import scores
-from genjax.evaluation.scores import LIKELIHOOD_KINDS, Score, table
+from genjax.evaluation.scores import LIKELIHOOD_KINDS, TRAININGS, Score, table
 from genjax.report.runs import FAILED, SCORED, Comparison, Run
 
 CRITERIA = {
@@ -21,6 +22,8 @@ CRITERIA = {
     "bias": "Bias and ethics",
 }
 """The seven criteria, in order, and their headings."""
+ENOUGH = 3
+"""Sample sets, or trainings, that an interval needs: over two, it is several times wider than the values."""
 FLOOR = "real against real"
 """The row of the floor; compare.json may not have an entry of this name."""
 
@@ -87,11 +90,20 @@ class Column:
     def best(self) -> str | None:
         """Return the entry that is best and whose interval overlaps with no other's, or None."""
         ranked = self.ranked()
-        if len(ranked) < 2 or self.timed:
+        if len(ranked) < 2 or self.timed or self.uncertain:
             return None
         first = ranked[0]
         rest = [self.cells[name] for name in ranked[1:]]
         return first if all(apart(self.cells[first], other) for other in rest) else None
+
+    @property
+    def uncertain(self) -> str:
+        """Why its intervals are not reliable enough to call an entry better; an empty string if they are."""
+        for key, what in ((TRAININGS, "trainings"), ("sets", "sample sets")):
+            found = [n for s in self.measured.values() if isinstance(n := _repeats(s, key), int)]
+            if found and min(found) < ENOUGH:
+                return f"an interval needs at least {ENOUGH} {what} and has {min(found)}"
+        return ""
 
     @property
     def timed(self) -> bool:
@@ -109,6 +121,13 @@ class Column:
         """Return the best entry and those whose intervals overlap with its own."""
         ranked = self.ranked()
         return [n for n in ranked if n == ranked[0] or not apart(self.cells[ranked[0]], self.cells[n])]
+
+
+def _repeats(score: Score, key: str) -> Any:
+    """Return the number of what `key` names if the interval of a score is over these, else None."""
+    if exact(score) or (key != TRAININGS and TRAININGS in score.detail):
+        return None
+    return score.detail.get(key)
 
 
 def interval(score: Score) -> tuple[float, float]:

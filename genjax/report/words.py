@@ -5,24 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genjax.evaluation.scores import Score
+from genjax.report import enough
 from genjax.report.runs import FAILED, Comparison
 from genjax.report.tables import FLOOR, Column, apart, exact, find, interval, number, spread, unmeasured
 
 
 def findings(comparison: Comparison, columns: Sequence[Column]) -> list[str]:
-    """Return sentences on realism, diversity, control, likelihood, cost and memorisation, in that order."""
+    """Return sentences on realism, diversity, control, likelihood, cost and memorisation, in that order.
+
+    What is withheld is named at the end, with the reason (report/enough.py).
+    """
     names = comparison.labels
+    sure = enough.claimable(comparison, columns)
     said = [
-        *_realism(find(columns, "frechet") or find(columns, "fid") or find(columns, "kid"), names),
-        *_leader(
-            find(columns, "recall") or find(columns, "coverage"), "covers most of the data’s variety", names
-        ),
-        *_leader(_class_accuracy(columns), "follows its class labels most reliably", names),
-        *(s for c in columns if c.kind for s in _leader(c, LIKELY[c.kind], names)),
+        *_realism(find(sure, "frechet") or find(sure, "fid") or find(sure, "kid"), names),
+        *_leader(find(sure, "recall") or find(sure, "coverage"), "covers most of the data’s variety", names),
+        *_leader(_class_accuracy(sure), "follows its class labels most reliably", names),
+        *(s for c in sure if c.kind for s in _leader(c, LIKELY[c.kind], names)),
         *_cost(columns, names),
-        *_memorised(columns, names),
+        *_memorised(sure, names),
     ]
-    return said + _unscored(comparison)
+    return said + enough.withheld(comparison, columns) + _unscored(comparison)
+
+
+def intervals(comparison: Comparison) -> str:
+    """Return the sentence that says what the intervals cover."""
+    repeats = max((len(r.trainings) for r in comparison.entries), default=1)
+    if repeats > 1:
+        return (
+            f"Intervals are 95% intervals over {repeats} trainings of each family with different seeds: they "
+            "cover the variation of training, and of sampling with it. Those of real data are over rows."
+        )
+    return (
+        "Intervals are 95% intervals over sample sets or held-out rows, of one training of each family: "
+        "they do not cover the variation of training."
+    )
+
+
+def spent(comparison: Comparison) -> str:
+    """Return the sentence on the seconds that each entry spent on training; empty if none are logged."""
+    each = []
+    for run in comparison.entries:
+        seconds = [number(float(f"{r.seconds:.3g}")) for r in run.trainings if r.seconds > 0]
+        if seconds:
+            each.append(f"{run.label} {' + '.join(seconds)}")
+    if not each:
+        return ""
+    return f"Seconds spent on training, without compilation and evaluation: {', '.join(each)}."
 
 
 def _unscored(comparison: Comparison) -> list[str]:
@@ -158,7 +187,7 @@ def _rough(score: Score) -> str:
 def _memorised(columns: Sequence[Column], names: dict[str, str]) -> list[str]:
     """Name the entries whose samples are nearer to the training data than fresh data: interval above 1/2."""
     column = next((c for c in columns if c.name == "memorisation"), None)
-    if column is None:
+    if column is None or not column.measured:
         return []
     near = {names[n]: s for n, s in column.measured.items() if interval(s)[0] > 0.5}
     if not near:
@@ -200,8 +229,7 @@ def _setting(comparison: Comparison) -> list[str]:
             "with figures from papers (Inception features), nor with comparisons under another features "
             "digest."
         )
-    seeds = {str(r.config.get("seed")) for r in comparison.entries if r.config}
-    if comparison.entries and len(seeds) <= 1:
+    if comparison.entries and all(len(r.trainings) == 1 for r in comparison.entries):
         said.append(
             "Each family was trained once, with one seed. The intervals are those of sampling and of "
             "evaluation, not of training: another seed may order close families differently."

@@ -67,7 +67,11 @@ class Config:
     """Configure how long and how a model is trained.
 
     Attributes:
-      steps: steps in all, those of earlier sessions included.
+      steps: steps in all, those of earlier sessions included. With `seconds`, the steps for which the
+        schedule of the learning rate is written.
+      seconds: train so long in place of `steps` (see training/pace.py). Neither compilation nor evaluation,
+        sampling and saving count.
+      passes: with `seconds`, at most so many passes over the training rows (a counting model needs one).
       accumulate: micro-batches that a batch is divided into.
       steps_per_call: steps in one compiled call (a scan), for steps so short that dispatch dominates.
       engine: "jit" over the mesh, or "pmap" (data parallel only).
@@ -100,6 +104,8 @@ class Config:
     """
 
     steps: Natural = 1000
+    seconds: Positive | None = None
+    passes: Positive | None = None
     accumulate: Count = 1
     steps_per_call: Count = 1
     engine: Literal["jit", "pmap"] = "jit"
@@ -135,6 +141,10 @@ class Config:
                 raise ValueError(
                     f"{name}={every} must be 0 or a multiple of steps_per_call={self.steps_per_call}"
                 )
+        if self.passes is not None and self.seconds is None:
+            raise ValueError(
+                f"passes={self.passes} limits a run of train.seconds; without seconds, set steps"
+            )
         if self.profile is not None and self.profile[0] > self.profile[1]:
             raise ValueError(f"profile must be (first, last) steps, not {self.profile}")
         if self.engine == "pmap" and (self.mesh.fsdp, self.mesh.tensor) != (1, 1):

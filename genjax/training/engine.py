@@ -45,6 +45,8 @@ class Engine:
       form: the TrainState's shapes and dtypes, as a checkpoint has them.
       layout: the TrainState's shardings, as a checkpoint is restored to them.
       frozen: finished stages, placed; an argument of every step.
+      line: of a run that is limited by seconds: how far its schedule is (`pace.Pace.arguments`); an
+        argument of every step.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Engine:
             self.form: TrainState = jax.eval_shape(self._create, self._keys[0], self.frozen)
         step.check_freeze(self.form.variables.params, config.freeze)
         self.layout: TrainState = sharding.shardings(self.form, config.sharding, self.mesh)
+        self.line: Mapping[str, np.ndarray] = {}
         self._calls: dict[tuple[tuple[Phases, ...], Form], Callable] = {}
         self._metrics: dict[tuple[Phases, ...], dict[str, Any]] = {}
         self._evaluate: Callable | None = None
@@ -185,6 +188,10 @@ class Engine:
         """Step programs compiled so far: one for each distinct sequence of due phases and batch form."""
         return len(self._calls)
 
+    def compiles(self, batch: Batch, phases: tuple[Phases, ...]) -> bool:
+        """Return True if `step` will compile a program for this batch."""
+        return _key(batch, phases) not in self._calls
+
     def put(self, batches: Sequence[Mapping[str, np.ndarray]]) -> Batch:
         """Place this process's rows of one batch, or of the batches of one call, on the devices."""
         if len(batches) == 1:
@@ -209,11 +216,11 @@ class Engine:
         Returns:
           (the next state, the metrics packed into one array for `read`, to be fetched in one transfer).
         """
-        key = phases, tuple((k, x.shape) for k, x in batch.items())
+        key = _key(batch, phases)
         if key not in self._calls:
             self._calls[key] = self._compile(phases)
         with self._meshed():
-            state, packed = self._calls[key](state, self.frozen, batch, self._keys[1])
+            state, packed = self._calls[key](state, self.frozen, batch, self._keys[1], dict(self.line))
         if self._one_at_a_time:
             jax.block_until_ready(packed)
         return state, packed
@@ -323,9 +330,9 @@ class Engine:
         static: Any = phases[0] if one else phases
         skip = 0 if one else 1  # the axis of steps
 
-        def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array):
+        def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array, line: Any):
             with self._named_axes():
-                state, metrics = inner(state, frozen, batch, root, static)
+                state, metrics = inner(state, frozen, batch, root, static, line)
             self._metrics[phases] = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(list(x.shape)[skip:], x.dtype), metrics
             )
@@ -337,7 +344,7 @@ class Engine:
             return jax.pmap(
                 call,
                 axis_name=AXIS,
-                in_axes=(axes, None, 0, None),
+                in_axes=(axes, None, 0, None, None),
                 out_axes=(axes, None),
                 donate_argnums=0,
                 devices=self.devices,
@@ -369,6 +376,11 @@ class Engine:
         for stage, variables in (frozen or {}).items():
             if not isinstance(variables, Variables):
                 raise TypeError(f"frozen[{stage!r}] is {type(variables).__name__}, not Variables")
+
+
+def _key(batch: Batch, phases: tuple[Phases, ...]) -> tuple[tuple[Phases, ...], Form]:
+    """Return what a compiled step depends on: the phases that are due and the form of the batch."""
+    return phases, tuple((k, x.shape) for k, x in batch.items())
 
 
 def _mesh(config: Config, devices: Sequence[Any]) -> jax.sharding.Mesh:

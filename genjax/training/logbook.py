@@ -161,10 +161,14 @@ def values(means: Mapping[str, Mean]) -> dict[str, Any]:
 
 
 class Progress:
-    """Show a bar with speed and remaining time on a terminal, or a plain line every 10 s elsewhere."""
+    """Show a bar with speed and remaining time on a terminal, or a plain line every 10 s elsewhere.
+
+    Attributes:
+      total: steps of the run; may change while it goes on.
+    """
 
     def __init__(self, title: str, total: int, start: int, batch: int, show: bool = True):
-        self._total = total
+        self.total = total
         self._batch = batch
         self._title = title
         self._bar = None
@@ -191,20 +195,22 @@ class Progress:
     def __call__(self, step: int, text: str = "") -> None:
         """Show the number of steps taken, at most twice a second."""
         now = time.monotonic()
-        if not self._show or (now < self._next and step < self._total):
+        if not self._show or (now < self._next and step < self.total):
             return
         then, before = self._last
         speed = (step - before) * self._batch / max(now - then, 1e-9)
         self._last = (now, step)
         if self._bar is not None:
             self._next = now + 0.5
-            self._bar.update(self._task, completed=step, speed=f"{speed:,.0f} examples/s", loss=text)
+            self._bar.update(
+                self._task, completed=step, total=self.total, speed=f"{speed:,.0f} examples/s", loss=text
+            )
             self._bar.refresh()
         elif step != before:
             self._next = now + 10.0
-            left = (self._total - step) * (now - then) / (step - before)
+            left = (self.total - step) * (now - then) / (step - before)
             print(
-                f"{self._title} step {step}/{self._total}  {speed:,.0f} examples/s  {left:,.0f} s left  "
+                f"{self._title} step {step}/{self.total}  {speed:,.0f} examples/s  {left:,.0f} s left  "
                 f"{text}".rstrip(),
                 file=sys.stderr,
                 flush=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ class NonFinite(Exception):
 
 
 class Clock:
-    """Measure the seconds of training, without evaluation, sampling and saving."""
+    """Measure the seconds of training, without compilation, evaluation, sampling and saving."""
 
     def __init__(self) -> None:
         self._before = 0.0
@@ -56,7 +56,7 @@ class Meter:
     """Keep the metrics of one run from the call of a step to its log line.
 
     Args:
-      rates: {player: learning rate at each log line}.
+      rates: step of a log line -> {player: learning rate}.
       batch: rows of the global batch.
       every: steps from one log line to the next; 0 for none.
 
@@ -66,11 +66,16 @@ class Meter:
     """
 
     def __init__(
-        self, engine: Engine, clock: Clock, rates: Mapping[str, np.ndarray], batch: int, every: int
+        self,
+        engine: Engine,
+        clock: Clock,
+        rates: Callable[[int], Mapping[str, float]],
+        batch: int,
+        every: int,
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._rates = dict(rates)
+        self._rates = rates
         self._batch = batch
         self._every = every
         self._pending: deque[tuple[int, Any, tuple[step.Phases, ...]]] = deque()
@@ -88,10 +93,10 @@ class Meter:
         """Take the metrics of the call that ended at step `end`; wait if too many calls are in flight."""
         self._pending.append((end, packed, phases))
 
-    def limit(self) -> None:
-        """Wait until at most IN_FLIGHT calls are unfinished."""
-        if len(self._pending) > IN_FLIGHT:
-            jax.block_until_ready(self._pending[-IN_FLIGHT][1])
+    def limit(self, calls: int = IN_FLIGHT) -> None:
+        """Wait until fewer than `calls` calls (at least 1) are unfinished."""
+        if len(self._pending) >= calls:
+            jax.block_until_ready(self._pending[-calls][1])
 
     def read(self, upto: int) -> None:
         """Read the metrics of the calls that ended at or before step `upto`, and write the lines due.
@@ -122,6 +127,6 @@ class Meter:
         speed = (at - before) * self._batch / max(seconds - then, 1e-9)
         self._logged = (seconds, at)
         line = {"seconds": seconds, "examples_per_second": speed, **self.window.take()}
-        line |= {f"learning_rate/{p}": rates[at // self._every] for p, rates in self._rates.items()}
+        line |= {f"learning_rate/{p}": rate for p, rate in self._rates(at).items()}
         if self.logbook is not None:
             self.logbook.write(at, "train", line)

@@ -31,6 +31,8 @@ AXES = (
 )
 
 
+POINTS = 1025
+"""Points of a schedule between which the learning rates of a log are interpolated."""
 NAMES = ("sgd", "adam", "adamw", "lion", "muon")
 
 
@@ -158,8 +160,8 @@ def rates(config: Config, total_steps: int, counts: Sequence[int]) -> np.ndarray
 
 def of_players(
     model: Model, configs: Mapping[str, Config], steps: int, every: int
-) -> tuple[dict[str, optax.GradientTransformation], dict[str, np.ndarray]]:
-    """Return each player's optimizer, and its learning rate at each log line.
+) -> tuple[dict[str, optax.GradientTransformation], Callable[[int], dict[str, float]]]:
+    """Return each player's optimizer, and its learning rate at a log line as a function of the step.
 
     Args:
       configs: {player: its optimizer}.
@@ -173,11 +175,42 @@ def of_players(
     transforms = {}
     learning_rates = {}
     for p in model.players:
-        intervals = [phase.interval for phase in model.phases.values() if phase.player == p]
+        intervals = _intervals(model, p)
         total = max(updates(intervals, steps), 1)
         transforms[p] = make(configs[p], total, factors(model, p))
         learning_rates[p] = rates(configs[p], total, [updates(intervals, n) for n in lines])
-    return transforms, learning_rates
+    return transforms, lambda step: {p: found[step // every] for p, found in learning_rates.items()}
+
+
+def _intervals(model: Model, player: str) -> list[int]:
+    return [phase.interval for phase in model.phases.values() if phase.player == player]
+
+
+def stretched_of_players(
+    model: Model, configs: Mapping[str, Config], steps: int
+) -> tuple[dict[str, optax.GradientTransformation], Callable[[float], dict[str, float]]]:
+    """Return each player's optimizer, and its learning rate as a function of the fraction that is past.
+
+    For a run that is limited by seconds; see `stretched`. The rates are for logs, and interpolated between
+    POINTS points of the schedule.
+
+    Args:
+      configs: {player: its optimizer}.
+      steps: for which the schedules are written.
+
+    Raises:
+      ConfigError: as `make`.
+    """
+    transforms = {}
+    tables = {}
+    points = np.linspace(0.0, 1.0, POINTS)
+    for p in model.players:
+        total = max(updates(_intervals(model, p), steps), 1)
+        transforms[p] = stretched(configs[p], total, factors(model, p))
+        schedule = learning_rate(configs[p], total)
+        found = jax.jit(jax.vmap(lambda x, schedule=schedule: jnp.asarray(schedule(x), jnp.float32)))
+        tables[p] = np.asarray(found((points * total).astype(np.float32)), np.float64)
+    return transforms, lambda past: {p: float(np.interp(past, points, t)) for p, t in tables.items()}
 
 
 def _fits(right: bool, config: Config, total_steps: int) -> None:
@@ -211,7 +244,11 @@ def make(config: Config, total_steps: int, factors: Factors | None = None) -> op
     Raises:
       ConfigError: the schedule does not fit into the run, or the optimizer takes no factors.
     """
-    rate = learning_rate(config, total_steps)
+    return _with_rate(config, learning_rate(config, total_steps), factors)
+
+
+def _with_rate(config: Config, rate: optax.Schedule, factors: Factors | None) -> optax.GradientTransformation:
+    """Return the optimizer of `make` with this schedule."""
     adam: dict[str, Any] = {"b1": config.b1, "b2": config.b2, "eps": config.eps}
     decay: dict[str, Any] = {"weight_decay": config.weight_decay, "mask": lambda p: decayed(config, p)}
     if factors is not None:
@@ -232,6 +269,27 @@ def make(config: Config, total_steps: int, factors: Factors | None = None) -> op
     else:
         tx = _outside(config, rate)
     return tx if config.clip is None else optax.chain(optax.clip_by_global_norm(config.clip), tx)
+
+
+def stretched(
+    config: Config, total_steps: int, factors: Factors | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Return an optimizer whose update takes the fraction of the run that is past, as `progress`.
+
+    Its learning rate at the fraction x is that of the schedule, which is written for `total_steps` updates,
+    at update x * total_steps. Its state is that of `make`.
+
+    Raises:
+      ConfigError: as `make`.
+    """
+    schedule = learning_rate(config, total_steps)
+
+    def update(updates: Tree, state: Any, params: Tree | None = None, **extra: Any) -> tuple[Tree, Any]:
+        rate = schedule(extra["progress"] * total_steps)
+        return _with_rate(config, lambda count: rate, factors).update(updates, state, params)
+
+    init = _with_rate(config, optax.constant_schedule(0.0), factors).init
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _outside(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:

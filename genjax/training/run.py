@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ import numpy as np
 
 from genjax.core import Model, Variables
 from genjax.errors import ConfigError, Interrupted, NonFiniteError
-from genjax.training import distributed, optimizers, sharding
+from genjax.training import distributed, optimizers, pace, sharding
 from genjax.training.best import Best
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.config import Config
@@ -22,9 +24,9 @@ from genjax.training.engine import Engine
 from genjax.training.feed import feed
 from genjax.training.hooks import Caller, Hooks
 from genjax.training.logbook import Logbook, Progress, values
-from genjax.training.meter import Clock, Meter, NonFinite
+from genjax.training.meter import IN_FLIGHT, Clock, Meter, NonFinite
 from genjax.training.signals import Stop
-from genjax.training.step import TrainState
+from genjax.training.step import Phases, TrainState
 
 ASK_EVERY = 10  # calls after which the processes of a run ask each other for a signal to stop
 log = logging.getLogger("genjax")
@@ -37,7 +39,7 @@ class Result(NamedTuple):
       step: steps taken in all.
       variables: with averages and frozen stages.
       metrics: of the last evaluation, {"phase/metric" or "phase/metric@average": value}.
-      seconds: training time of all sessions, without evaluation, sampling and saving.
+      seconds: training time of all sessions, without compilation, evaluation, sampling and saving.
       skipped: indices of the batches that were left out.
     """
 
@@ -57,6 +59,7 @@ class Run:
       step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
       losses: results of the last evaluation, at step `evaluated`; a checkpoint holds them.
+      pace: decides when a run that is limited by seconds ends; None for one of a number of steps.
     """
 
     average: str | None
@@ -94,6 +97,27 @@ class Run:
         self.checkpoints: Checkpoints | None = None
         self.logbook: Logbook | None = None
         self.progress: Progress | None = None
+        self.pace = self._paced()
+
+    def _paced(self) -> pace.Pace | None:
+        """Return what decides about the end of the run; None if `train.steps` does.
+
+        Raises:
+          ConfigError: seconds limit a run of several processes.
+        """
+        c = self.config
+        if c.seconds is None:
+            return None
+        if distributed.count() > 1:
+            raise ConfigError("train.seconds limits runs of one process only", "set train.steps")
+        rows = len(self.dataset.train)
+        most = None if c.passes is None else math.ceil(c.passes * rows / self.data["batch"])
+        return pace.Pace(pace.Limits(c.seconds, c.steps, most, c.steps_per_call), self.directory)
+
+    @property
+    def end(self) -> int:
+        """The last step, as far as it is known."""
+        return self.config.steps if self.pace is None else self.pace.end
 
     # --- opening and closing -----------------------------------------------------------------------
 
@@ -108,7 +132,7 @@ class Run:
         """Build the engine, restore the state and open the logs."""
         c = self.config
         self.process = sharding.share(sharding.make_mesh(c.mesh, list(devices or jax.devices())))
-        transforms, rates = optimizers.of_players(self.model, optimizer, c.steps, c.log_every)
+        transforms, rates = self._optimizers(optimizer)
         example = self._stream(0)[0]
         self.engine = Engine(self.model, transforms, c, example, frozen=frozen, seed=seed, devices=devices)
         if self.eval_batch % self.engine.ways:
@@ -134,9 +158,18 @@ class Run:
             )
             self.meter.logbook = self.logbook
         title = self.directory.name
-        self.progress = Progress(title, c.steps, self.step, self.data["batch"], c.progress and primary)
+        self.progress = Progress(title, self.end, self.step, self.data["batch"], c.progress and primary)
         if pending:
             self._call_hooks(pending, written="on_eval" not in pending)
+
+    def _optimizers(self, configs: Mapping[str, optimizers.Config]) -> tuple[Any, Any]:
+        """Return the players' optimizers, and their learning rates as a function of the step."""
+        c = self.config
+        paced = self.pace
+        if paced is None:
+            return optimizers.of_players(self.model, configs, c.steps, c.log_every)
+        transforms, rates = optimizers.stretched_of_players(self.model, configs, c.steps)
+        return transforms, lambda step: rates(paced.current.at(step - 1))
 
     def close(self) -> None:
         """Close the logs and wait for the checkpoints."""
@@ -160,9 +193,22 @@ class Run:
         self.evaluated = record.get("evaluated", -1)
         self.clock.at_least(record.get("seconds", 0.0))
         self.meter.restart(self.step, record.get("window"))
+        self._restart_pace()
         unfinished = self.caller.resume(self.step, self.evaluated)
         self.state = self.engine.adopt(found.state) if found else self._first()
         return record.get("hooks", []) if found and unfinished else []
+
+    def _restart_pace(self) -> None:
+        """Go on under the decisions that were recorded before this step.
+
+        Raises:
+          ConfigError: a run that was limited by seconds goes on without a limit.
+        """
+        if self.pace is not None:
+            self.pace.restart(self.step, self.clock)
+            self.engine.line = self.pace.arguments()
+        elif self.step and (self.directory / pace.FILE).exists():
+            raise ConfigError(f"{self.directory} holds a run that is limited by train.seconds", pace.AGAIN)
 
     def _first(self) -> TrainState:
         """Return the state that step 1 starts from, fitted on the first rows of the shuffled split."""
@@ -197,31 +243,59 @@ class Run:
         tracing = False
         self.clock.start()
         stream = self._stream(self.step)
-        for batch, phases in feed(stream, self.engine.put, self.model, self.step, c.steps, c.steps_per_call):
+        # The end of a run that is limited by seconds may still move: the loop below stops at it.
+        stop_at = self.end if self.pace is None or self.step >= self.end else sys.maxsize
+        for batch, phases in feed(stream, self.engine.put, self.model, self.step, stop_at, c.steps_per_call):
             tracing = self._trace(tracing)
-            self.state, packed = self.engine.step(self.state, batch, phases)
+            packed = self._take(batch, phases)
             due = self.step if _every(c.log_every, self.step) else None
             self.step += len(phases)
             self.meter.add(self.step, packed, phases)
             if due is not None:  # read one step late, so that the host never waits for the step it dispatched
                 self.meter.read(due)
-            self.meter.limit()
+            self.meter.limit(IN_FLIGHT if self.pace is None else min(IN_FLIGHT, self.pace.ahead))
+            self._decide()
             if self.progress is not None:
                 self.progress(self.step)
-            self._events(end=self.step == c.steps)
+            self._events(end=self.step >= self.end)
             if self._stopping(stop):
                 self._leave(stop)
+            if self.step >= self.end:
+                break
         if tracing:
             jax.profiler.stop_trace()
         if self.saved != self.step:  # the data ended before the last step
             self._events(end=True)
         self.checkpoints.wait()
 
+    def _take(self, batch: Any, phases: tuple[Phases, ...]) -> Any:
+        """Take the steps of one call and return its packed metrics. A call that compiles is not timed."""
+        if not self.engine.compiles(batch, phases):
+            self.state, packed = self.engine.step(self.state, batch, phases)
+            return packed
+        jax.block_until_ready(self.state)
+        self.clock.pause()
+        self.state, packed = self.engine.step(self.state, batch, phases)
+        jax.block_until_ready((self.state, packed))
+        self.clock.start()
+        if self.pace is not None:
+            self.pace.untimed(len(phases))
+        return packed
+
+    def _decide(self) -> None:
+        """Decide how many steps are left, if it is time to."""
+        if self.pace is None:
+            return
+        if self.pace.update(self.step, self.clock, lambda: jax.block_until_ready(self.state)):
+            self.engine.line = self.pace.arguments()
+            if self.progress is not None:
+                self.progress.total = self.pace.end
+
     def _stopping(self, stop: Stop) -> bool:
         """Return True if a signal came. All processes of a run stop at the same step."""
         if distributed.count() == 1:
             return stop.signal is not None
-        asks = self.step == self.config.steps or _every(ASK_EVERY * self.config.steps_per_call, self.step)
+        asks = self.step >= self.end or _every(ASK_EVERY * self.config.steps_per_call, self.step)
         return asks and distributed.any_of(stop.signal is not None)
 
     def _leave(self, stop: Stop) -> None:

@@ -18,6 +18,7 @@ from flax import struct
 
 from genjax.core import Batch, Keys, Mean, Model, Phase, Tree, Variables, across, row_keys
 from genjax.errors import ConfigError
+from genjax.training import pace
 from genjax.training.trees import name as path_name
 from genjax.training.trees import named
 
@@ -184,18 +185,26 @@ def make_step(
     accumulate: int = 1,
     freeze: str | None = None,
 ) -> StepFn:
-    """Build the pure step: (state, frozen, batch, root key, phases) -> (state, metrics).
+    """Build the pure step: (state, frozen, batch, root key, phases, line) -> (state, metrics).
 
     For each phase that is due, in order: compute the gradient with respect to its player's parameters,
     apply that player's optax update, and pass the next state on to the following phase. Then update the
     averages. `phases` is static. Metrics are named phase/metric. Parameters that `freeze` matches, and
-    their averages, keep every bit.
+    their averages, keep every bit. `line` is empty, or for a run that is limited by seconds the arguments of
+    `pace.progress`, which its optimizers need.
     """
     averages = dict(averages or {})
+    transforms = {p: optax.with_extra_args_support(t) for p, t in optimizers.items()}
 
     def step(
-        s: TrainState, frozen: dict[str, Variables], batch: Batch, root: jax.Array, phases: Phases
+        s: TrainState,
+        frozen: dict[str, Variables],
+        batch: Batch,
+        root: jax.Array,
+        phases: Phases,
+        line: Mapping[str, jax.Array] = {},
     ) -> tuple[TrainState, Metrics]:
+        past = {"progress": pace.progress(line, s.step)} if line else {}
         v = s.variables.replace(frozen=frozen)
         opt = dict(s.opt)
         carry = s.carry
@@ -209,7 +218,7 @@ def make_step(
             params = v.params[phase.player]
             rows_and_carry = {**batch, "carry": s.carry}
             g, state, means, new = gradient(phase, v, rows_and_carry, keys, s.step, accumulate, freeze)
-            update, opt[phase.player] = optimizers[phase.player].update(g, opt[phase.player], params)
+            update, opt[phase.player] = transforms[phase.player].update(g, opt[phase.player], params, **past)
             params = _keep(optax.apply_updates(params, update), params, phase.player, freeze)
             v = v.replace(params={**v.params, phase.player: params}, state=state)
             carry = new or carry
@@ -262,25 +271,30 @@ def many(step: StepFn) -> StepFn:
     of the program grows with the cycle and not with k. Metrics are stacked.
     """
 
-    def unrolled(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
+    def unrolled(
+        s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases], line: Any
+    ):
         rows = []
         for i, due_now in enumerate(phases):
-            s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, due_now)
+            s, metrics = step(s, frozen, jax.tree.map(lambda x, i=i: x[i], batch), root, due_now, line)
             rows.append(metrics)
         # All steps must have the same metrics: those of a phase that is not due count nothing.
         names = {n: m for metrics in rows for n, m in metrics.items()}
         zero = {n: jax.tree.map(jnp.zeros_like, m) for n, m in names.items()}
         return s, jax.tree.map(lambda *x: jnp.stack(x), *({**zero, **metrics} for metrics in rows))
 
-    def steps(s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases]):
+    def steps(
+        s: TrainState, frozen: Any, batch: Batch, root: jax.Array, phases: Sequence[Phases], line: Any = None
+    ):
+        line = line or {}
         length = _cycle(phases)
         if length == len(phases) > 1:
-            return unrolled(s, frozen, batch, root, phases)
+            return unrolled(s, frozen, batch, root, phases, line)
         if length == 1:
-            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, phases[0]), s, batch)
+            return jax.lax.scan(lambda s, b: step(s, frozen, b, root, phases[0], line), s, batch)
         # (k, ...) -> (repetitions, steps of a cycle, ...), and back for the metrics.
         cycles = jax.tree.map(lambda x: x.reshape(-1, length, *x.shape[1:]), batch)
-        body = lambda s, b: unrolled(s, frozen, b, root, phases[:length])
+        body = lambda s, b: unrolled(s, frozen, b, root, phases[:length], line)
         s, metrics = jax.lax.scan(body, s, cycles)
         return s, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), metrics)
 

@@ -199,7 +199,7 @@ def shapes(experiment: Experiment) -> Variables:
     """Return the variables of a model as shapes and dtypes; nothing is computed."""
     example = experiment.dataset.spec.example(1)
     return jax.eval_shape(
-        lambda key: experiment.model.init(key, example, experiment.frozen), jax.random.key(0)
+        lambda key, frozen: experiment.model.init(key, example, frozen), jax.random.key(0), experiment.frozen
     )
 
 

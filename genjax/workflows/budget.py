@@ -1,19 +1,15 @@
-"""Turn a budget of examples, seconds or FLOPs into training steps."""
+"""Turn a budget of steps, examples, seconds or FLOPs into limits of a training."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from genjax.errors import ConfigError
 from genjax.evaluation import cost
-from genjax.training import optimizers, step
-from genjax.training.engine import Engine
 from genjax.workflows.assemble import Experiment
 from genjax.workflows.train import training_cost
 
@@ -23,8 +19,9 @@ class Budget:
     """Limit what every entry of a comparison may spend on training, its stages included.
 
     Attributes:
-      kind: "steps"; "examples" (rows of training data: for text, equal tokens); "seconds", which one
-        calibration turns into steps; "flops", divided by the FLOPs of a step as the jaxpr counts them.
+      kind: "steps"; "examples" (rows of training data: for text, equal tokens); "seconds", which the run
+        itself turns into steps (training/pace.py); "flops", divided by the FLOPs of a step as the jaxpr
+        counts them.
       value: how many.
     """
 
@@ -36,8 +33,10 @@ class Budget:
             raise ValueError(f"value must be positive and finite, got {self.value}")
 
 
-def steps(budget: Budget, experiment: Experiment, passes: float | None = None) -> tuple[int, dict[str, Any]]:
-    """Return the steps that a budget allows, and a record of how they were found.
+def limits(
+    budget: Budget, experiment: Experiment, passes: float | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of the train section that keep a budget, and a record of how they were found.
 
     What the stages of the experiment took to train is charged to a budget of seconds or FLOPs.
 
@@ -47,39 +46,49 @@ def steps(budget: Budget, experiment: Experiment, passes: float | None = None) -
     Raises:
       ConfigError: the stages alone exceed the budget.
     """
-    note: dict[str, Any] = dataclasses.asdict(budget)
-    batch = experiment.settings.data.batch
+    note: dict[str, Any] = {**dataclasses.asdict(budget), "asked": experiment.settings.train.steps}
     left = budget.value
-    if experiment.stages and budget.kind in ("seconds", "flops"):
-        note["stages"] = training_cost(experiment)[budget.kind]
-        left = budget.value - note["stages"]
-        if left <= 0:
-            raise ConfigError(
-                f"the stages of {experiment.settings.name} took {note['stages']:.3g} {budget.kind}, "
-                f"and the whole budget is {budget.value:.3g}",
-                "raise budget.value, or shorten the training of the stages",
-            )
-    found = _count(budget.kind, left, experiment, note)
+    if experiment.stages:
+        spent = training_cost(experiment)
+        note["stage_seconds"] = spent["seconds"]
+        if budget.kind in spent:
+            note["stages"] = spent[budget.kind]
+            left = _left(budget, note["stages"], experiment.settings.name)
     if passes is not None:
-        most = math.ceil(passes * len(experiment.dataset.train) / batch)
         note["passes"] = passes
-        found = min(found, most)
-    note["steps"] = max(1, found)
-    return note["steps"], note
+    if budget.kind == "seconds":
+        return {"seconds": left, "passes": passes}, note
+    found = max(1, _steps(budget.kind, left, experiment, note))
+    if passes is not None:
+        rows = len(experiment.dataset.train)
+        found = min(found, math.ceil(passes * rows / experiment.settings.data.batch))
+    note["steps"] = found
+    return {"steps": found}, note
 
 
-def _count(kind: str, value: float, experiment: Experiment, note: dict[str, Any]) -> int:
+def _left(budget: Budget, spent: float, name: str) -> float:
+    """Return what the stages have left of a budget.
+
+    Raises:
+      ConfigError: nothing.
+    """
+    if spent >= budget.value:
+        raise ConfigError(
+            f"the stages of {name} took {spent:.3g} {budget.kind}, and the whole budget is "
+            f"{budget.value:.3g}",
+            "raise budget.value, or shorten the training of the stages",
+        )
+    return budget.value - spent
+
+
+def _steps(kind: str, value: float, experiment: Experiment, note: dict[str, Any]) -> int:
     """Return the steps for `value`, and note what one of them costs."""
-    batch = experiment.settings.data.batch
     if kind == "steps":
         return int(value)
     if kind == "examples":
-        return math.ceil(value / batch)
-    if kind == "flops":
-        note["flops_per_step"] = flops_per_step(experiment)
-        return int(value / max(note["flops_per_step"], 1))
-    note["seconds_per_step"] = seconds_per_step(experiment)
-    return int(value / note["seconds_per_step"])
+        return math.ceil(value / experiment.settings.data.batch)
+    note["flops_per_step"] = flops_per_step(experiment)
+    return int(value / max(note["flops_per_step"], 1))
 
 
 def flops_per_step(experiment: Experiment) -> float:
@@ -91,33 +100,3 @@ def flops_per_step(experiment: Experiment) -> float:
     form = form.replace(frozen=experiment.frozen)
     each = cost.training_flops(experiment.model, form, experiment.dataset.spec)
     return each.total * experiment.settings.data.batch
-
-
-def seconds_per_step(experiment: Experiment, seconds: float = 3.0) -> float:
-    """Return the median seconds of a training step over one cycle of phases, on a temporary state."""
-    settings = experiment.settings
-    model = experiment.model
-    transforms = {
-        p: optimizers.make(settings.optimizer_of(p), 1000, optimizers.factors(model, p))
-        for p in model.players
-    }
-    stream = experiment.dataset.train.stream(settings.data.order, settings.data.batch, settings.seed)
-    engine = Engine(
-        model, transforms, settings.train, stream[0], frozen=experiment.frozen, seed=settings.seed
-    )
-    state = engine.create()
-    cycle = max(phase.interval for phase in model.phases.values())
-    times: list[float] = []
-    began = None
-    while began is None or time.perf_counter() - began < seconds or len(times) < 3:
-        start = time.perf_counter()
-        packed = None
-        for i in range(cycle):
-            batch = engine.put([stream[i]])
-            state, packed = engine.step(state, batch, (step.due(model, i),))
-        jax.block_until_ready((state, packed))
-        if began is None:  # the first cycle compiles
-            began = time.perf_counter()
-            continue
-        times.append((time.perf_counter() - start) / cycle)
-    return float(np.median(times))

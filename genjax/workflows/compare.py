@@ -7,13 +7,13 @@ An entry that fails is marked in the report, and the others go on.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,76 +21,20 @@ import jax
 import numpy as np
 
 from genjax import __version__, data, evaluation, files
-from genjax.config import build
-from genjax.errors import ConfigError, GenjaxError, Interrupted
-from genjax.evaluation import cost
+from genjax.errors import GenjaxError, Interrupted
+from genjax.evaluation import cost, repeats
 from genjax.report import compare as report
-from genjax.settings import Settings, complete, load
 from genjax.training import run_lock
+from genjax.workflows import budget, previous, sample, train, validate
 from genjax.workflows import directory as directories
 from genjax.workflows import evaluate as scoring
-from genjax.workflows import sample, train
-from genjax.workflows.assemble import Datasets, assemble, restore
-from genjax.workflows.budget import Budget, steps
+from genjax.workflows.assemble import Datasets, restore
+from genjax.workflows.entries import Config, Training, read
 
+__all__ = ["Config", "compare", "read"]
+ERROR = "error.txt"
+"""The traceback of an entry that failed with an error that genjax does not know."""
 log = logging.getLogger("genjax")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Describe one model of a comparison.
-
-    Attributes:
-      config: its config file or short name, with its size.
-      family: as the report names it.
-      description: a phrase on what it is.
-      passes: at most so many passes over the data, whatever the budget (a counting model needs one).
-      overrides: "section.field=value" over its config.
-    """
-
-    config: str
-    family: str = ""
-    description: str = ""
-    passes: float | None = None
-    overrides: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Configure a comparison.
-
-    Attributes:
-      name: of its directory, runs/compare-<name>.
-      title: of the report.
-      seed: of every entry's training.
-      budget: of every entry.
-      features: the feature extractor, e.g. "pixels" or "classifier:digits/classifier"; None for the
-        dataset's default.
-      entries: {name: Entry}, in the report's order.
-      evaluate: fields of the evaluate section, the same for all.
-    """
-
-    name: str
-    entries: dict[str, Entry]
-    title: str = ""
-    seed: int = 0
-    budget: Budget = dataclasses.field(default_factory=Budget)
-    features: str | None = None
-    evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def read(name: str, overrides: list[str]) -> Config:
-    """Return the comparison of a config file.
-
-    Raises:
-      ConfigError: an unknown key, or no entry.
-    """
-    raw = load(name, overrides)
-    config = build(Config, raw, "config")
-    if not config.entries:
-        raise ConfigError(f"{name} compares nothing", "give it config.entries")
-    build(evaluation.Config, config.evaluate, "evaluate")
-    return config
 
 
 class Progress:
@@ -119,21 +63,24 @@ def compare(config: Config, directory: str | Path | None = None, command: str | 
       The path of report.html.
 
     Raises:
-      ConfigError: an entry's config is wrong, or entries read different data; nothing is trained.
-      GenjaxError: every entry failed; what is finished is kept.
+      GenjaxError: entries cannot be trained or read different data, and nothing was trained; or entries
+        failed, and what is finished is kept. Names all of these entries.
+      ConfigError: the directory holds another comparison.
     """
     where = Path(directory) if directory else Path("runs") / f"compare-{config.name}"
-    resolved = {name: _settings(config, entry) for name, entry in config.entries.items()}
-    progress = Progress(3 + 2 * len(resolved))
+    found = validate.all_trainings(config)
+    datasets = Datasets()
+    dataset = validate.entries(found, datasets)
     directories.create(where)
     with run_lock.exclusive(where):
-        comparison = _Comparison(config, where, resolved, progress, command)
+        previous.keep(where, config, found)
+        comparison = _Comparison(config, where, found, datasets, dataset, command)
         comparison.prepare()
-        for name in resolved:
+        for name in found:
             comparison.enter(name)
-        progress.part("report")
+        comparison.progress.part("report")
         page = report.write(where)
-    comparison.check_failures()
+    validate.refuse(comparison.failed, "failed")
     return page
 
 
@@ -144,29 +91,28 @@ class _Comparison:
         self,
         config: Config,
         where: Path,
-        resolved: Mapping[str, Settings],
-        progress: Progress,
+        trainings: Mapping[str, Sequence[Training]],
+        datasets: Datasets,
+        dataset: data.Dataset,
         command: str | None,
     ):
         self.config = config
         self.where = where
-        self.resolved = resolved
-        self.progress = progress
-        self.datasets = Datasets()
-        found = {name: self.datasets.load(s.data) for name, s in resolved.items()}
-        self.dataset = _one_dataset(found)
-        for settings in resolved.values():
-            if not settings.stages:  # a wrong config fails before anything is trained
-                assemble(settings, self.datasets)
-        self.about = _about(config, self.dataset, command)
-        self.evaluation = build(evaluation.Config, config.evaluate, "evaluate")
+        self.trainings = trainings
+        self.progress = Progress(3 + 2 * sum(len(each) for each in trainings.values()))
+        self.datasets = datasets
+        self.dataset = dataset
+        self.about = _about(config, dataset, trainings, command)
+        self.evaluation = config.protocol
         self.features: evaluation.Features | None = None
         self.reference: evaluation.ReferenceStatistics | None = None
         self.failed: dict[str, GenjaxError] = {}
+        for name, error in previous.failures(where).items():
+            if name in self.about["entries"]:
+                self.about["entries"][name]["error"] = error
 
     def prepare(self) -> None:
         """Make the feature extractor and score held-out real data."""
-        _keep_config(self.where, self.config)
         self.save()
         self.progress.part("feature extractor")
         root = self.where / "features"
@@ -198,55 +144,65 @@ class _Comparison:
         evaluation.write(path, scores)
 
     def enter(self, name: str) -> None:
-        """Train and score one entry; a failure is recorded in the report."""
-        family = self.config.entries[name].family or name
-        entry = self.about["entries"][name]
-        entry.pop("error", None)
+        """Train and score one entry, once for each seed; a failure is recorded in the report."""
+        self.about["entries"][name].pop("error", None)
         try:
-            self.progress.part(f"{family}: training")
-            self._train(name)
-            self.progress.part(f"{family}: sampling and scoring")
-            self._score(name)
+            for training in self.trainings[name]:
+                self._repeat(name, training)
+            self._combine(name)
         except Interrupted:
             raise
         except GenjaxError as error:
-            self.failed[name] = error
-            entry["error"] = error.message
-            log.warning("entry %s failed: %s", name, error)
+            self._fails(name, error)
+        except Exception as error:
+            path = self.where / name / ERROR
+            files.write_text(path, "".join(traceback.format_exception(error)))
+            self._fails(name, GenjaxError(f"{type(error).__name__}: {error}", f"the traceback is in {path}"))
         self.save()
         report.write(self.where)
         jax.clear_caches()
 
-    def _train(self, name: str) -> None:
-        """Train an entry for its budget. The steps are decided once and kept in its config.json."""
-        directory = self.where / name
-        settings = self.resolved[name]
-        if (directory / directories.CONFIG).exists():
-            count = directories.saved_config(directory)["train"]["steps"]
-        else:
-            experiment = train.prepare(settings, directory, self.datasets)
-            count, note = steps(self.config.budget, experiment, self.config.entries[name].passes)
-            files.write_json(directory / "budget.json", note)
-        train.train(train.with_steps(settings, count), directory, datasets=self.datasets)
+    def _fails(self, name: str, error: GenjaxError) -> None:
+        hint = error.hint or "fix its config"
+        self.failed[name] = type(error)(
+            error.message, f"{hint}; then run the same command again: what is finished is kept"
+        )
+        self.about["entries"][name]["error"] = error.message
+        log.warning("entry %s failed: %s", name, error)
 
-    def _score(self, name: str) -> None:
-        directory = self.where / name
+    def _repeat(self, name: str, training: Training) -> None:
+        """Train and score one entry with one seed."""
+        family = self.config.entries[name].family or name
+        several = len(self.trainings[name]) > 1
+        which = f"{family}, seed {training.settings.seed}" if several else family
+        self.progress.part(f"{which}: training")
+        self._train(training)
+        self.progress.part(f"{which}: sampling and scoring")
+        self._score(training)
+
+    def _train(self, training: Training) -> None:
+        """Train for the budget; a finished training takes no further step."""
+        directory = self.where / training.run
+        if (directory / "scores.json").exists():
+            return
+        experiment = train.prepare(training.settings, directory, self.datasets)
+        limits, note = budget.limits(self.config.budget, experiment, training.passes)
+        files.write_json(directory / "budget.json", note)
+        train.train(train.limited(training.settings, **limits), directory, datasets=self.datasets)
+
+    def _score(self, training: Training) -> None:
+        directory = self.where / training.run
         if (directory / "scores.json").exists():
             return
         trained = restore(directory, datasets=self.datasets)
         scoring.evaluate(trained, self.features, overrides=self.config.evaluate, reference=self.reference)
 
-    def check_failures(self) -> None:
-        """Raise the first failure again, after the report is written.
-
-        Raises:
-          GenjaxError: an entry failed.
-        """
-        for name, error in self.failed.items():
-            raise type(error)(
-                f"{len(self.failed)} of {len(self.resolved)} entries failed; {name}: {error.message}",
-                error.hint or "fix its config and run the same command again: what is finished is kept",
-            )
+    def _combine(self, name: str) -> None:
+        """Write the scores of an entry over all of its seeds."""
+        each = [self.where / training.run / "scores.json" for training in self.trainings[name]]
+        if len(each) > 1:
+            found = repeats.of_trainings([evaluation.read(path) for path in each])
+            evaluation.write(self.where / name / "scores.json", found)
 
 
 def _describe(features: evaluation.Features | None) -> dict[str, Any]:
@@ -254,32 +210,21 @@ def _describe(features: evaluation.Features | None) -> dict[str, Any]:
     return {} if features is None else features.about()
 
 
-def _settings(config: Config, entry: Entry) -> Settings:
-    raw = load(entry.config, entry.overrides)
-    evaluate = {**raw.get("evaluate", {}), **config.evaluate}
-    return complete({**raw, "seed": config.seed, "evaluate": evaluate})
-
-
-def _one_dataset(datasets: Mapping[str, data.Dataset]) -> data.Dataset:
-    """Return the dataset that all entries share.
-
-    Raises:
-      ConfigError: two entries read different data.
-    """
-    first, *others = datasets.items()
-    for name, dataset in others:
-        if dataset.fingerprint != first[1].fingerprint:
-            raise ConfigError(
-                f"entries {first[0]!r} and {name!r} read different data: {first[1].name} "
-                f"({first[1].fingerprint[:12]}) and {dataset.name} ({dataset.fingerprint[:12]})",
-                "give them the same data section, or compare them apart",
-            )
-    return first[1]
-
-
-def _about(config: Config, dataset: data.Dataset, command: str | None) -> dict[str, Any]:
+def _about(
+    config: Config,
+    dataset: data.Dataset,
+    trainings: Mapping[str, Sequence[Training]],
+    command: str | None,
+) -> dict[str, Any]:
+    """Return the content of compare.json, without the features and without errors."""
     entries = {
-        name: {"family": e.family or name, "run": name, "description": e.description}
+        name: {
+            "family": e.family or name,
+            "run": trainings[name][0].run,
+            "repeats": [t.run for t in trainings[name][1:]],
+            "scores": f"{name}/scores.json",
+            "description": e.description,
+        }
         for name, e in config.entries.items()
     }
     return {
@@ -287,6 +232,7 @@ def _about(config: Config, dataset: data.Dataset, command: str | None) -> dict[s
         "title": config.title or config.name,
         "dataset": dataset.name,
         "budget": dataclasses.asdict(config.budget),
+        "seeds": config.seeds,
         "entries": entries,
         "floor": {"scores": "floor/scores.json"},
         "features": {},
@@ -306,24 +252,3 @@ def environment() -> dict[str, Any]:
         **{p: metadata.version(p) for p in packages},
         **cost.machine(),
     }
-
-
-def _keep_config(where: Path, config: Config) -> None:
-    """Write the comparison's config; refuse to mix two comparisons in one directory.
-
-    Raises:
-      ConfigError: the directory holds another comparison.
-    """
-    path = where / directories.CONFIG
-    raw = json.loads(json.dumps(dataclasses.asdict(config)))
-    if path.exists():
-        old = directories.saved_config(where)
-        changed = sorted(k for k in raw if old.get(k) != raw[k])
-        if changed:
-            key = changed[0]
-            raise ConfigError(
-                f"{where} holds a comparison with another {key}: {old.get(key)!r}, here {raw[key]!r}",
-                "give --dir another directory, or remove that one",
-            )
-        return
-    files.write_json(path, raw)

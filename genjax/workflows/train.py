@@ -197,6 +197,6 @@ def training_cost(experiment: Experiment) -> dict[str, float]:
     return total
 
 
-def with_steps(settings: Settings, steps: int) -> Settings:
-    """Return the settings with another number of training steps."""
-    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, steps=steps))
+def limited(settings: Settings, **limits: Any) -> Settings:
+    """Return the settings with other values of `train.steps`, `train.seconds` or `train.passes`."""
+    return dataclasses.replace(settings, train=dataclasses.replace(settings.train, **limits))

@@ -17,7 +17,9 @@ SCORES = {
         "FLOPs to train", "lower", "cost", "gradient operations per training example", "FLOP/example"
     ),
     "sample_flops": Definition("FLOPs to sample", "lower", "cost", "operations per sample", "FLOP/sample"),
-    "train_seconds": Definition("Seconds to train", "lower", "cost", "wall time of training", "s"),
+    "train_seconds": Definition(
+        "Seconds to train", "lower", "cost", "time of the training steps, without compilation", "s"
+    ),
 }
 REQUIRES = Requirements(model=True)
 TRACED = 8
