@@ -122,6 +122,7 @@ def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
     datasets = assemble.Datasets()
     trained = assemble.restore(args.run, args.step, datasets)
     config = evaluate.config_of(trained, values(overrides["evaluate"]))
+    evaluate.require_data(trained)
     root = Path("runs") / "features"
     features = evaluate.features(
         args.features or config.features, trained.experiment.dataset, root, datasets, print

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ class Run:
     Attributes:
       average: the average of the variables that hooks receive; None for the parameters themselves.
       initial: variables of another run that step 1 starts from, or None.
+      begin: called before the first file is written, or None.
       step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
       losses: results of the last evaluation, at step `evaluated`; a checkpoint holds them.
@@ -61,6 +62,7 @@ class Run:
 
     average: str | None
     initial: Variables | None
+    begin: Callable[[], None] | None
     process: tuple[int, int]
     engine: Engine
     state: TrainState
@@ -124,6 +126,8 @@ class Run:
         self.checkpoints = Checkpoints(self.directory, c.keep_last)
         pending = self._restore()
         primary = distributed.is_primary()
+        if primary and self.begin is not None:
+            self.begin()
         if primary:
             self.logbook = Logbook(
                 self.directory,
@@ -319,6 +323,7 @@ class Run:
         self.clock.pause()
         record = {
             "identity": self.identity,
+            "dataset": self.dataset.digest,
             "skipped": self.skipped,
             "window": self.meter.window.saved(),
             "seconds": self.clock.seconds,

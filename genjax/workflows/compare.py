@@ -222,7 +222,7 @@ class _Comparison:
         directory = self.where / name
         settings = self.resolved[name]
         if (directory / directories.CONFIG).exists():
-            count = directories.saved_config(directory)["train"]["steps"]
+            count = directories.saved_settings(directory).train.steps
         else:
             experiment = train.prepare(settings, directory, self.datasets)
             count, note = steps(self.config.budget, experiment, self.config.entries[name].passes)
