@@ -10,12 +10,11 @@ from typing import Any
 
 from genjax.core import Model, Variables
 from genjax.errors import CheckpointError, ConfigError
-from genjax.training import distributed, optimizers, run_lock
+from genjax.training import distributed, optimizers, run_lock, signals
 from genjax.training.cache import cache_compilations
 from genjax.training.config import Config
 from genjax.training.hooks import Hooks
 from genjax.training.run import Result, Run
-from genjax.training.signals import Stop
 
 __all__ = ["Hooks", "Result", "train"]
 
@@ -72,7 +71,8 @@ def train(
       BusyError: another process is training in this directory.
       HookError: a hook failed; training has finished and is saved.
       PeerError: another process of the run stopped responding.
-      Interrupted: SIGTERM or SIGINT stopped the run after it saved.
+      Interrupted: SIGTERM or SIGINT stopped the run after it saved, and work remains (see
+        genjax.training.signals).
     """
     directory = _created(Path(directory))
     _check_average(config, average)
@@ -88,11 +88,13 @@ def train(
         data_seed=data_seed,
         accumulate=config.accumulate,
     )
-    with distributed.guarded(), run_lock.exclusive(directory), Stop() as stop:
+    with distributed.guarded(), run_lock.exclusive(directory), signals.entered() as stop:
         run = Run(model, dataset, config, directory, data, eval_batch or batch, whole)
         run.average = average
         run.initial = initial
         run.begin = begin
+        if distributed.count() == 1:  # several processes agree on the step after which they leave
+            stop.leave_when(run.nothing_lost, run.idle)
         with _closing(run):
             run.open(optimizer, hooks, seed, frozen, devices)
             return run(stop)

@@ -26,7 +26,7 @@ from genjax.errors import ConfigError, GenjaxError, Interrupted
 from genjax.evaluation import cost
 from genjax.report import compare as report
 from genjax.settings import Settings, complete, load
-from genjax.training import run_lock
+from genjax.training import run_lock, signals
 from genjax.workflows import directory as directories
 from genjax.workflows import evaluate as scoring
 from genjax.workflows import sample, train
@@ -228,6 +228,7 @@ class _Comparison:
             count, note = steps(self.config.budget, experiment, self.config.entries[name].passes)
             files.write_json(directory / "budget.json", note)
         train.train(train.with_steps(settings, count), directory, datasets=self.datasets)
+        signals.proceed()
 
     def _score(self, name: str) -> None:
         directory = self.where / name

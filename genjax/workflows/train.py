@@ -16,7 +16,7 @@ from genjax.core import Variables
 from genjax.errors import ConfigError, nearest
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
-from genjax.training import checkpoint, loop, run_lock
+from genjax.training import checkpoint, loop, run_lock, signals
 from genjax.workflows import directory as directories
 from genjax.workflows import sample
 from genjax.workflows.assemble import (
@@ -149,6 +149,7 @@ def _stage(name: str, stage: Named, where: Path, datasets: Datasets, devices: Se
     directory = where.parent / "stages" / f"{settings.name}-{_digest(settings, datasets)[:12]}"
     log.info("stage %s: %s", name, directory)
     train(settings, directory, devices, datasets)
+    signals.proceed()
     return finished(restore(directory, datasets=datasets))
 
 
@@ -191,6 +192,7 @@ def reusable(
     if settings.train.steps not in checkpoint.saved_steps(directory):
         say(f"training {settings.name} in {directory}")
     train(settings, directory, datasets=datasets)
+    signals.proceed()
     return restore(directory, datasets=datasets)
 
 
