@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from genjax.errors import ConfigError, GenjaxError
+from genjax.errors import ConfigError, GenjaxError, Interrupted
 
 EXAMPLES = """examples:
   genjax compare --config=compare/digits                 five families side by side, one report
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("genjax: interrupted", file=sys.stderr)
-        return 130
+        return Interrupted.exit_code if args.command in ("train", "compare") else 130
     except BrokenPipeError:  # `genjax data digits | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -168,5 +169,14 @@ def _overrides(command: str, rest: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def script() -> None:
+    """Run the command of this process and end it with its exit code."""
+    code = main()
+    if code == 0:  # all is done: a signal while the interpreter ends must not say otherwise
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

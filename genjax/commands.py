@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax.errors import ConfigError
-from genjax.training import memory
+from genjax.training import memory, signals
 
 Overrides = Mapping[str, list[str]]
 
@@ -35,16 +35,19 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _train(args: argparse.Namespace, overrides: Overrides) -> int:
-    from genjax.training import distributed
+    with signals.Guard() as guard:
+        from genjax.training import distributed
 
-    # Before anything else that uses JAX: the devices of all processes are known only afterwards.
-    distributed.initialise(args.coordinator, args.processes, args.process)
-    from genjax import settings
-    from genjax.training import checkpoint
-    from genjax.workflows import train
+        # Before anything else that uses JAX: the devices of all processes are known only afterwards.
+        distributed.initialise(args.coordinator, args.processes, args.process)
+        if distributed.count() > 1:
+            guard.hold()
+        from genjax import settings
+        from genjax.training import checkpoint
+        from genjax.workflows import train
 
-    config = settings.complete(settings.load(args.config, overrides["config"]))
-    directory = train.train(config, args.dir)
+        config = settings.complete(settings.load(args.config, overrides["config"]))
+        directory = train.train(config, args.dir)
     if distributed.is_primary():
         print(f"{directory}: trained to step {checkpoint.saved_steps(directory)[-1]}")
         print(f"  samples: genjax sample {directory}    scores: genjax evaluate {directory}")
@@ -123,6 +126,7 @@ def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
     datasets = assemble.Datasets()
     trained = assemble.restore(args.run, args.step, datasets)
     config = evaluate.config_of(trained, values(overrides["evaluate"]))
+    evaluate.require_data(trained)
     root = Path("runs") / "features"
     features = evaluate.features(
         args.features or config.features, trained.experiment.dataset, root, datasets, print
@@ -138,9 +142,10 @@ def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _compare(args: argparse.Namespace, overrides: Overrides) -> int:
-    from genjax.workflows import compare
+    with signals.Guard():
+        from genjax.workflows import compare
 
-    page = compare.compare(compare.read(args.config, overrides["config"]), args.dir)
+        page = compare.compare(compare.read(args.config, overrides["config"]), args.dir)
     print(f"{page}: open it in a browser; {page.with_name('report.json')} is the same for programs")
     return 0
 

@@ -12,7 +12,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,12 +98,37 @@ def _saved(path: Path, size: str) -> dict[str, Any]:
     if size:
         raise ConfigError(f"{path} has no sizes, but {size!r} was asked for", f"give {path} alone")
     try:
-        raw = json.loads(path.read_text("utf-8-sig"))
+        return saved(path)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", "give the config.json of a run") from error
+
+
+def saved(path: Path) -> dict[str, Any]:
+    """Return the content of a run's config.json. Paths of files of the run become absolute.
+
+    Raises:
+      OSError: the file cannot be read.
+      ValueError: it is not JSON, or has no sections.
+    """
+    raw = json.loads(path.read_text("utf-8-sig"))
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds no sections", "give the config.json of a run")
-    return raw
+        raise ValueError("it holds no sections")
+    folder = path.absolute().parent
+
+    def placed(name: str) -> str:
+        own = folder / name
+        return str(own) if name and own.exists() else name
+
+    return with_paths(raw, placed)
+
+
+def with_paths(raw: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return a config with another path of the tokenizer's file, the only file that a run may own."""
+    section = raw.get("data")
+    name = section.get("tokenizer_file") if isinstance(section, Mapping) else None
+    if not isinstance(section, Mapping) or not isinstance(name, str):
+        return dict(raw)
+    return {**raw, "data": {**section, "tokenizer_file": change(name)}}
 
 
 def _module(path: Path) -> ModuleType:

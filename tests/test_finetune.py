@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -106,3 +107,16 @@ def test_another_tokenizer_is_refused(imported: Path, tmp_path: Path, capsys: py
 def test_a_saved_config_has_no_sizes(imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert cli.main(["train", "--config", f"{imported / 'config.json'}:smoke", "--dir", str(tmp_path)]) != 0
     assert "no sizes" in capsys.readouterr().err
+
+
+def test_an_imported_run_can_be_moved_and_trained_further(imported: Path, tmp_path: Path):
+    moved = Path(shutil.copytree(imported, tmp_path / "moved"))
+    saved = json.loads((moved / "config.json").read_text())
+    assert saved["data"]["tokenizer_file"] == "tokenizer.json"
+    (moved / "tokenizer.json").unlink()  # dataset.json has it, too
+    assert cli.main(["sample", str(moved), "--num=1", "--prompt=the fox"]) == 0
+    assert cli.main(["evaluate", str(moved), "--evaluate.metrics=('likelihood',)"]) == 0
+    fields = ("train.steps=2", "train.tensorboard=False", "train.progress=False", "train.eval_batches=1")
+    command = ["train", "--config", str(moved / "config.json"), "--dir", str(moved)]
+    assert cli.main([*command, *(f"--config.{field}" for field in fields)]) == 0
+    assert checkpoint.saved_steps(moved)[-1] == 2

@@ -39,7 +39,7 @@ def wordpiece(folder: Path) -> Path:
 
 
 def test_kinds_are_the_files_of_the_package():
-    assert tokenizers.names() == ["bpe", "bytes", "chars", "chords", "hf", "words"]
+    assert tokenizers.names() == ["bpe", "bytes", "chars", "chords", "hf", "run", "words"]
     with pytest.raises(ConfigError, match=r"unknown tokenizer 'byte' .did you mean 'bytes'"):
         tokenizers.fit("byte", TEXT)
 

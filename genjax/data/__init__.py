@@ -5,8 +5,9 @@ Heavy libraries (scikit-learn, TFDS, Grain) are imported only when a dataset nee
 
 from __future__ import annotations
 
+from genjax.data import record
 from genjax.data.config import Config
-from genjax.data.dataset import Dataset, Split
+from genjax.data.dataset import RECORD, Dataset, Split
 from genjax.data.describe import describe, preview
 from genjax.data.load import load, names
 from genjax.data.stream import Stream
@@ -14,6 +15,7 @@ from genjax.data.tokenizers import Tokenizer
 from genjax.data.tokenizers import from_json as tokenizer_from_json
 
 __all__ = [
+    "RECORD",
     "Config",
     "Dataset",
     "Split",
@@ -23,5 +25,6 @@ __all__ = [
     "load",
     "names",
     "preview",
+    "record",
     "tokenizer_from_json",
 ]

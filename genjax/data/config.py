@@ -25,12 +25,12 @@ class Config:
       length: tokens that are predicted in one row of text; a row holds length + 1.
       tokenizer: of text: `bytes` (256 tokens), `chars` (the characters of the text), `words` (separated by
         white space, with line ends as tokens), `bpe` (byte-level, trained on the training text), `hf` (read
-        from a file), or the dotted path of a module that defines a tokenizer.
+        from a file), `run` (that of another run), or the dotted path of a module that defines a tokenizer.
       vocabulary: the number of tokens of a trained `bpe` (None: 4,096), or the greatest number of tokens of
         `words` (None: no limit).
       min_count: `words` that occur less often in the training text are unknown.
       sentinels: additional sentinel tokens of a trained `bpe`.
-      tokenizer_file: a tokenizer.json, for `hf`.
+      tokenizer_file: a tokenizer.json, for `hf`; a run directory, for `run`.
       documents: the end of a document: a separator, such as "\\n\\n"; or `source` for the source's own
         documents (topics of pydoc, files of a folder, examples of TFDS). None for running text. With
         documents, a row has `segment` beside `tokens`, and the evaluation part begins with a whole document.

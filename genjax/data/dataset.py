@@ -19,6 +19,9 @@ from genjax.data.stream import Stream
 from genjax.data.tokenizers import Tokenizer
 from genjax.spec import Spec, to_json
 
+RECORD = "dataset.json"
+"""The file of a run directory that describes its data."""
+
 
 class Split:
     """Hold the rows of one part of a dataset (training or evaluation)."""
@@ -78,6 +81,7 @@ class Dataset:
       classes: names of the labels, if they are known.
       info: the origin of the data, in words.
       config: the section of the config that it was loaded from.
+      recorded: the digest that a run has recorded; None to compute it.
     """
 
     name: str
@@ -89,10 +93,16 @@ class Dataset:
     classes: tuple[str, ...] = ()
     info: str = ""
     config: Config = dataclasses.field(default_factory=Config)
+    recorded: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 (hex) of what a run depends on: the content, the tokenizer and the names of classes."""
+        return self.recorded or summary(self.description())
 
     def description(self) -> dict[str, Any]:
         """Return the description that a run directory stores (dataset.json), as plain data."""
-        return {
+        found = {
             "name": self.name,
             "spec": to_json(self.spec),
             "rows": {"train": len(self.train), "eval": len(self.eval)},
@@ -101,10 +111,26 @@ class Dataset:
             "classes": list(self.classes),
             "info": self.info,
         }
+        return {**found, "checksum": checksum(found)}
 
     def save(self, directory: str | os.PathLike) -> Path:
         """Write `directory`/dataset.json atomically and return its path."""
-        return files.write_json(Path(directory) / "dataset.json", self.description())
+        return files.write_json(Path(directory) / RECORD, self.description())
+
+
+def summary(description: dict[str, Any]) -> str:
+    """Return `Dataset.digest` of a description."""
+    return plain_digest([description["fingerprint"], description["tokenizer"], description["classes"]])
+
+
+def checksum(description: dict[str, Any]) -> str:
+    """Return the sha256 (hex) over all fields of a description but the checksum itself."""
+    return plain_digest({key: value for key, value in description.items() if key != "checksum"})
+
+
+def plain_digest(plain: Any) -> str:
+    """Return the sha256 (hex) of plain data."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def digest(*arrays: np.ndarray) -> str:

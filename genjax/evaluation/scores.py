@@ -183,7 +183,7 @@ def read(path: str | os.PathLike[str]) -> list[Score]:
         if not isinstance(values, list):
             raise ValueError("not a list")
         return [Score.from_json(v) for v in values]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise DataError(f"{path}: not a list of scores: {error}", "evaluate the run again") from error
 
 

@@ -235,8 +235,9 @@ def run(directory: str | Path, name: str = "", family: str = "", description: st
       DataError: a file that is there cannot be read.
     """
     directory = Path(directory)
-    config = load_json(directory / "config.json") or {}
-    model = config.get("model") or {}
+    config = load_object(directory / "config.json")
+    model = config.get("model")
+    model = model if isinstance(model, dict) else {}
     name = name or str(config.get("name") or directory.name)
     return Run(
         directory=directory,
@@ -245,11 +246,11 @@ def run(directory: str | Path, name: str = "", family: str = "", description: st
         family=family or str(model.get("name") or directory.name),
         description=description,
         config=config,
-        dataset=load_json(directory / "dataset.json") or {},
+        dataset=load_object(directory / "dataset.json"),
         metrics=tuple(load_lines(directory / "metrics.jsonl")),
         scores=scores(directory / "scores.json"),
-        budget=_object(directory / "budget.json"),
-        pace=_object(directory / "pace.json"),
+        budget=load_object(directory / "budget.json"),
+        pace=load_object(directory / "pace.json"),
     )
 
 
@@ -279,16 +280,18 @@ def load_json(path: Path) -> Any:
         raise DataError(f"{path} cannot be read as JSON: {error}", REGENERATE) from error
 
 
-def _object(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file; empty if it is missing.
+def load_object(path: Path) -> dict[str, Any]:
+    """Return the file's object; empty if the file is missing.
 
     Raises:
-      DataError: the file holds something else.
+      DataError: the file is not JSON, or holds something else.
     """
+    if not path.exists():
+        return {}
     found = load_json(path)
-    if found is not None and not isinstance(found, dict):
-        raise DataError(f"{path} does not hold an object", REGENERATE)
-    return found or {}
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds no object, but {type(found).__name__}", REGENERATE)
+    return found
 
 
 def load_lines(path: Path) -> list[dict[str, Any]]:

@@ -149,6 +149,14 @@ class Checkpoints:
         self._manager.reload()
         return sorted(self._manager.all_steps())
 
+    def written(self, step: int) -> bool:
+        """Return whether the checkpoint of a step is complete on the disk. Any thread may call this."""
+        return (self.folder / str(step)).is_dir()
+
+    def writing(self) -> bool:
+        """Return whether a checkpoint is being written. Any thread may call this."""
+        return bool(_unfinished(self.folder))
+
     def restore(
         self, form: TrainState, layout: TrainState, identity: Mapping[str, Any] | None = None
     ) -> Restored | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genjax.core import Model, Variables
 from genjax.errors import CheckpointError, ConfigError
-from genjax.training import distributed, optimizers, run_lock
+from genjax.training import distributed, optimizers, run_lock, signals
 from genjax.training.cache import cache_compilations
 from genjax.training.config import Config
 from genjax.training.hooks import Hooks
 from genjax.training.run import Result, Run
-from genjax.training.signals import Stop
 
 __all__ = ["Hooks", "Result", "train"]
 
@@ -37,6 +36,7 @@ def train(
     initial: Variables | None = None,
     average: str | None = None,
     hooks: Hooks = Hooks(),
+    begin: Callable[[], None] | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Result:
     """Train to `config.steps`, resuming from the newest checkpoint in `directory` if there is one.
@@ -60,6 +60,8 @@ def train(
       initial: variables of another run, of which step 1 starts from the leaves that `config.init_match`
         chooses; ignored if there is a checkpoint.
       average: the average of the variables that hooks receive; None for the parameters themselves.
+      begin: called in the primary process when nothing can be refused any more: all names and shapes are
+        checked and a checkpoint is restored. Nothing in the directory has changed before.
       devices: all of them if None.
 
     Raises:
@@ -69,26 +71,54 @@ def train(
       BusyError: another process is training in this directory.
       HookError: a hook failed; training has finished and is saved.
       PeerError: another process of the run stopped responding.
-      Interrupted: SIGTERM or SIGINT stopped the run after it saved.
+      Interrupted: SIGTERM or SIGINT stopped the run after it saved, and work remains (see
+        genjax.training.signals).
     """
     directory = _created(Path(directory))
     _check_average(config, average)
     if config.compilation_cache:
         cache_compilations()
     data = {"order": order, "batch": batch, "seed": seed if data_seed is None else data_seed}
-    whole = {
-        "data": {"fingerprint": dataset.fingerprint, **data},
-        "seed": seed,
-        "accumulate": config.accumulate,
-        **(identity or {}),
-    }
-    with distributed.guarded(), run_lock.exclusive(directory), Stop() as stop:
-        run = Run(model, dataset, config, directory, data, eval_batch or batch, _plain(whole))
+    whole = complete_identity(
+        identity or {},
+        dataset,
+        order=order,
+        batch=batch,
+        seed=seed,
+        data_seed=data_seed,
+        accumulate=config.accumulate,
+    )
+    with distributed.guarded(), run_lock.exclusive(directory), signals.entered() as stop:
+        run = Run(model, dataset, config, directory, data, eval_batch or batch, whole)
         run.average = average
         run.initial = initial
+        run.begin = begin
+        if distributed.count() == 1:  # several processes agree on the step after which they leave
+            stop.leave_when(run.nothing_lost, run.idle)
         with _closing(run):
             run.open(optimizer, hooks, seed, frozen, devices)
             return run(stop)
+
+
+def complete_identity(
+    identity: Mapping[str, Any],
+    dataset: Any,
+    *,
+    order: str,
+    batch: int,
+    seed: int,
+    data_seed: int | None,
+    accumulate: int,
+) -> dict[str, Any]:
+    """Return the identity of a run's checkpoints: see `train`."""
+    data = {"order": order, "batch": batch, "seed": seed if data_seed is None else data_seed}
+    whole = {
+        "data": {"fingerprint": dataset.fingerprint, **data},
+        "seed": seed,
+        "accumulate": accumulate,
+        **identity,
+    }
+    return json.loads(json.dumps(whole, default=str))  # as it is read back from a checkpoint's record
 
 
 @contextlib.contextmanager
@@ -123,8 +153,3 @@ def _created(directory: Path) -> Path:
             f"{directory} cannot be created: {error}", "choose another directory"
         ) from error
     return directory
-
-
-def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity as it is read back from a checkpoint's JSON record."""
-    return json.loads(json.dumps(identity, default=str))

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,14 +56,17 @@ class Run:
     Attributes:
       average: the average of the variables that hooks receive; None for the parameters themselves.
       initial: variables of another run that step 1 starts from, or None.
+      begin: called before the first file is written, or None.
       step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
+      complete: the last step is saved and its hooks have returned.
       losses: results of the last evaluation, at step `evaluated`; a checkpoint holds them.
       pace: decides when a run that is limited by seconds ends; None for one of a number of steps.
     """
 
     average: str | None
     initial: Variables | None
+    begin: Callable[[], None] | None
     process: tuple[int, int]
     engine: Engine
     state: TrainState
@@ -94,6 +97,7 @@ class Run:
         self.saved = -1
         self.losses: dict[str, Any] = {}
         self.evaluated = -1
+        self.complete = False
         self.checkpoints: Checkpoints | None = None
         self.logbook: Logbook | None = None
         self.progress: Progress | None = None
@@ -148,6 +152,8 @@ class Run:
         self.checkpoints = Checkpoints(self.directory, c.keep_last)
         pending = self._restore()
         primary = distributed.is_primary()
+        if primary and self.begin is not None:
+            self.begin()
         if primary:
             self.logbook = Logbook(
                 self.directory,
@@ -160,7 +166,8 @@ class Run:
         title = self.directory.name
         self.progress = Progress(title, self.end, self.step, self.data["batch"], c.progress and primary)
         if pending:
-            self._call_hooks(pending, written="on_eval" not in pending)
+            self._call_hooks(pending, written="on_eval" not in pending, end=self.step >= self.end)
+        self.complete = self.step >= self.end
 
     def _optimizers(self, configs: Mapping[str, optimizers.Config]) -> tuple[Any, Any]:
         """Return the players' optimizers, and their learning rates as a function of the step."""
@@ -221,6 +228,16 @@ class Run:
             rows = self.dataset.train.stream(**how)[0]
         return self.engine.start(rows, self.initial)
 
+    def nothing_lost(self) -> bool:
+        """Return True if the process may end now, and no step is repeated later. Called from a thread."""
+        if self.complete or self.checkpoints is None:
+            return not self.complete
+        return self.step == max(self.saved, 0) and (self.step == 0 or self.checkpoints.written(self.step))
+
+    def idle(self) -> bool:
+        """Return True if no checkpoint is being written. Called from a thread."""
+        return self.checkpoints is None or not self.checkpoints.writing()
+
     # --- the loop ----------------------------------------------------------------------------------
 
     def __call__(self, stop: Stop) -> Result:
@@ -257,15 +274,15 @@ class Run:
             self._decide()
             if self.progress is not None:
                 self.progress(self.step)
-            self._events(end=self.step >= self.end)
-            if self._stopping(stop):
+            self._events(stop, end=self.step >= self.end)
+            if not self.complete and self._stopping(stop):
                 self._leave(stop)
             if self.step >= self.end:
                 break
         if tracing:
             jax.profiler.stop_trace()
         if self.saved != self.step:  # the data ended before the last step
-            self._events(end=True)
+            self._events(stop, end=True)
         self.checkpoints.wait()
 
     def _take(self, batch: Any, phases: tuple[Phases, ...]) -> Any:
@@ -298,10 +315,14 @@ class Run:
         asks = self.step >= self.end or _every(ASK_EVERY * self.config.steps_per_call, self.step)
         return asks and distributed.any_of(stop.signal is not None)
 
-    def _leave(self, stop: Stop) -> None:
-        """Save, and raise Interrupted with the name of the signal."""
+    def _leave(self, stop: Stop, hooks: Sequence[str] = ()) -> None:
+        """Save, and raise Interrupted with the name of the signal.
+
+        Args:
+          hooks: names of the hooks to call when the run is resumed.
+        """
         assert self.checkpoints is not None
-        self._save()
+        self._save(hooks=hooks)
         self.checkpoints.wait()
         signal = next(s for s in distributed.gather(stop.signal) if s)
         raise Interrupted(
@@ -315,8 +336,13 @@ class Run:
 
     # --- events ------------------------------------------------------------------------------------
 
-    def _events(self, end: bool) -> None:
-        """Evaluate, save and call hooks, where they are due at this step."""
+    def _events(self, stop: Stop, end: bool) -> None:
+        """Evaluate, save and call hooks, where they are due at this step.
+
+        Raises:
+          Interrupted: a signal came, and hooks are due: they are called when the run is resumed.
+        """
+        assert self.checkpoints is not None
         c = self.config
         n = self.step
         evaluate = end or _every(c.eval_every, n)
@@ -336,19 +362,25 @@ class Run:
             if early:
                 self._write_evaluation()
             better = self.best.improved(self.losses)
+        later = [h for h in due if h != "on_eval" or not early]
         if save or better:
-            self._save(best=better, hooks=[h for h in due if h != "on_eval" or not early])
+            self._save(best=better, hooks=later)
         if early and self.best.from_hook and not self.caller.failed("on_eval"):
             self.best.check(self.losses)
-        self._call_hooks(due, written=early)
+        if end:
+            self.checkpoints.wait()  # whatever happens in the last picture
+        if later and self._stopping(stop):
+            self._leave(stop, later)
+        self._call_hooks(due, written=early, end=end)
         self.clock.start()
 
-    def _call_hooks(self, due: Sequence[str], written: bool) -> None:
+    def _call_hooks(self, due: Sequence[str], written: bool, end: bool) -> None:
         """Call the hooks that are due; on_eval only if the evaluation's line is not `written` yet."""
         if "on_eval" in due and not written:
             self._write_evaluation()
         if "on_sample" in due:
             self.caller.on_sample(self.engine.variables(self.state, self.average), self.step)
+        self.complete = end
         if due:
             self.caller.finished(self.step)
 
@@ -393,6 +425,7 @@ class Run:
         self.clock.pause()
         record = {
             "identity": self.identity,
+            "dataset": self.dataset.digest,
             "skipped": self.skipped,
             "window": self.meter.window.saved(),
             "seconds": self.clock.seconds,

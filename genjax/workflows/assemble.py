@@ -13,9 +13,9 @@ import jax
 
 from genjax import data, files
 from genjax.core import Model, Variables
-from genjax.errors import CheckpointError, ConfigError
+from genjax.errors import CheckpointError, ConfigError, DataError
 from genjax.sampling import sampler
-from genjax.settings import Settings, complete, model_module
+from genjax.settings import Settings, model_module
 from genjax.training import checkpoint
 from genjax.workflows import directory as directories
 
@@ -37,11 +37,28 @@ class Datasets:
         Raises:
           DataError: it is unknown, missing or corrupt.
         """
-        fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in BATCHING}
-        key = json.dumps(fields, sort_keys=True)
+        key = _key(config)
         if key not in self._loaded:
             self._loaded[key] = data.load(config)
         return dataclasses.replace(self._loaded[key], config=config)
+
+    def of_run(self, directory: Path, config: data.Config) -> data.Dataset:
+        """Return the dataset of a run from its own record; its rows are loaded when they are first read.
+
+        They are those of `load`, if the command has loaded them already and they are the run's.
+
+        Raises:
+          DataError: the record is missing or damaged.
+        """
+        found = data.record.read(directory, config, self.load)
+        loaded = self._loaded.get(_key(config))
+        return found if loaded is None or loaded.digest != found.digest else self.load(config)
+
+
+def _key(config: data.Config) -> str:
+    """Return the fields of a config that say which rows a dataset holds, as text."""
+    fields = {k: v for k, v in dataclasses.asdict(config).items() if k not in BATCHING}
+    return json.dumps(fields, sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +126,22 @@ class Trained:
 
 
 def assemble(
-    settings: Settings, datasets: Datasets | None = None, stages: Mapping[str, Stage] | None = None
+    settings: Settings,
+    datasets: Datasets | None = None,
+    stages: Mapping[str, Stage] | None = None,
+    run: Path | None = None,
 ) -> Experiment:
     """Load the data and build the model; nothing is compiled.
 
+    Args:
+      run: the directory of a run, whose own record of the data is used; None to load the data.
+
     Raises:
-      DataError: the dataset is unknown, missing or corrupt.
+      DataError: the dataset is unknown, missing or corrupt; or the record of the run is.
       ConfigError: the model cannot be built for this data or on these stages.
     """
-    dataset = (datasets or Datasets()).load(settings.data)
+    datasets = datasets or Datasets()
+    dataset = datasets.load(settings.data) if run is None else datasets.of_run(run, settings.data)
     stages = dict(stages or {})
     for name, stage in stages.items():
         _check_stage(name, stage, dataset)
@@ -175,7 +199,7 @@ def _chosen(config: Any) -> dict[str, Any]:
 
 
 def restore(directory: str | Path, step: str | int = "latest", datasets: Datasets | None = None) -> Trained:
-    """Restore a run: its config, data, model, stages and variables.
+    """Restore a run: its config, record of the data, model, stages and variables. No data is read.
 
     Args:
       step: "latest", "best" or a number.
@@ -186,13 +210,29 @@ def restore(directory: str | Path, step: str | int = "latest", datasets: Dataset
     """
     directory = Path(directory)
     datasets = datasets or Datasets()
-    settings = complete(directories.saved_config(directory))
+    settings = directories.saved_settings(directory)
     origins = read_origins(directory)
     stages = {name: _restore_stage(directory, name, origins, datasets) for name in settings.stages}
-    experiment = assemble(settings, datasets, stages)
+    experiment = assemble(settings, datasets, stages, run=directory)
     found = checkpoint.load(directory, _step(step), like=shapes(experiment))
+    _check_record(directory, experiment.dataset, found)
     variables = found.variables.replace(frozen=experiment.frozen)
     return Trained(experiment, variables, found.step, found.record, directory)
+
+
+def _check_record(directory: Path, dataset: data.Dataset, found: checkpoint.Loaded) -> None:
+    """Refuse a record of other data than that of the checkpoint.
+
+    Raises:
+      DataError: they differ.
+    """
+    trained = found.record.get("identity", {}).get("data", {}).get("fingerprint", dataset.fingerprint)
+    if trained != dataset.fingerprint or found.record.get("dataset", dataset.digest) != dataset.digest:
+        raise DataError(
+            f"{directory / data.RECORD} is not the record of the data that checkpoint {found.step} was "
+            "trained on",
+            data.record.DAMAGED,
+        )
 
 
 def shapes(experiment: Experiment) -> Variables:
@@ -210,11 +250,23 @@ def finished(trained: Trained) -> Stage:
 
 
 def read_origins(directory: Path) -> dict[str, Any]:
-    """Read origins.json; empty if the run was built on nothing."""
+    """Read origins.json; empty if the run was built on nothing.
+
+    Raises:
+      DataError: it is damaged.
+    """
+    path = directory / ORIGINS
     try:
-        return json.loads((directory / ORIGINS).read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
+        for origin in (*found["stages"].values(), *filter(None, [found["initial"]])):
+            _ = (Path(origin["directory"]), str(origin["digest"]))
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not say what the run was built on: {error!r}", "restore it from a backup"
+        ) from error
+    return found
 
 
 def write_origins(directory: Path, experiment: Experiment, initial: Mapping[str, Any] | None) -> None:

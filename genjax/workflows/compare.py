@@ -24,7 +24,7 @@ from genjax import __version__, data, evaluation, files
 from genjax.errors import GenjaxError, Interrupted
 from genjax.evaluation import cost, repeats
 from genjax.report import compare as report
-from genjax.training import run_lock
+from genjax.training import run_lock, signals
 from genjax.workflows import budget, previous, sample, train, validate
 from genjax.workflows import directory as directories
 from genjax.workflows import evaluate as scoring
@@ -189,6 +189,7 @@ class _Comparison:
         limits, note = budget.limits(self.config.budget, experiment, training.passes)
         files.write_json(directory / "budget.json", note)
         train.train(train.limited(training.settings, **limits), directory, datasets=self.datasets)
+        signals.proceed()
 
     def _score(self, training: Training) -> None:
         directory = self.where / training.run

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from genjax import files, interop, settings
 from genjax.errors import ConfigError, DataError
-from genjax.training import checkpoint, optimizers, run_lock
+from genjax.training import checkpoint, loop, optimizers, run_lock
 from genjax.training.step import TrainState
 from genjax.training.trees import difference, entry, named
 from genjax.workflows import directory as directories
@@ -127,9 +127,18 @@ def _write(where: Path, experiment: Experiment, variables: Any) -> None:
     }
     carry = model.carry(experiment.dataset.spec.example(s.data.batch))
     state = TrainState(jnp.zeros((), jnp.int32), variables.replace(ema=ema), opt, carry)
-    files.write_json(where / "config.json", s.raw)
+    directories.save_config(where, s.raw)
     experiment.dataset.save(where)
-    record = {"identity": identity(experiment, {}), "seconds": 0.0, "metrics": {}}
+    whole = loop.complete_identity(
+        identity(experiment, {}),
+        experiment.dataset,
+        order=s.data.order,
+        batch=s.data.batch,
+        seed=s.seed,
+        data_seed=s.data.seed,
+        accumulate=s.train.accumulate,
+    )
+    record = {"identity": whole, "dataset": experiment.dataset.digest, "seconds": 0.0, "metrics": {}}
     kept = checkpoint.Checkpoints(where)
     try:
         kept.save(state, record)

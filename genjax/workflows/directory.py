@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from genjax import files
 from genjax.errors import CheckpointError, ConfigError, DataError, nearest
-from genjax.settings import Settings, complete
-from genjax.training import checkpoint
+from genjax.settings import Settings, complete, saved, with_paths
+from genjax.training import checkpoint, distributed
 
 CONFIG = "config.json"
 FIXED = ("model", "optimizer", "optimizers", "stages", "seed", "data")
@@ -36,22 +40,67 @@ def create(where: Path) -> None:
         raise CheckpointError(f"{where} cannot be written to", "choose another directory with --dir")
 
 
-def saved_config(directory: Path) -> dict[str, Any]:
-    """Read the config.json of a run directory.
+@contextlib.contextmanager
+def refusing(where: Path) -> Iterator[threading.Event]:
+    """Create a run directory; remove it again if the block fails before it has set the event.
 
     Raises:
-      DataError: it is missing or is not JSON.
+      CheckpointError: it cannot be created or written to.
+    """
+    fresh = distributed.is_primary() and not where.exists()
+    begun = threading.Event()
+    create(where)
+    try:
+        yield begun
+    except BaseException:
+        if fresh and not begun.is_set():
+            shutil.rmtree(where, ignore_errors=True)
+        raise
+
+
+def save_config(directory: Path, raw: Mapping[str, Any]) -> Path:
+    """Write config.json. Paths of files in the directory become relative to it, so that it can be moved."""
+    return files.write_json(directory / CONFIG, with_paths(raw, lambda path: _inside(directory, path)))
+
+
+def _inside(directory: Path, path: str) -> str:
+    """Return a path relative to the directory if it lies in it, else as it is."""
+    relative = os.path.relpath(path, directory)
+    return path if relative.startswith(os.pardir) else relative
+
+
+def saved_config(directory: Path) -> dict[str, Any]:
+    """Read the config.json of a run or comparison directory.
+
+    Raises:
+      DataError: it is missing, is not JSON, or has no sections.
     """
     path = directory / CONFIG
     try:
-        return json.loads(path.read_text("utf-8"))
+        return saved(path)
     except FileNotFoundError:
         near = nearest(directory.name, [p.name for p in directory.parent.glob("*")])
         raise DataError(
             f"no run in {directory}{near}", "give a directory that `genjax train` wrote"
         ) from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}", "restore it, or train in a new directory") from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}", "restore it, or train in a new directory"
+        ) from error
+
+
+def saved_settings(directory: Path) -> Settings:
+    """Return the config of a run directory with every section built.
+
+    Raises:
+      DataError: config.json is missing or is not JSON.
+      ConfigError: it has a value that is not allowed; names the file.
+    """
+    raw = saved_config(directory)
+    try:
+        return complete(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{directory / CONFIG}: {error.message}", error.hint) from error
 
 
 def check_same_run(where: Path, settings: Settings) -> None:
@@ -63,8 +112,10 @@ def check_same_run(where: Path, settings: Settings) -> None:
     if not checkpoint.saved_steps(where) or not (where / CONFIG).exists():
         return
     # Complete both: a field that a later version has added is then at its default in both.
-    old = json.loads(json.dumps(complete(saved_config(where)).raw))
-    new = json.loads(json.dumps(settings.raw))
+    old, new = (
+        json.loads(json.dumps(with_paths(raw, os.path.abspath)))
+        for raw in (saved_settings(where).raw, settings.raw)
+    )
     for key, was, now in differences(old, new):
         if key.split(".")[0] in FIXED:
             raise ConfigError(

@@ -75,6 +75,17 @@ def features(
     return extractors.build(name, request)
 
 
+def require_data(trained: Trained) -> None:
+    """Read the data of a run, which scores compare it with.
+
+    Raises:
+      DataError: it is missing, or is not what the run was trained on.
+    """
+    dataset = trained.experiment.dataset
+    for split in (dataset.train, dataset.eval):
+        _ = split.source
+
+
 def evaluate(
     trained: Trained,
     features: evaluation.Features | None,
@@ -90,7 +101,11 @@ def evaluate(
       given: options of the model's sampler over the config's own.
       overrides: fields of the evaluate section over the config's own.
       reference: of this dataset, features and evaluation, where several runs share it.
+
+    Raises:
+      DataError: the data is missing, or is not what the run was trained on.
     """
+    require_data(trained)
     experiment = trained.experiment
     scores, samples = evaluation.evaluate(
         experiment.model,

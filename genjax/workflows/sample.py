@@ -77,7 +77,7 @@ def conditions(dataset: data.Dataset, num: int, start: int, given: Mapping[str, 
     wanted = {option: value for option, value in given.items() if value is not None}
     if not wanted:
         return None
-    columns = dict(prompts(dataset, np.arange(start, start + num)))
+    columns: dict[str, Any] = {}
     for option, value in wanted.items():
         found = _elements(dataset, option)
         if not found:
@@ -87,6 +87,9 @@ def conditions(dataset: data.Dataset, num: int, start: int, given: Mapping[str, 
             )
         for name, kind in found:
             columns |= kind.parse(value, name, dataset.spec[name], num, dataset)
+    if not set(dataset.spec.conditions) <= set(columns):
+        # Held-out rows are read only if something is missing: the data may not be there.
+        columns = {**prompts(dataset, np.arange(start, start + num)), **columns}
     return columns
 
 

@@ -6,16 +6,17 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genjax import files
+from genjax import data
 from genjax.core import Variables
 from genjax.errors import ConfigError, nearest
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
-from genjax.training import checkpoint, distributed, loop, run_lock
+from genjax.training import checkpoint, loop, run_lock, signals
 from genjax.workflows import directory as directories
 from genjax.workflows import sample
 from genjax.workflows.assemble import (
@@ -52,17 +53,18 @@ def train(
       GenjaxError: any error that a user can fix; the last good checkpoint is kept.
     """
     where = directories.path_of(settings, directory)
+    # Before stages are trained and data is read; and once more with the lock, which another may have held.
+    directories.check_same_run(where, settings)
     experiment = prepare(settings, where, datasets, devices)
     check(experiment)
-    directories.create(where)
-    # Locked before config.json is written: a second process that is refused must leave no trace.
-    with run_lock.exclusive(where):
+    with directories.refusing(where) as begun, run_lock.exclusive(where):
         directories.check_same_run(where, settings)
         origins, initial = _initial(settings, where)
-        if distributed.is_primary():
-            files.write_json(where / directories.CONFIG, settings.raw)
-            experiment.dataset.save(where)
-            write_origins(where, experiment, origins.get("initial"))
+
+        def begin() -> None:
+            begun.set()
+            _write_record(where, experiment, origins)
+
         loop.train(
             experiment.model,
             experiment.dataset,
@@ -79,9 +81,18 @@ def train(
             initial=initial,
             average=experiment.average,
             hooks=loop.Hooks(on_sample=sample.picture_hook(experiment, where)),
+            begin=begin,
             devices=devices,
         )
     return where
+
+
+def _write_record(where: Path, experiment: Experiment, origins: Mapping[str, Any]) -> None:
+    """Write what a run is made of: its config, the record of its data, and what it was built on."""
+    directories.save_config(where, experiment.settings.raw)
+    if not (checkpoint.saved_steps(where) and data.record.exists(where)):
+        experiment.dataset.save(where)
+    write_origins(where, experiment, origins.get("initial"))
 
 
 def check(experiment: Experiment) -> None:
@@ -124,7 +135,9 @@ def prepare(
     """
     datasets = datasets or Datasets()
     stages = {name: _stage(name, stage, where, datasets, devices) for name, stage in settings.stages.items()}
-    return assemble(settings, datasets, stages)
+    # A resumed run keeps its own tokenizer, and refuses rows that are not those it has been trained on.
+    resumed = checkpoint.saved_steps(where) and data.record.exists(where)
+    return assemble(settings, datasets, stages, run=where if resumed else None)
 
 
 def _stage(name: str, stage: Named, where: Path, datasets: Datasets, devices: Sequence[Any] | None) -> Stage:
@@ -136,6 +149,7 @@ def _stage(name: str, stage: Named, where: Path, datasets: Datasets, devices: Se
     directory = where.parent / "stages" / f"{settings.name}-{_digest(settings, datasets)[:12]}"
     log.info("stage %s: %s", name, directory)
     train(settings, directory, devices, datasets)
+    signals.proceed()
     return finished(restore(directory, datasets=datasets))
 
 
@@ -153,31 +167,32 @@ def _initial(settings: Settings, where: Path) -> tuple[dict[str, Any], Variables
     if checkpoint.saved_steps(where) and origins.get("initial"):
         return origins, None  # resumed: the weights it started from are not needed again
     source = Path(settings.train.init_from)
-    average = directories.saved_config(source).get("evaluate", {}).get("average")
+    average = directories.saved_settings(source).evaluate.average
     variables = checkpoint.load(source).variables.at(average).replace(ema={})
-    initial = {"directory": str(source), "digest": checkpoint.digest(variables)}
+    initial = {"directory": os.path.relpath(source, where), "digest": checkpoint.digest(variables)}
     return {**origins, "initial": initial}, variables
 
 
 def reusable(
-    config: str, data: Mapping[str, Any], root: Path, datasets: Datasets, say: Any = log.info
+    config: str, rows: Mapping[str, Any], root: Path, datasets: Datasets, say: Any = log.info
 ) -> Trained:
     """Train the run of a config on some data, or reuse a finished one of the same content.
 
     Args:
       config: a config file or short name.
-      data: fields of the data section that say which rows there are.
+      rows: fields of the data section that say which rows there are.
       root: the run's directory is root/<name>-<digest>.
 
     Raises:
       GenjaxError: as `train`.
     """
     raw = load(config)
-    settings = complete({**raw, "data": {**raw.get("data", {}), **data}})
+    settings = complete({**raw, "data": {**raw.get("data", {}), **rows}})
     directory = root / f"{settings.name}-{_digest(settings, datasets)[:12]}"
     if settings.train.steps not in checkpoint.saved_steps(directory):
         say(f"training {settings.name} in {directory}")
     train(settings, directory, datasets=datasets)
+    signals.proceed()
     return restore(directory, datasets=datasets)
 
 

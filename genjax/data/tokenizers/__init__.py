@@ -39,12 +39,21 @@ def fit(kind: str, text: str, options: Options = Options(), also: str = "") -> T
       ConfigError: no such kind, or a module whose tokenizers cannot be found again by their kind.
     """
     tokenizer = load(kind).fit(text, options, also)
-    if tokenizer.kind != kind:
+    # That of another run (`run`) has a kind of its own, which must restore it.
+    if tokenizer.kind != kind and type(_restored(tokenizer)) is not type(tokenizer):
         raise ConfigError(
             f"the tokenizer of {kind!r} has the kind {tokenizer.kind!r}",
             "set its `kind` to the name of its module, by which a saved one is found again",
         )
     return tokenizer
+
+
+def _restored(tokenizer: Tokenizer) -> Tokenizer | None:
+    """Return a tokenizer as it would be found again; None if it would not be."""
+    try:
+        return from_json(tokenizer.to_json())
+    except Exception:  # of a module that is not its own
+        return None
 
 
 def from_json(data: Mapping[str, Any]) -> Tokenizer:
