@@ -6,11 +6,13 @@ import dataclasses
 import logging
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from test_data_sources import make_folder, write_captions
 
 from genjax import settings
-from genjax.core import Element
+from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
 from genjax.workflows import assemble, conditions, train
 
 
@@ -34,12 +36,46 @@ def test_an_unconditional_model_ignores_the_label(name: str):
     assert ignored(f"digits/{name}", "model.conditional=False") == ("label",)
 
 
-def test_a_condition_that_only_some_phase_reads_is_read():
-    e = experiment("digits/gan")
-    without = experiment("digits/gan", "model.conditional=False").model
-    mixed = e.model.phases | {"discriminator": without.phases["discriminator"]}
-    shapes = assemble.shapes(e)
-    assert conditions.ignored(e.model.replace(phases=mixed), shapes, e.dataset.spec) == ()
+SPEC = Spec(
+    {
+        "image": Element((2,), "float32", kind="point", role="target"),
+        "label": Element((), "int32", 3, "label", "condition"),
+    }
+)
+
+
+def toy(*objectives) -> tuple[str, ...]:
+    """Return what a model with one phase for each of these objectives ignores."""
+    phases = {f"phase_{n}": Phase("model", each) for n, each in enumerate(objectives)}
+    model = Model(init=lambda *_: Variables(), phases=phases)
+    return conditions.ignored(model, Variables(state={"counts": jnp.zeros(3)}), SPEC)
+
+
+def blind(variables, batch, keys, *, step):
+    return Mean.of(batch["image"]), Aux(variables.state)
+
+
+def counting(variables, batch, keys, *, step):
+    counts = variables.state["counts"].at[batch["label"]].add(1)
+    return Mean.of(batch["image"]), Aux({"counts": counts})
+
+
+def handing_on(variables, batch, keys, *, step):
+    image, _ = jax.jit(lambda image, label: (2 * image, label + 1))(batch["image"], batch["label"])
+    return Mean.of(image), Aux(variables.state)
+
+
+def looping(variables, batch, keys, *, step):
+    total = jax.lax.fori_loop(0, 3, lambda _, x: x + batch["label"], jnp.zeros(2, jnp.int32))
+    return Mean.of(total.astype(jnp.float32)), Aux(variables.state)
+
+
+def test_what_counts_as_reading():
+    assert toy(blind) == ("label",)
+    assert toy(counting) == (), "the next state depends on it"
+    assert toy(looping) == ()
+    assert toy(handing_on) == ("label",), "it is an argument, and nothing that is used depends on it"
+    assert toy(blind, looping) == toy(looping, blind) == (), "one phase is enough"
 
 
 def test_a_mask_of_a_condition_is_not_named():
