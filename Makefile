@@ -11,7 +11,7 @@ compare bench: export MALLOC_MMAP_MAX_ = 0
 compare bench: export MALLOC_TRIM_THRESHOLD_ = -1
 compare bench: export MALLOC_ARENA_MAX = 1
 
-.PHONY: help compare test test-peers lint format bench figures clean
+.PHONY: help compare test test-peers lint format bench docs figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format: $(VENV)/.dev ## format, and fix what ruff can fix
 bench: $(VENV)/.peers ## time genjax against PyTorch and others (experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks
 
+docs: $(VENV)/.docs ## build the documentation: build/site/index.html
+	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 figures: $(VENV)/.base ## draw the README's picture from runs/compare-digits
 	$(BIN)/python -c "from genjax.report import figure; figure.write_figure('runs/compare-digits', 'docs/comparison.png')"
 
@@ -53,6 +56,10 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # On Linux the default torch is a CUDA build of several gigabytes. pip keeps a CPU build that is already installed.

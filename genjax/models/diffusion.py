@@ -339,7 +339,12 @@ class _Diffusion:
         clip: Positive | None = 1.0,
         quantile: Probability | None = None,
     ) -> Batch:
-        """Draw rows like the data's, one per key; the options are those of sampling.diffusion.sample."""
+        """Draw rows like the data's, one per key; the options are those of sampling.diffusion.sample.
+
+        Args:
+          steps: of the sampler, spaced over the chain of `timesteps`.
+          spacing: of the steps: see functional.schedules.times.
+        """
         given = self.label.given(prompt)
         index = self.label.index(prompt, keys.shape[0])
         null = {name: jnp.full_like(index, conditions.NULL) for name in given} or None

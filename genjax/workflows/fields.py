@@ -56,9 +56,9 @@ def _of(section: str, config: Any) -> Iterator[Field]:
         yield Field(f"{section}.{field.name}", _plain(value), _plain(default), texts.get(field.name, ""))
 
 
-def attributes(cls: type) -> dict[str, str]:
-    """Return {field: text} of the Attributes part of a class's docstring."""
-    _, _, part = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+def attributes(described: Any, heading: str = "Attributes") -> dict[str, str]:
+    """Return {name: text} of a part of a docstring: Attributes of a class, or Args of a function."""
+    _, _, part = (inspect.getdoc(described) or "").partition(f"{heading}:\n")
     part = re.split(r"\n\S", part, maxsplit=1)[0]
     # A field begins at the first indentation; lines that are indented more continue it.
     entries = re.split(r"\n  (?=\S)", "\n" + part)

@@ -16,9 +16,9 @@ from genjax.core import Variables
 from genjax.errors import ConfigError, nearest
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
-from genjax.training import checkpoint, loop, run_lock, signals
+from genjax.training import checkpoint, distributed, loop, run_lock, signals
+from genjax.workflows import conditions, sample
 from genjax.workflows import directory as directories
-from genjax.workflows import sample
 from genjax.workflows.assemble import (
     Datasets,
     Experiment,
@@ -120,6 +120,20 @@ def check(experiment: Experiment) -> None:
         )
     if settings.sample and experiment.model.sample is not None:
         sample.sampler(experiment, batch=1).check(shapes(experiment))
+    _name_ignored(experiment)
+
+
+def _name_ignored(experiment: Experiment) -> None:
+    """Log the conditions of the data that the model does not read, in one line."""
+    variables = shapes(experiment).replace(frozen=experiment.frozen)
+    ignored = conditions.ignored(experiment.model, variables, experiment.dataset.spec)
+    if ignored and distributed.is_primary():
+        log.info(
+            "model %s does not read the condition %s of %s: its samples will not depend on it",
+            experiment.settings.model_name,
+            " or ".join(map(repr, ignored)),
+            experiment.dataset.name,
+        )
 
 
 def prepare(
