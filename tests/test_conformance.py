@@ -108,9 +108,9 @@ def test_the_full_config_resolves_and_an_unknown_key_is_named(name: str):
     full = settings.complete(raw).data.name
     assert EMBEDDED.get(full, full) == small.data.name, "the smoke size reads data of another form"
     # The schedule of every config fits into a short trial run.
-    optimizers.learning_rate(
-        settings.complete(settings.load(path_of(name), ("train.steps=20",))).optimizer, 20
-    )
+    short = settings.complete(settings.load(path_of(name), ("train.steps=20",)))
+    for player in ("any", *short.optimizers):
+        optimizers.learning_rate(short.optimizer_of(player), 20)
     raw["model"] = {**raw["model"], "wdith": 3}
     with pytest.raises(ConfigError, match=r"model\.wdith"):
         settings.complete(raw)

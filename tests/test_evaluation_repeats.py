@@ -34,11 +34,20 @@ def test_what_all_trainings_share_is_kept():
     found, size = of_trainings([training(1.0), training(2.0), training(6.0)])
     assert found.value == pytest.approx(3.0)
     assert found.detail["weights"] == "eval"
-    assert found.detail["interval"] == "t over 3 trainings with different seeds"
+    assert str(found.detail["interval"]).startswith("over 3 trainings with different seeds")
     assert found.detail["values"] == "1, 2, 6"
     assert (size.value, size.low) == (100.0, None)
     less = [training(1.0), training(2.0)[:1]]
     assert [s.name for s in of_trainings(less)] == ["frechet"]
+
+
+def test_trainings_that_are_all_alike_keep_the_error_of_measurement():
+    """Samples of a table of counts vary, although its trainings do not."""
+    found, _ = of_trainings([training(2.0)] * 3)
+    assert (found.low, found.high) == pytest.approx((1.99, 2.01))
+    lopsided = Score("accuracy", 0.9, 0.8, 0.94)
+    (found,) = of_trainings([[lopsided]] * 3)
+    assert (found.low, found.high) == pytest.approx((0.8, 0.94))
 
 
 def test_trainings_that_were_measured_differently_are_refused():

@@ -33,7 +33,7 @@ Better = Literal["lower", "higher", "none"]
 Criterion = Literal["coherence", "realism", "diversity", "controllability", "alignment", "cost", "bias"]
 Scalar = str | int | float | bool | None
 TRAININGS = "trainings"
-"""Key of a detail: the number of trainings that an interval is over, if it is not over samples."""
+"""Key of a detail: the number of trainings that an interval is over."""
 LIKELIHOOD_KINDS = ("exact", "bound", "density", "conditional", "codes")
 """Kinds of likelihood (see genjax.core.Model): the last part of its score's name."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from genjax.errors import ProtocolError
 from genjax.evaluation import scores
@@ -100,7 +99,8 @@ class Column:
     def uncertain(self) -> str:
         """Why its intervals are not reliable enough to call an entry better; an empty string if they are."""
         for key, what in ((TRAININGS, "trainings"), ("sets", "sample sets")):
-            found = [n for s in self.measured.values() if isinstance(n := _repeats(s, key), int)]
+            numbers = [s.detail.get(key) for s in self.measured.values() if not exact(s)]
+            found = [n for n in numbers if isinstance(n, int)]
             if found and min(found) < ENOUGH:
                 return f"an interval needs at least {ENOUGH} {what} and has {min(found)}"
         return ""
@@ -121,13 +121,6 @@ class Column:
         """Return the best entry and those whose intervals overlap with its own."""
         ranked = self.ranked()
         return [n for n in ranked if n == ranked[0] or not apart(self.cells[ranked[0]], self.cells[n])]
-
-
-def _repeats(score: Score, key: str) -> Any:
-    """Return the number of what `key` names if the interval of a score is over these, else None."""
-    if exact(score) or (key != TRAININGS and TRAININGS in score.detail):
-        return None
-    return score.detail.get(key)
 
 
 def interval(score: Score) -> tuple[float, float]:

@@ -33,8 +33,9 @@ def intervals(comparison: Comparison) -> str:
     repeats = max((len(r.trainings) for r in comparison.entries), default=1)
     if repeats > 1:
         return (
-            f"Intervals are 95% intervals over {repeats} trainings of each family with different seeds: they "
-            "cover the variation of training, and of sampling with it. Those of real data are over rows."
+            f"Intervals are 95% intervals over {repeats} trainings of each family with different seeds, and "
+            "over sample sets or held-out rows: they cover the variation of training and of measuring. Those "
+            "of real data are over rows."
         )
     return (
         "Intervals are 95% intervals over sample sets or held-out rows, of one training of each family: "
