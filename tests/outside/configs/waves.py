@@ -19,7 +19,7 @@ def get_config(size: str = "full") -> ConfigDict:
     }
     if size == "smoke":
         config.data.batch = 8
-        config.model.update({"width": 16, "groups": 4, "timesteps": 50})
+        config.model.update({"width": 16, "timesteps": 50})
         config.train.steps = 8
         config.sample.steps = 4
     return config
