@@ -44,7 +44,7 @@ def conv(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
-    return conv_forms.conv(x, kernel, tuple(strides), ((top, bottom), (left, right)))
+    return conv_forms.conv(x, kernel, (strides[0], strides[1]), ((top, bottom), (left, right)))
 
 
 def conv_transpose(

@@ -67,9 +67,9 @@ class ModulatedBlock(nn.Module):
     ) -> Float[Array, "B T W"]:
         film = jnp.split(self.film(condition)[:, None], 6, axis=-1)
         at = jnp.arange(x.shape[1])[None]
-        h, _ = self.attention(modulate(x, *film[:2], self.stack), at, None, fold(keys, 0))
+        h, _ = self.attention(modulate(x, film[0], film[1], self.stack), at, None, fold(keys, 0))
         x = x + film[2] * h
-        return x + film[5] * self.mlp(modulate(x, *film[3:5], self.stack), fold(keys, 1))
+        return x + film[5] * self.mlp(modulate(x, film[3], film[4], self.stack), fold(keys, 1))
 
 
 def modulate(
@@ -100,7 +100,7 @@ class DiT(nn.Module):
     ) -> Float[Array, "B H W {self.channels}"]:
         """Return the output images (float32); arguments as in UNet."""
         s = self.stack
-        shape = x.shape[1:3]
+        shape = (x.shape[1], x.shape[2])
         condition = nn.silu(condition.astype(s.dtype))
         patches = to_patches(x.astype(s.dtype), self.patch)
         h = Linear(s.width, bias=True, std=patches.shape[-1] ** -0.5, dtype=s.dtype, name="in")(patches)
@@ -110,6 +110,7 @@ class DiT(nn.Module):
             h = block(s, i, name=f"block_{i}")(h, condition, fold(keys, i))
         zeros = nn.initializers.zeros
         film = nn.Dense(2 * s.width, dtype=s.dtype, kernel_init=zeros, name="film")(condition)
-        h = modulate(h, *jnp.split(film[:, None], 2, axis=-1), s)
+        shift, scale = jnp.split(film[:, None], 2, axis=-1)
+        h = modulate(h, shift, scale, s)
         out = nn.Dense(self.patch**2 * self.channels, dtype=s.dtype, kernel_init=zeros, name="out")
         return from_patches(out(h), shape, self.patch).astype(jnp.float32)
