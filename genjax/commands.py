@@ -147,7 +147,6 @@ def _compare(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _sweep(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax import settings
-    from genjax.report import sweep as report
     from genjax.workflows.sweep import plan, run
 
     slurm = settings.values(overrides["slurm"]) or None
@@ -163,7 +162,6 @@ def _sweep(args: argparse.Namespace, overrides: Overrides) -> int:
         score=args.score,
     )
     page = run.sweep(given, args.dir, side_by_side=args.jobs, slurm=slurm)
-    print(report.text(page.parent))
     print(f"{page}: open it in a browser; {page.with_name('results.json')} is the same for programs")
     return 0
 

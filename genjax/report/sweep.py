@@ -20,7 +20,7 @@ from typing import Any
 
 from genjax import __version__, files
 from genjax.errors import DataError
-from genjax.evaluation.scores import Score, table
+from genjax.evaluation.scores import table
 from genjax.markup import Html, tag
 from genjax.report import charts, layout, protocol, sweepplot, words
 from genjax.report.page import page
@@ -135,6 +135,10 @@ def findings(sweep: Sweep) -> list[str]:
     best = column.cells[first]
     way = "lowest" if column.better == "lower" else "highest"
     said = f"The {way} mean {words.mention(column)} is that of {first}: {words.value_of(best)}"
+    of_best = next(s for s in sweep.settings if s.label == first)
+    failed = sum(bool(run.error) for run in of_best.runs)
+    if failed:
+        said += f" (over the seeds that did not fail; {failed} did)"
     few = [s for s in sweep.settings if s.score is not None and s.finished < ENOUGH]
     if few:
         fewest = min(s.finished for s in few)
@@ -183,7 +187,8 @@ def _plot(sweep: Sweep) -> Html | None:
     few = all(s.finished < ENOUGH for s in sweep.settings)
     lead += "." if few else " with its 95% interval."
     lead += " A cross marks runs that failed." if sweep.counts[1] else ""
-    return layout.section("plot", "Plot", lead, layout.cards(panels))
+    built = layout.cards(panels) if len(panels) > 1 else tag("div", panels, style="max-width:640px")
+    return layout.section("plot", "Plot", lead, built)
 
 
 def _lead(sweep: Sweep) -> str | None:
@@ -211,7 +216,7 @@ def results_table(sweep: Sweep) -> Html:
 def _row(sweep: Sweep, setting: Setting) -> Html:
     values = [setting.values[field] for field in sweep.fields]
     named = [tag("td", shown(v), data_value=v if isinstance(v, int | float) else None) for v in values]
-    return tag("tr", named, _mean(sweep, setting), [_run(run, setting.score) for run in setting.runs])
+    return tag("tr", named, _mean(sweep, setting), [_run(run) for run in setting.runs])
 
 
 def _mean(sweep: Sweep, setting: Setting) -> Html:
@@ -233,14 +238,13 @@ def _mean(sweep: Sweep, setting: Setting) -> Html:
     )
 
 
-def _run(run: sweepplot.Run, score: Score | None) -> Html:
+def _run(run: sweepplot.Run) -> Html:
     """Return the cell of one run."""
     if run.error:
         return tag("td", tag("span", "failed", class_="status"), class_="na", title=run.error)
     if run.value is None:
         return tag("td", "–", class_="na", title="not finished")
-    low, high = (score.low, score.high) if score else (None, None)
-    return tag("td", number(run.value, low, high), data_value=repr(run.value), title=run.name)
+    return tag("td", f"{run.value:.5g}".replace("-", "−"), data_value=repr(run.value), title=run.name)
 
 
 def _failures(sweep: Sweep) -> Html | None:
@@ -249,7 +253,10 @@ def _failures(sweep: Sweep) -> Html | None:
     if not found:
         return None
     listed = tag("dl", [[tag("dt", name), tag("dd", error)] for name, error in found])
-    lead = "The same command tries these runs again. Means are over the other seeds of the same setting."
+    lead = (
+        "The same command tries these runs again. A mean is over the seeds that did not fail, which makes it "
+        "look better than it is."
+    )
     return layout.section("failed", "Failed runs", lead, listed)
 
 

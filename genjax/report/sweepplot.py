@@ -106,7 +106,7 @@ def _panel(settings: Sequence[Setting], field: str, scale: str | None, label: st
     for index, line in enumerate(lines.values()):
         colour = index % COLOURS
         place = {s.label: x(s.values[field]) + shift[index] for s in line}
-        marks.append(_line(line, place, y, colour))
+        marks += _line(line, place, y, colour)
         marks += [_setting(s, place[s.label], y, colour) for s in line]
     key = [tag("li", tag("i", class_=f"c{i % COLOURS}"), name) for i, name in enumerate(lines) if name]
     chart = svg.picture(WIDTH, HEIGHT, f"{label} against {field}", *marks)
@@ -151,11 +151,11 @@ def _has_interval(setting: Setting) -> bool:
     return setting.finished >= ENOUGH
 
 
-def _line(line: Sequence[Setting], place: Mapping[str, float], y: svg.Axis, colour: int) -> Html | None:
-    """Return the line through the means; None where the points have no line."""
+def _line(line: Sequence[Setting], place: Mapping[str, float], y: svg.Axis, colour: int) -> list[Html]:
+    """Return the line through the means; nothing for points above each other."""
     points = [(place[s.label], y(s.score.value)) for s in line if s.score is not None]
     distinct = len({a for a, _ in points}) == len(points) > 1
-    return svg.polyline(points, class_=f"line c{colour}") if distinct else None
+    return [svg.polyline(points, class_=f"line c{colour}")] if distinct else []
 
 
 def _setting(setting: Setting, at: float, y: svg.Axis, colour: int) -> Html:

@@ -212,6 +212,6 @@ def slug(setting: Mapping[str, Any]) -> str:
     """Return the name of a setting's directories: its label, with a digest where that is not exact."""
     text = label(setting).replace(", ", ",")
     safe = re.sub(r"[^A-Za-z0-9._=,+-]", "_", text)[:LONGEST]
-    exact = safe == text and all(shown(v) == str(v) for v in setting.values())
+    exact = safe == text and all(value(shown(v)) == v for v in setting.values())
     digest = hashlib.sha256(repr(sorted(setting.items())).encode()).hexdigest()[:8]
     return safe if exact else f"{safe}-{digest}"

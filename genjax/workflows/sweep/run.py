@@ -6,6 +6,7 @@ that was interrupted resumes from its checkpoint. A run that fails is marked, an
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 import time
@@ -33,7 +34,7 @@ class Progress:
       kept: of these, the ones that an earlier session has finished.
     """
 
-    def __init__(self, total: int, kept: int, write: Callable[[str], None] = print):
+    def __init__(self, total: int, kept: int, write: Callable[[str], None]):
         self.total = total
         self.kept = kept
         self.ended = 0
@@ -66,7 +67,7 @@ def sweep(
     side_by_side: int = 1,
     slurm: Mapping[str, Any] | None = None,
     command: str | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> Path:
     """Train and score every setting with every seed; write report.html and results.json.
 
@@ -108,6 +109,7 @@ def sweep(
         }
         plans.write(where, plan, about)
         page = _execute(runner, side_by_side, slurm, say)
+    say(report.text(where))
     _check_failures(where, plan)
     return page
 
