@@ -183,9 +183,9 @@ def _plot(sweep: Sweep) -> Html | None:
         return None
     scales = sweep.about.get("scales") or {}
     panels = sweepplot.panels(sweep.settings, sweep.fields, scales, f"{column.label} {column.arrow}")
-    lead = "A small dot is one run, and a large one the mean over seeds"
-    few = all(s.finished < ENOUGH for s in sweep.settings)
-    lead += "." if few else " with its 95% interval."
+    most = max(s.finished for s in sweep.settings)
+    lead = "A dot is one run." if most < 2 else "A small dot is one run, and a large one the mean over seeds."
+    lead += f" Bars are 95% intervals over {ENOUGH} seeds or more." if most >= ENOUGH else ""
     lead += " A cross marks runs that failed." if sweep.counts[1] else ""
     built = layout.cards(panels) if len(panels) > 1 else tag("div", panels, style="max-width:640px")
     return layout.section("plot", "Plot", lead, built)
@@ -241,7 +241,7 @@ def _mean(sweep: Sweep, setting: Setting) -> Html:
 def _run(run: sweepplot.Run) -> Html:
     """Return the cell of one run."""
     if run.error:
-        return tag("td", tag("span", "failed", class_="status"), class_="na", title=run.error)
+        return tag("td", "failed", class_="na", title=run.error)
     if run.value is None:
         return tag("td", "–", class_="na", title="not finished")
     return tag("td", f"{run.value:.5g}".replace("-", "−"), data_value=repr(run.value), title=run.name)

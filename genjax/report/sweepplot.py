@@ -71,7 +71,7 @@ class Places:
             log = positive and (scale == "log" or (scale is None and max(values) >= 8 * min(values)))
             return cls(svg.Axis.over(values, start, end, log, 0.1))
         names = tuple(dict.fromkeys(shown(v) for v in values))
-        return cls(svg.Axis(-0.5, len(names) - 0.5, start, end), names)
+        return cls(_Slots(-0.5, len(names) - 0.5, start, end), names)
 
     def __call__(self, value: Any) -> float:
         """Return the position of a value."""
@@ -83,8 +83,6 @@ def panels(
 ) -> list[Html]:
     """Return a chart of the score against each field.
 
-    Settings that differ in that field alone are joined by a line, if every line has several points.
-
     Args:
       scales: {field: "uniform" or "log"} of the fields that were drawn from a range.
       label: of the score.
@@ -94,41 +92,62 @@ def panels(
     ]
 
 
+class _Slots(svg.Axis):
+    """Hold places side by side, which have names and no ticks."""
+
+    def ticks(self, most: int = 5) -> list[float]:
+        """Return no ticks."""
+        return []
+
+
 def _panel(settings: Sequence[Setting], field: str, scale: str | None, label: str) -> Html:
-    lines = _lines(settings, field)
+    groups = _groups(settings, field)
     x = Places.over([s.values[field] for s in settings], scale, 52, WIDTH - 14)
     values = [run.value for s in settings for run in s.runs if run.value is not None]
     ends = _ends(settings, values)
     y = svg.Axis.over(ends, HEIGHT - 42, 30, log=min(ends) > 0 and max(ends) > 8 * min(ends))
-    marks: list[Html] = svg.axes(x.axis, y, field, label, (0 if x.names else 5, 5))
+    marks: list[Html] = svg.axes(x.axis, y, field, label)
     marks += [_name(x(name), y.start, name) for name in x.names]
-    shift = _shifts(len(lines))
-    for index, line in enumerate(lines.values()):
+    shift = _shifts(len(groups))
+    for index, group in enumerate(groups):
         colour = index % COLOURS
-        place = {s.label: x(s.values[field]) + shift[index] for s in line}
-        marks += _line(line, place, y, colour)
-        marks += [_setting(s, place[s.label], y, colour) for s in line]
-    key = [tag("li", tag("i", class_=f"c{i % COLOURS}"), name) for i, name in enumerate(lines) if name]
+        place = {s.label: x(s.values[field]) + shift[index] for s in group.settings}
+        if group.joined:
+            marks += _line(group.settings, place, y, colour)
+        marks += [_setting(s, place[s.label], y, colour) for s in group.settings]
+    key = [tag("li", tag("i", class_=f"c{i % COLOURS}"), g.name) for i, g in enumerate(groups) if g.name]
     chart = svg.picture(WIDTH, HEIGHT, f"{label} against {field}", *marks)
     return tag("div", tag("ul", key, class_="key") if key else None, chart)
 
 
-def _lines(settings: Sequence[Setting], field: str) -> dict[str, list[Setting]]:
-    """Return {the other fields' values in words: the settings, by the value of this field}.
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Hold settings of one colour: the other fields' values in words, and whether a line joins the means."""
 
-    A single group without a name, if lines would have one point each or there are too many of them.
+    name: str
+    settings: Sequence[Setting]
+    joined: bool
+
+
+def _groups(settings: Sequence[Setting], field: str) -> list[Group]:
+    """Return the settings that differ in one field alone, joined, in the order of its values.
+
+    They are one group that is not joined, if groups would have one setting each or there are too many.
     """
-    groups: dict[str, list[Setting]] = {}
+    found: dict[str, list[Setting]] = {}
     for setting in settings:
         others = {k: v for k, v in setting.values.items() if k != field}
         name = ", ".join(f"{k.rpartition('.')[2]} {shown(v)}" for k, v in others.items())
-        groups.setdefault(name, []).append(setting)
-    if len(groups) > COLOURS or any(len(group) < 2 for group in groups.values()):
-        groups = {"": list(settings)}
-    for group in groups.values():
-        if all(isinstance(s.values[field], int | float) for s in group):
-            group.sort(key=lambda s: s.values[field])
-    return groups
+        found.setdefault(name, []).append(setting)
+    if len(found) > COLOURS or (len(found) > 1 and any(len(group) < 2 for group in found.values())):
+        return [Group("", settings, False)]
+    return [Group(name, _ordered(group, field), True) for name, group in found.items()]
+
+
+def _ordered(group: Sequence[Setting], field: str) -> list[Setting]:
+    """Return settings in the order of a field's values, if these are numbers."""
+    numeric = all(isinstance(s.values[field], int | float) for s in group)
+    return sorted(group, key=lambda s: s.values[field]) if numeric else list(group)
 
 
 def _shifts(count: int) -> list[float]:
