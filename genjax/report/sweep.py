@@ -2,7 +2,7 @@
 
 results.json is an object:
 
-    settings   [{values {field: value}, label,
+    settings   [{values {field: value}, name,
                  score {name, value, low, high, better, unit, ...}: the mean over seeds, or null,
                  runs [{run (its directory, relative), seed, value (null if it is not finished),
                         error (why it failed, else an empty string)}]}]

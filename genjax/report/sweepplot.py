@@ -48,7 +48,7 @@ class Setting:
         """Return a setting of results.json. Raises KeyError, TypeError or ValueError for something else."""
         runs = tuple(Run(r["run"], int(r["seed"]), r["value"], str(r["error"])) for r in held["runs"])
         score = None if held["score"] is None else Score.from_json(held["score"])
-        return cls(dict(held["values"]), str(held["label"]), score, runs)
+        return cls(dict(held["values"]), str(held["name"]), score, runs)
 
 
 def shown(x: Any) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -159,6 +160,16 @@ def _job_outcome(where: Path, point: Point, job: Any) -> str:
             where / point.name, f"its job {job.job_id} ended with {said} (see {job.paths.stderr})"
         )
     return runs.failure(where, point)
+
+
+def check_slurm(options: Mapping[str, Any]) -> None:
+    """Refuse options of jobs before anything is written to the sweep's directory.
+
+    Raises:
+      ConfigError: as `executor_of`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        executor_of(Path(folder), options)
 
 
 def executor_of(where: Path, options: Mapping[str, Any]) -> Any:

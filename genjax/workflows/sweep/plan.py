@@ -7,7 +7,7 @@ sweep.json is an object:
     scales       {field: "uniform" or "log"} of those that were drawn from a range
     score        the score that the settings are compared by; null for the final evaluation loss
     loss         the name of that loss in metrics.jsonl
-    settings     [{values: {field: value}, label, runs: [directory of each seed, relative]}]
+    settings     [{values: {field: value}, name, runs: [directory of each seed, relative]}]
     command, dataset, environment
 """
 
@@ -118,7 +118,7 @@ class Plan:
         settings = [
             {
                 "values": values,
-                "label": grid.label(values),
+                "name": grid.label(values),
                 "runs": [point.name for point in self.seeds_of(values)],
             }
             for values in self.settings

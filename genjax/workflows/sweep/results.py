@@ -40,7 +40,7 @@ def collect(where: Path, plan: Plan) -> dict[str, Any]:
 def _setting(where: Path, plan: Plan, values: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of the runs of one setting."""
     found = [_run(where, plan, point) for point in plan.seeds_of(values)]
-    return {"values": values, "label": grid.label(values), "runs": found}
+    return {"values": values, "name": grid.label(values), "runs": found}
 
 
 def _run(where: Path, plan: Plan, point: Point) -> dict[str, Any]:

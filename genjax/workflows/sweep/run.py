@@ -93,7 +93,7 @@ def sweep(
     datasets = Datasets()
     first = check.plan(plan, datasets)
     if slurm is not None:
-        jobs.executor_of(where, slurm)
+        jobs.check_slurm(slurm)
     directories.create(where)
     with run_lock.exclusive(where):
         runner = runs.Runner(where, plan, datasets)
