@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -326,19 +327,11 @@ def test_scores_are_found_by_their_name_or_its_beginning():
 def test_a_killed_sweep_keeps_what_is_finished_and_resumes_the_rest(tmp_path: Path):
     small = ["train.steps=60", "train.checkpoint_every=10", "train.log_every=1", "train.tensorboard=False"]
     config, field = "digits/ngram:smoke", "model.strength=4.0,8.0"
-    command = [
-        sys.executable,
-        "-m",
-        "genjax.cli",
-        "sweep",
-        f"--config={config}",
-        "--grid",
-        field,
-        "--seeds=2",
-    ]
+    command = [sys.executable, "-m", "genjax.cli", "sweep", f"--config={config}", f"--grid={field}"]
     command += [*(f"--config.{s}" for s in small), f"--dir={tmp_path}"]
-    first, second, *rest = (tmp_path / f"strength={x},seed={seed}" for seed in (0, 1) for x in (4, 8))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first, second = (tmp_path / f"strength={x},seed=0" for x in (4, 8))
+    env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # one device
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (second / "checkpoints" / "10").exists():
         assert process.poll() is None, "the sweep ended before it could be killed"
         time.sleep(0.02)
@@ -348,9 +341,8 @@ def test_a_killed_sweep_keeps_what_is_finished_and_resumes_the_rest(tmp_path: Pa
     kept = (first / point.TRAINED).stat().st_mtime_ns
     logged = (second / "metrics.jsonl").read_text().splitlines()[:8]
     raw = settings.load(config, small)
-    page = run.sweep(plan.make(config, raw, lists=[field], seeds=2), tmp_path, say=silent)
+    page = run.sweep(plan.make(config, raw, lists=[field]), tmp_path, say=silent)
     assert (first / point.TRAINED).stat().st_mtime_ns == kept, "trained twice"
     # The lines hold seconds: a run that began again would have written others.
     assert (second / "metrics.jsonl").read_text().splitlines()[:8] == logged
-    assert all((directory / point.TRAINED).exists() for directory in rest)
     assert page.read_text().count('class="spot"') == 2 + 2
