@@ -94,6 +94,7 @@ REFUSED = [
     (["--grid", "data.limit=100,200"], "read different data"),
     (["--grid", "train.keep_best.x=1"], "expected str"),
     (["--grid", "optimizer.warmup=2,99", "--grid", "optimizer.schedule=cosine"], "warmup=99"),
+    (["--grid", "train.averages.eval.players=('vae',),('nobody',)"], "no player 'nobody'"),
     (["--grid", "sample.temprature=1,2"], "did you mean 'temperature'"),
     (["--range", "optimizer.learning_rate=log:0,1", "--random=2"], "0 < LOW < HIGH"),
     (["--range", "optimizer.learning_rate=uniform:1,nan", "--random=2"], "expected float"),
@@ -172,7 +173,9 @@ def test_the_table_and_the_plot_show_the_mean_over_seeds(trainer: Trainer, tmp_p
 
 def test_values_and_seeds_can_be_added_and_nothing_else(trainer: Trainer, tmp_path: Path):
     run.sweep(planned("optimizer.learning_rate=1e-3,3e-3"), tmp_path, say=silent)
-    run.sweep(planned("optimizer.learning_rate=1e-3,1e-2", seeds=2), tmp_path, say=silent)
+    said: list[str] = []
+    run.sweep(planned("optimizer.learning_rate=1e-3,1e-2", seeds=2), tmp_path, say=said.append)
+    assert said[0] == "2 of 6 runs are finished and kept"
     assert len(trainer.trained) == 6
     assert len({*trainer.trained}) == 6
     for other in (planned("model.width=4,8"), planned(RATES, overrides=["train.steps=9"])):
@@ -201,6 +204,27 @@ def test_a_loss_that_is_not_finite_is_a_failure(trainer: Trainer, tmp_path: Path
     runner = point.Runner(tmp_path, given)
     assert "loss is None" in runner.run(given.points[0])
     assert not run.finished(tmp_path, given, given.points[0])
+
+
+def test_a_score_is_measured_later_without_training_again(trainer: Trainer, tmp_path: Path, monkeypatch):
+    def evaluate(directory: Path, features, reference):
+        found = Score("frechet", float(len(directory.name)), better="lower", label="Fréchet distance")
+        (directory / "scores.json").write_text(json.dumps([found.to_json()]))
+
+    monkeypatch.setattr(point, "restore", lambda directory, datasets: directory)
+    monkeypatch.setattr(point.scoring, "evaluate", evaluate)
+    pixels = ["evaluate.features=pixels"]
+    run.sweep(planned(RATES, overrides=pixels), tmp_path, say=silent)
+    run.sweep(planned(RATES, score="frechet", overrides=pixels), tmp_path, say=silent)
+    assert len(trainer.trained) == 3
+    assert "lowest mean Fréchet distance is that of learning_rate=0.01" in report.text(tmp_path)
+
+
+def test_a_score_that_cannot_be_measured_is_refused(trainer: Trainer, tmp_path: Path):
+    given = planned(RATES, score="psnr", overrides=["evaluate.features=pixels"])
+    with pytest.raises(ConfigError, match="--score=psnr cannot be measured here: "):
+        run.sweep(given, tmp_path, say=silent)
+    assert trainer.trained == []
 
 
 def test_two_seeds_call_no_setting_better(trainer: Trainer, tmp_path: Path):
