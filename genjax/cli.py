@@ -14,6 +14,7 @@ from genjax.errors import ConfigError, GenjaxError, Interrupted
 EXAMPLES = """examples:
   genjax compare --config=compare/digits                 five families side by side, one report
   genjax train --config=digits/gpt --config.model.width=128
+  genjax sweep --config=digits/vae --grid optimizer.learning_rate=1e-3,3e-3 --seeds=3
   genjax sample runs/digits-gpt --num=64 --label=3 --sample.temperature=0.8
   genjax evaluate runs/digits-gpt
   genjax data tfds:mnist
@@ -83,6 +84,35 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--dir", help="the comparison's directory (default: runs/compare-<name>)")
     c.epilog = "any field of the config: --config.budget.value=30"
 
+    c = add(
+        "sweep",
+        "Train a config with several values of some fields and several seeds; write a table and a plot.",
+    )
+    c.add_argument("--config", required=True, metavar="FILE[:SIZE]", help="a config file or short name")
+    c.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="FIELD=A,B,...",
+        help="values of a field; several --grid are combined: optimizer.learning_rate=1e-3,3e-3",
+    )
+    c.add_argument(
+        "--range",
+        action="append",
+        default=[],
+        metavar="FIELD=SCALE:LO,HI",
+        help="draw a field with --random=N; SCALE is uniform or log: optimizer.learning_rate=log:1e-4,1e-2",
+    )
+    c.add_argument("--random", type=int, default=0, metavar="N", help="draws from the ranges")
+    c.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each setting")
+    c.add_argument("--score", metavar="NAME", help="a score of `evaluate` (default: final evaluation loss)")
+    c.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that run side by side")
+    c.add_argument("--dir", help="the sweep's directory (default: runs/sweep-<name>)")
+    c.epilog = (
+        "any field of the config: --config.SECTION.FIELD=VALUE; on SLURM, any parameter of submitit's "
+        "AutoExecutor: --slurm.timeout_min=60 --slurm.slurm_partition=NAME"
+    )
+
     c = add("data", "Prepare and describe a dataset; write a picture of it.")
     c.add_argument(
         "name", help="digits, mnist5k, pydoc, multi30k, chorales, tfds:NAME, folder:PATH, text:PATH ..."
@@ -101,8 +131,8 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--step", default="latest", help="latest, best or a step")
     c.add_argument("--average", default="eval", help="which average of the parameters, or none")
 
-    c = add("report", "Write report.html again from a run's or a comparison's files.")
-    c.add_argument("dir", help="a run or comparison directory")
+    c = add("report", "Write report.html again from the files of a run, a comparison or a sweep.")
+    c.add_argument("dir", help="the directory of a run, a comparison or a sweep")
     return p
 
 
@@ -144,6 +174,7 @@ PREFIXES = {
     "train": ("config",),
     "config": ("config",),
     "compare": ("config",),
+    "sweep": ("config", "slurm"),
     "sample": ("sample",),
     "evaluate": ("evaluate", "sample"),
     "data": ("data",),

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         "sample": _sample,
         "evaluate": _evaluate,
         "compare": _compare,
+        "sweep": _sweep,
         "data": _data,
         "import": _import,
         "export": _export,
@@ -150,6 +151,27 @@ def _compare(args: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
+def _sweep(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax import settings
+    from genjax.workflows.sweep import plan, run
+
+    slurm = settings.values(overrides["slurm"]) or None
+    if slurm is not None and args.jobs != 1:
+        raise ConfigError("--jobs and --slurm... are two ways to execute the runs", "leave one of them out")
+    given = plan.make(
+        args.config,
+        settings.load(args.config, overrides["config"]),
+        lists=args.grid,
+        ranges=args.range,
+        draws=args.random,
+        seeds=args.seeds,
+        score=args.score,
+    )
+    page = run.sweep(given, args.dir, side_by_side=args.jobs, slurm=slurm)
+    print(f"{page}: open it in a browser; {page.with_name('results.json')} is the same for programs")
+    return 0
+
+
 def _data(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax import data, files
     from genjax.config import build
@@ -188,9 +210,10 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> int:
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> int:
-    from genjax.report import compare, single
+    from genjax.report import compare, single, sweep
 
     directory = Path(args.dir)
-    write = compare.write if (directory / "compare.json").exists() else single.write
+    known = {"compare.json": compare.write, "sweep.json": sweep.write}
+    write = next((w for name, w in known.items() if (directory / name).exists()), single.write)
     print(write(directory))
     return 0
