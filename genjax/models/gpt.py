@@ -29,7 +29,7 @@ from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup
 from genjax.nn.sequence_embedding import embed, unembed
 from genjax.nn.transformer import Cache, Stack, Transformer
-from genjax.sampling.autoregressive import sampler
+from genjax.sampling.rows import sampler
 from genjax.views.frames import View, view
 from genjax.views.sequences import dropped, positions
 

@@ -24,7 +24,7 @@ from genjax.counting import corpus, lookup, ngrams, suffixes
 from genjax.counting.suffixes import Match, choose
 from genjax.errors import ConfigError
 from genjax.functional.losses import per_row
-from genjax.sampling.autoregressive import sampler
+from genjax.sampling.rows import sampler
 from genjax.views.sequences import Sequence
 
 

@@ -19,7 +19,7 @@ from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tre
 from genjax.counting import corpus, lookup, ngrams, tables
 from genjax.errors import ConfigError
 from genjax.functional.losses import per_row
-from genjax.sampling.autoregressive import sampler
+from genjax.sampling.rows import sampler
 from genjax.views.sequences import Sequence
 
 CELLS = 2**28

@@ -26,7 +26,7 @@ from genjax.nn.dropout import fold
 from genjax.nn.linear import Linear
 from genjax.nn.recurrent import Kind, Recurrent, State
 from genjax.nn.sequence_embedding import embed, unembed
-from genjax.sampling.autoregressive import sampler
+from genjax.sampling.rows import sampler
 from genjax.views.columns import RESET, TOKEN_MASK
 from genjax.views.frames import View, view
 from genjax.views.sequences import dropped

@@ -45,7 +45,7 @@ from genjax.nn.embedding import lookup
 from genjax.nn.relative import RelativeBias
 from genjax.nn.transformer import Cache, Stack, Transformer
 from genjax.sampling.autoregressive import generate
-from genjax.sampling.beam import beam_search
+from genjax.sampling.beam import beam_search, check_options
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Truncation
 from genjax.views.columns import LENGTH, TARGET, length_of
@@ -362,18 +362,20 @@ class _T5:
 
         Pairs: the target and its length, padded to `length` (that of the data if None). Running text: rows of
         `length` tokens that begin with those of the prompt; the model predicts the span that follows them.
-        The other options are those of sampling.autoregressive.sampler.
+        The other options are those of sampling.rows.sampler.
         """
         narrow = (top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty, presence_penalty)
+        policy = Truncation(temperature, *narrow)
+        check_options(policy, beams, length_penalty)
         how = {"min_length": min_length, "constraint": constraint, "pad": self.pairs.pad}
         if beams > 1:
             search = {**how, "beams": beams, "length_penalty": length_penalty}
+            search["repetition_penalty"] = repetition_penalty
 
             def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
                 return beam_search(decoder, variables, first, **more, **search).tokens[:, 0]
 
         else:
-            policy = Truncation(temperature, *narrow)
 
             def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
                 return generate(decoder, variables, keys, first, policy=policy, **more, **how).tokens

@@ -8,6 +8,7 @@ early_stopping=False, and so do the outputs, token for token.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from genjax.core import Batch, Decoder, Tree, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.generation import Prefix, Stop, read
+from genjax.sampling.logits import Seen, Truncation, check_finite, penalise
 
 WORST = -1.0e9
 """Added to the score of candidates that must not be chosen; their order remains, as in transformers."""
@@ -47,6 +49,7 @@ class _Search:
     Attributes:
       cache, tokens, scores: of the live beams.
       state: of the constraint's automaton, per beam; None without a constraint.
+      known: tokens of the prompt or of the beam; None without a repetition penalty.
       ended, full: the best hypotheses, and True for those that exist.
       open: True for rows that can still improve.
     """
@@ -56,6 +59,7 @@ class _Search:
     tokens: Int[Array, "B K N"]
     scores: Float[Array, "B K"]
     state: Int[Array, "B K"] | None
+    known: Bool[Array, "BK V"] | None
     ended: Beams
     full: Bool[Array, "B K"]
     open: Bool[Array, " B"]
@@ -72,6 +76,7 @@ def beam_search(
     prompt: Batch | None = None,
     prefix: Prefix | None = None,
     length_penalty: float = 1.0,
+    repetition_penalty: float = 1.0,
     stop: tuple[int, ...] = (),
     pad: int = 0,
     min_length: int = 0,
@@ -83,13 +88,16 @@ def beam_search(
       tokens, lengths, prompt: see `autoregressive.generate`.
       prefix: prompts that were read before (see `autoregressive.prefix`), instead of these three.
       length_penalty: exponent of the length by which scores are divided: 0 prefers short rows, 1 is the mean.
+      repetition_penalty: multiplies the log-probability of tokens in the prompt or the beam, as transformers
+        does; 1 is none.
       stop: tokens that end a hypothesis.
       min_length: no stop token comes among the first `min_length` tokens.
       constraint: language that every hypothesis matches. Without stop tokens, an accepted hypothesis that
         could continue may also end, with the probability of all tokens outside the language.
 
     Raises:
-      ConfigError: no beams, no tokens or no length, or a constraint that no row of this length can match.
+      ConfigError: no beams, a repetition penalty that is not positive, no tokens or no length, or a
+        constraint that no row of this length can match.
     """
     if beams < 1 or length < 1 or (prefix is None and tokens.shape[1] < 1):
         raise ConfigError(
@@ -109,12 +117,44 @@ def beam_search(
         raise ConfigError(f"the prefix has room for {start.room} tokens", f"give it room for {length - 1}")
     rule = Stop(tuple(int(s) for s in stop), pad, min_length)
     return _search(
-        decoder, variables, start, constraint, beams=beams, length=length, penalty=length_penalty, stop=rule
+        decoder,
+        variables,
+        start,
+        constraint,
+        beams=beams,
+        length=length,
+        penalty=length_penalty,
+        repetition=Truncation(repetition_penalty=repetition_penalty).repetition_penalty,
+        stop=rule,
     )
 
 
-@functools.partial(jax.jit, static_argnames=("decoder", "beams", "length", "penalty", "stop"))
-def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, stop) -> Beams:
+def check_options(policy: Truncation, beams: int, length_penalty: float) -> None:
+    """Refuse options that would have no effect with this number of beams.
+
+    A search draws nothing: transformers applies the repetition penalty to it and no other option of `policy`.
+
+    Raises:
+      ConfigError: an option that is not at its default; names it.
+    """
+    if beams == 1:
+        if length_penalty != 1:
+            raise ConfigError(
+                f"length_penalty={length_penalty} has no effect without a beam search",
+                "set beams, or leave it out",
+            )
+        return
+    for field in dataclasses.fields(policy):
+        value = getattr(policy, field.name)
+        if field.name != "repetition_penalty" and value != field.default:
+            raise ConfigError(
+                f"{field.name}={value} has no effect on a search with beams={beams}, which draws nothing",
+                f"set {field.name}={field.default}, or beams=1",
+            )
+
+
+@functools.partial(jax.jit, static_argnames=("decoder", "beams", "length", "penalty", "repetition", "stop"))
+def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, repetition, stop) -> Beams:
     B = prefix.logits.shape[0]
     K = beams
     rows = jnp.repeat(jnp.arange(B), K)
@@ -127,11 +167,13 @@ def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, s
         # All beams are equal at first: only one of them may have candidates.
         scores=jnp.where(jnp.arange(K)[None] == 0, jnp.zeros((B, 1)), WORST),
         state=None if constraint is None else none,
+        known=None if repetition == 1 else _known(prefix.seen)[rows],
         ended=Beams(blank, jnp.full((B, K), WORST), none),
         full=jnp.zeros((B, K), bool),
         open=jnp.ones((B,), bool),
     )
-    choose = functools.partial(_choose, constraint=constraint, penalty=penalty, stop=stop)
+    how = {"constraint": constraint, "penalty": penalty, "repetition": repetition, "stop": stop}
+    choose = functools.partial(_choose, **how)
 
     def trip(s: _Search) -> _Search:
         last = jnp.take_along_axis(s.tokens, jnp.broadcast_to(s.at - 1, (B, K, 1)), axis=2)
@@ -148,6 +190,11 @@ def _search(decoder, variables, prefix, constraint, *, beams, length, penalty, s
         jnp.where(full, scores, -jnp.inf),
         jnp.where(full, lengths, 0),
     )
+
+
+def _known(seen: Seen) -> Bool[Array, "B V"]:
+    """Return the tokens that each row has read or drawn."""
+    return seen.given | (seen.drawn > 0)
 
 
 class _Candidates(NamedTuple):
@@ -167,12 +214,16 @@ class _Candidates(NamedTuple):
 
 
 def _candidates(
-    s: _Search, logits: Float[Array, "BK V"], constraint: Constraint | None, stop: Stop
+    s: _Search, logits: Float[Array, "BK V"], constraint: Constraint | None, repetition: float, stop: Stop
 ) -> _Candidates:
     """Return the best continuations by one token, so many that K of them can go on."""
     B, K, N = s.tokens.shape
     V = logits.shape[-1]
+    check_finite(logits, jnp.repeat(~s.open, K))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    if s.known is not None:
+        # Not normalised again: the score of a hypothesis is the sum of penalised values, as in transformers.
+        log_probs = penalise(log_probs, s.known, repetition)
     if stop.tokens and stop.least:
         early = (s.at < stop.least) & stop.hit(jnp.arange(V))
         log_probs = jnp.where(early[None], -jnp.inf, log_probs)
@@ -193,11 +244,17 @@ def _candidates(
 
 
 def _choose(
-    s: _Search, logits: Float[Array, "BK V"], *, constraint: Constraint | None, penalty: float, stop: Stop
+    s: _Search,
+    logits: Float[Array, "BK V"],
+    *,
+    constraint: Constraint | None,
+    penalty: float,
+    repetition: float,
+    stop: Stop,
 ) -> _Search:
     """Advance the search by one step, from the logits after each beam."""
     B, K, N = s.tokens.shape
-    scores, beam, token, here = _candidates(s, logits, constraint, stop)
+    scores, beam, token, here = _candidates(s, logits, constraint, repetition, stop)
     tokens = jnp.take_along_axis(s.tokens, beam[..., None], axis=1)
     tokens = jnp.where(jnp.arange(N)[None, None] == s.at, token[..., None], tokens)
     ends = (stop.hit(token) & here) | ~here | (s.at + 1 >= N)
@@ -225,10 +282,16 @@ def _choose(
         tokens=jnp.take_along_axis(tokens, order[..., None], axis=1),
         scores=going,
         state=None if state is None else take(state),
+        known=None if s.known is None else _with(s.known[rows], take(token).reshape(-1)),
         ended=ended,
         full=full,
         open=_open(s.open, going, divisor[s.at + 1], ended, full),
     )
+
+
+def _with(known: Bool[Array, "BK V"], token: Int[Array, " BK"]) -> Bool[Array, "BK V"]:
+    """Return the known tokens of each beam after one more."""
+    return known.at[jnp.arange(token.shape[0]), token].set(True, mode="drop")
 
 
 def _open(

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from genjax.core import Batch, Decoder, Keys, Tree, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.constraints import Constraint
-from genjax.sampling.logits import Policy, Seen, Truncation
+from genjax.sampling.logits import Policy, Seen, Truncation, check_finite
 
 
 class Tokens(NamedTuple):
@@ -265,6 +265,7 @@ def draw_next(
 ) -> tuple[Generation, Int[Array, "B ..."], Float[Array, " B"]]:
     """Draw one token of every row that has not ended: (generation, tokens, log-probabilities)."""
     g = generation
+    check_finite(logits, None if even else g.done)
     here = jax.vmap(jax.random.fold_in)(keys, g.drawn)
     allowed = None
     if stop.tokens and stop.least:

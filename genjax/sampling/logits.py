@@ -8,15 +8,42 @@ A policy is a frozen dataclass and static under jit. Decoding calls one method o
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.experimental import checkify
 from jaxtyping import Array, Bool, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
+
+COLDEST = 1e-4
+"""The lowest temperature but 0: logits of any size divided by it are still finite in float32."""
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ConfigError unless the temperature is 0 (greedy) or a finite number of at least COLDEST."""
+    if temperature == 0 or (math.isfinite(temperature) and temperature >= COLDEST):
+        return
+    raise ConfigError(
+        f"temperature={temperature} is out of range: 0, or at least {COLDEST}",
+        "0 is greedy, 1 is the model's own",
+    )
+
+
+def check_finite(logits: Float[Array, "B V"], done: Bool[Array, " B"] | None = None) -> None:
+    """Note in a compiled program whether logits are NaN or +inf (-inf forbids a token) in rows that go on.
+
+    The flag stays on the device. `sampling.sampler.Sampler` reads it after the batch and raises
+    NonFiniteError. In a program that is not compiled with `checkify`, this does nothing.
+    """
+    bad = (jnp.isnan(logits) | (logits == jnp.inf)).any(axis=-1)
+    if done is not None:
+        bad = bad & ~done
+    checkify.debug_check(~bad.any(), "logits are not finite")
 
 
 @struct.dataclass
@@ -75,7 +102,8 @@ class Truncation:
     the tokens that the previous one kept. Order and results equal those of the library transformers.
 
     Attributes:
-      temperature: divisor of the logits; 0 takes the most probable token (the first of several).
+      temperature: divisor of the logits, at least COLDEST; 0 takes the most probable token (the first of
+        several).
       top_k: keep the k most probable tokens, and those that tie with the k-th. None keeps all.
       top_p: keep the most probable tokens until their total probability reaches p, at least one (nucleus
         sampling: Holtzman et al. 2020, arXiv:1904.09751). None keeps all.
@@ -100,10 +128,7 @@ class Truncation:
     presence_penalty: float = 0.0
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise ConfigError(
-                f"temperature {self.temperature} is negative", "0 is greedy, 1 is the model's own"
-            )
+        check_temperature(self.temperature)
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(f"top_k {self.top_k} keeps nothing", "give at least 1, or None")
         for name in ("top_p", "typical_p"):
@@ -112,7 +137,10 @@ class Truncation:
                 raise ConfigError(f"{name} {p} is not a probability", f"give 0 < {name} <= 1, or None")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise ConfigError(f"min_p {self.min_p} is not a probability", "give 0 <= min_p <= 1, or None")
-        if self.repetition_penalty <= 0:
+        for name in ("frequency_penalty", "presence_penalty"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} {getattr(self, name)} is not finite", "give a number; 0 is none")
+        if not 0 < self.repetition_penalty < math.inf:
             raise ConfigError(
                 f"repetition_penalty {self.repetition_penalty} is not positive",
                 "give more than 1 against repetition, 1 for none",
@@ -176,8 +204,7 @@ class Truncation:
     def _penalise(self, logits: Float[Array, "B V"], seen: Seen) -> Float[Array, "B V"]:
         drawn = seen.drawn > 0
         if self.repetition_penalty != 1:
-            r = self.repetition_penalty
-            logits = jnp.where(seen.given | drawn, jnp.where(logits < 0, logits * r, logits / r), logits)
+            logits = penalise(logits, seen.given | drawn, self.repetition_penalty)
         return logits - self.frequency_penalty * seen.drawn - self.presence_penalty * drawn
 
 
@@ -186,16 +213,13 @@ class Bernoulli:
     """Draw independent zeros and ones: the keys of a piano-roll frame (Boulanger-Lewandowski et al. 2012).
 
     Attributes:
-      temperature: divisor of the logits; 0 takes the more probable value (0 on a tie).
+      temperature: divisor of the logits, at least COLDEST; 0 takes the more probable value (0 on a tie).
     """
 
     temperature: float = 1.0
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise ConfigError(
-                f"temperature {self.temperature} is negative", "0 is greedy, 1 is the model's own"
-            )
+        check_temperature(self.temperature)
 
     @property
     def remembers(self) -> bool:
@@ -221,6 +245,11 @@ class Bernoulli:
         noise = jax.vmap(lambda key: jax.random.logistic(key, logits.shape[1:]))(keys)
         frame = logits + noise > 0
         return frame.astype(jnp.int32), jax.nn.log_sigmoid(jnp.where(frame, logits, -logits)).sum(-1)
+
+
+def penalise(scores: Float[Array, "B V"], known: Bool[Array, "B V"], by: float) -> Float[Array, "B V"]:
+    """Divide the positive scores of `known` tokens by a repetition penalty, and multiply negative ones."""
+    return jnp.where(known, jnp.where(scores < 0, scores * by, scores / by), scores)
 
 
 def top_k(logits: Float[Array, "B V"], k: int) -> Float[Array, "B V"]:

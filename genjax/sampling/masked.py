@@ -9,6 +9,7 @@ confidences.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
-from genjax.sampling.logits import Truncation, draw
+from genjax.sampling.logits import Truncation, check_finite, draw
 
 Predictor = Callable[[Int[Array, "B T"]], Float[Array, "B T V"]]
 """Rows with masked positions -> logits at every position; -inf for tokens that must not be written."""
@@ -53,8 +54,10 @@ class Refinement:
             raise ConfigError(f"steps {self.steps} fills no positions", "give at least 1")
         if self.schedule not in ("linear", "cosine"):
             raise ConfigError(f"schedule {self.schedule!r} is unknown", "linear or cosine")
-        if self.choice < 0:
-            raise ConfigError(f"choice {self.choice} is negative", "0 is without noise")
+        if not 0 <= self.choice < math.inf:
+            raise ConfigError(
+                f"choice {self.choice} is not a scale", "give a number of 0 or more; 0 is without noise"
+            )
         Truncation(self.temperature, self.top_k, self.top_p)
 
     def masked(self, r: Float[Array, ""]) -> Float[Array, ""]:
@@ -97,6 +100,7 @@ def refine(
         rows, masked, scores = state
         at = jax.vmap(jax.random.fold_in, (0, None))(keys, n)
         logits = predict(jnp.where(masked, mask, rows)).astype(jnp.float32)
+        check_finite(logits.reshape(B * T, -1), ~masked.reshape(B * T))
         log_probs = jax.vmap(narrow, 1, 1)(logits)
         if how.temperature == 0:
             new = jnp.argmax(log_probs, axis=-1).astype(rows.dtype)

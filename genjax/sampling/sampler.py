@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import checkify
 
-from genjax.config import coerce
+from genjax.config import Seed, coerce
 from genjax.core import Batch, Keys, Model, Variables, row_keys
 from genjax.errors import ConfigError, NonFiniteError, nearest
 from genjax.sampling.prompts import prompts
@@ -70,10 +71,10 @@ class Sampler:
       batch: samples drawn at once.
       given: options of model.sample; static.
       labels: whether class labels are given (see `prompts`).
-      seed: of the sampling keys.
+      seed: of the sampling keys, of 32 bits.
 
     Raises:
-      ConfigError: the model has no sampler, or an option is unknown.
+      ConfigError: the model has no sampler, an option is unknown, or the seed is out of range.
     """
 
     def __init__(
@@ -92,10 +93,11 @@ class Sampler:
         self.dataset = dataset
         self.batch = batch
         self.labels = labels
-        self.root = jax.random.key(seed)
+        self.root = jax.random.key(coerce(Seed, seed, "seed", 0))
         self.given = options(model, given)
         self._finish = jax.jit(model.finish)
-        self._draw = jax.jit(functools.partial(model.sample, **self.given))
+        drawn = functools.partial(model.sample, **self.given)
+        self._draw = jax.jit(checkify.checkify(drawn, errors=checkify.user_checks))
         self._programs: dict[int, Any] = {}
 
     def finish(self, variables: Variables) -> Variables:
@@ -122,7 +124,9 @@ class Sampler:
         return row_keys(self.root, STREAM, jnp.asarray(index)), prompt
 
     def compiled(self, variables: Variables, batch: int | None = None) -> Any:
-        """Return the compiled program (finished variables, keys, prompt) -> batch of this size.
+        """Return the compiled program (finished variables, keys, prompt) -> (error, batch of this size).
+
+        The error is that of `logits.check_finite`.
 
         It is kept: later calls return it whatever the variables, and `draw` uses that of its own batch size.
         """
@@ -154,7 +158,7 @@ class Sampler:
           {element: array of `count` rows}, with the conditions that were given.
 
         Raises:
-          NonFiniteError: a real-valued sample is NaN or infinite.
+          NonFiniteError: logits or a real-valued sample are NaN or infinite.
         """
         parts: list[Columns] = []
         first = start - start % self.batch
@@ -164,7 +168,10 @@ class Sampler:
             index = np.arange(at, at + self.batch)
             own = None if given is None else _rows(given, index - start)
             keys, prompt = self.arguments(index, own)
-            out = {**prompt, **program(variables, keys, prompt)}
+            error, drawn = program(variables, keys, prompt)
+            if error.get() is not None:
+                raise not_finite(f"the logits of samples {at} to {at + self.batch - 1} are")
+            out = {**prompt, **drawn}
             kept = slice(max(start - at, 0), min(start + count - at, self.batch))
             parts.append({name: np.asarray(x)[kept] for name, x in out.items()})
             if progress is not None:
@@ -179,12 +186,16 @@ def _rows(given: Batch, index: np.ndarray) -> Batch:
     return {name: np.asarray(x)[np.clip(index, 0, len(x) - 1)] for name, x in given.items()}
 
 
+def not_finite(what: str) -> NonFiniteError:
+    """Return the error for `what` ("the logits are") that a diverged model has made NaN or infinite."""
+    return NonFiniteError(
+        f"{what} not finite", "the weights have diverged: take an earlier checkpoint (--step)"
+    )
+
+
 def _check(columns: Columns, start: int) -> None:
     """Raise NonFiniteError for the first sample that holds a NaN or an infinity."""
     for name, x in columns.items():
         if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
             bad = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))[0])
-            raise NonFiniteError(
-                f"sample {start + bad} has a {name} that is not finite",
-                "the weights have diverged: evaluate an earlier checkpoint",
-            )
+            raise not_finite(f"the {name} of sample {start + bad} is")

@@ -8,6 +8,7 @@ target and draft after temperature and truncation. The rows of a batch advance b
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from genjax.core import Batch, Decoder, Keys, Tree, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.generation import Prefix, Stop, begin, read
-from genjax.sampling.logits import Truncation
+from genjax.sampling.logits import Truncation, check_finite
 
 
 class Speculated(NamedTuple):
@@ -97,11 +98,7 @@ def generate(
             f"drafts of {draft_length} tokens for a prompt of {tokens.shape[1]} and a length of {length}",
             "give at least 1 of each",
         )
-    policy = Truncation(**options)
-    if policy.remembers:
-        raise ConfigError(
-            "speculative decoding does not support penalties", "leave them out, or draw without a draft"
-        )
+    policy = _policy(options)
     if lengths is None:
         lengths = jnp.full(tokens.shape[:1], tokens.shape[1], jnp.int32)
     rule = Stop(tuple(int(s) for s in stop), pad, min_length)
@@ -119,6 +116,23 @@ def generate(
         policy=policy,
         stop=rule,
     )
+
+
+def _policy(options: dict[str, Any]) -> Truncation:
+    """Return the policy of both decoders.
+
+    Raises:
+      ConfigError: an option that speculative decoding does not have; names it.
+    """
+    hint = "leave it out, or draw without a draft"
+    known = {field.name for field in dataclasses.fields(Truncation)}
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"speculative decoding has no option {name!r}", hint)
+    for name in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
+        if Truncation(**{name: options.get(name, getattr(Truncation, name))}).remembers:
+            raise ConfigError(f"speculative decoding does not support {name}", hint)
+    return Truncation(**options)
 
 
 @functools.partial(jax.jit, static_argnames=("target", "draft", "length", "ahead", "policy", "stop"))
@@ -191,6 +205,7 @@ class _Both(NamedTuple):
         drafted, q = _draft(self.draft, self.draft_variables, s, here, ahead, self.policy, self.stop)
         block = jnp.concatenate([s.token[:, None], drafted], axis=1)
         logits, trail = self.target.step(self.target_variables, s.target, block)
+        check_finite(logits.reshape(-1, logits.shape[-1]), jnp.repeat(s.done, ahead + 1))
         p = _narrow(logits, s.drawn, self.policy, self.stop)
         again = jax.vmap(jax.random.fold_in)(here, jnp.full(s.drawn.shape, ahead))
         accepted, extra = verify(again, drafted, q, p)

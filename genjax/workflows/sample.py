@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from genjax import data, files, kinds
+from genjax.config import Seed, coerce
 from genjax.core import Batch, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.prompts import prompts
@@ -125,11 +126,13 @@ def draw(
       average: of the weights; the config's if None, "none" for the last weights.
 
     Raises:
-      ConfigError: an unknown option or average, or a model that cannot be sampled from.
+      ConfigError: an unknown option or average, a seed that is out of range, or a model that cannot be sampled
+        from.
     """
     experiment = trained.experiment
     if seed is not None:
-        evaluate = dataclasses.replace(experiment.settings.evaluate, seed=seed)
+        chosen = coerce(Seed, seed, "--seed")
+        evaluate = dataclasses.replace(experiment.settings.evaluate, seed=chosen)
         settings = dataclasses.replace(experiment.settings, evaluate=evaluate)
         experiment = dataclasses.replace(experiment, settings=settings)
     # Aligned batches of the protocol's size reproduce scored samples; a batch of `num` costs less.

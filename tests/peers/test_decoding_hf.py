@@ -129,3 +129,37 @@ def test_beams_that_end_early_equal_theirs(pair, beams: int, penalty: float, lea
     lengths = np.asarray(got.lengths)
     assert len(np.unique(lengths)) >= 3
     assert lengths.min() > least
+
+
+@pytest.mark.parametrize(("penalty", "stop"), [(1.3, (3,)), (0.8, (3, 5)), (2.5, (1,))])
+def test_a_repetition_penalty_changes_beams_as_theirs(pair, penalty: float, stop: tuple):
+    theirs, decoder, variables = pair
+    tokens = np.random.default_rng(2).integers(0, V, (12, 3))
+    expected = theirs.generate(
+        torch.tensor(tokens),
+        attention_mask=torch.ones(12, 3, dtype=torch.long),
+        num_beams=3,
+        num_return_sequences=3,
+        max_new_tokens=10,
+        do_sample=False,
+        repetition_penalty=penalty,
+        early_stopping=False,
+        pad_token_id=PAD,
+        eos_token_id=list(stop),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    how = {"beams": 3, "length": 10, "stop": stop, "pad": PAD}
+    got = beam_search(decoder, variables, jnp.asarray(tokens), repetition_penalty=penalty, **how)
+    plain = beam_search(decoder, variables, jnp.asarray(tokens), **how)
+    sequences = expected.sequences.numpy()[:, 3:].reshape(12, 3, -1)
+    changed = 0
+    for i in range(12):
+        for k in range(3):
+            n = int(got.lengths[i, k])
+            assert np.asarray(got.tokens)[i, k, :n].tolist() == sequences[i, k, :n].tolist(), (i, k)
+        changed += not np.array_equal(got.tokens[i], plain.tokens[i])
+    assert changed >= 3
+    np.testing.assert_allclose(
+        got.scores, expected.sequences_scores.numpy().reshape(12, 3), rtol=1e-4, atol=1e-5
+    )
