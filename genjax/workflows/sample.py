@@ -126,8 +126,7 @@ def draw(
       average: of the weights; the config's if None, "none" for the last weights.
 
     Raises:
-      ConfigError: an unknown option or average, a seed that is out of range, or a model that cannot be sampled
-        from.
+      ConfigError: an unknown option or average, a seed out of range, or a model without a sampler.
     """
     experiment = trained.experiment
     if seed is not None:
