@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from genjax.errors import ConfigError, GenjaxError, Interrupted
 
@@ -63,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--regex", help="a regular expression that samples of text must match")
     c.add_argument("--json-schema", metavar="SCHEMA", help="a JSON schema (or its file) that they must fit")
     c.add_argument("--words", metavar="A,B,...", help="samples are one of these words")
-    c.add_argument("--stop", metavar="TEXT", help="the token that ends a sample, e.g. '\\n'")
+    c.add_argument("--stop", metavar="TEXT", help="the text that ends a sample, e.g. '\\n'")
     c.add_argument("--stream", action="store_true", help="write one sample of text as it is drawn")
     c.add_argument("--seed", type=int, help="of the samples (default: evaluate.seed of the run)")
     c.add_argument("--step", default="latest", help="latest, best or a step")
@@ -138,8 +140,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (0, or the error's own: see genjax.errors)."""
+    _forgive(sys.stdout)
     p = parser()
     args, rest = p.parse_known_args(argv)
+    for name in TEXTS:
+        if isinstance(given := getattr(args, name, None), str):
+            setattr(args, name, _unicode(given))
     if args.version:
         from genjax import __version__
 
@@ -168,6 +174,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"genjax: {error}\n  hint: free space, or give a writable folder", file=sys.stderr)
         return 4
+
+
+TEXTS = ("prompt", "label", "regex", "words", "json_schema", "stop")
+"""Arguments that are text, not paths."""
+
+
+def _forgive(stream: Any) -> None:
+    """Let a stream write "?" for characters that its encoding lacks, as that of an old terminal does."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+
+
+def _unicode(text: str) -> str:
+    """Return an argument of the command line with U+FFFD for bytes that are not UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 PREFIXES = {

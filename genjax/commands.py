@@ -84,6 +84,7 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
         options["constraint"] = limits
     if args.stream:
         return _stream(args, trained, options, conditions or {})
+    dataset = text.cut(dataset, args.stop)
     rows = sample.draw(
         trained,
         num,
@@ -109,12 +110,14 @@ def _stream(args: argparse.Namespace, trained: Any, options: Mapping[str, Any], 
     given = {**trained.experiment.settings.sample, **options}
     if not text.streams(trained, given):
         raise ConfigError("--stream: this run does not draw text token by token", "leave --stream out")
-    print(args.prompt or "", end="", flush=True)
     seed = trained.experiment.settings.evaluate.seed if args.seed is None else args.seed
     average = sample.check_average(trained, args.average)
-    pieces = text.stream(trained, given, start, index=args.start or 0, seed=seed, average=average)
-    for piece in pieces:
-        print(piece, end="", flush=True)
+    how = {"index": args.start or 0, "seed": seed, "average": average, "stop": args.stop}
+    beginning = text.begun(trained, start)
+    for piece in text.stream(trained, given, start, **how):
+        print(beginning + piece, end="", flush=True)
+        beginning = ""
+    print(beginning, end="")
     print()
     return 0
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 
 from genjax import cli, settings
 from genjax.errors import ConfigError, DataError
+from genjax.models import gpt, t5
 from genjax.workflows import sample, text, train
 from genjax.workflows.assemble import Trained, restore
 
@@ -72,8 +78,6 @@ def test_a_stop_ends_a_sample(trained: Trained):
         assert length == (ends[0] + 2 if len(ends) else 100)
         np.testing.assert_array_equal(stopped[:length], drawn[:length])
     assert rows["length"][0] <= 51
-    with pytest.raises(ConfigError, match="2 tokens"):
-        text.stop(dataset, "ab")
     assert text.stop(dataset, "\\n") == (10,)
 
 
@@ -140,3 +144,92 @@ def test_a_pair_is_prompted_by_its_source():
     assert "target" not in made
     with pytest.raises(ConfigError, match="7 tokens"):
         sample.conditions(dataset, 1, 0, {"prompt": "abcdef"})
+
+
+@pytest.mark.parametrize("stop", [" ", "e", "th", "\\n", "é\\x41"])
+def test_a_streamed_stop_is_that_of_the_sample(trained: Trained, stop: str):
+    dataset = trained.experiment.dataset
+    start = _prompt(trained, "The ", 1)
+    given = {**trained.experiment.settings.sample, "length": 100, "stop": text.stop(dataset, stop)}
+    for seed in range(3):
+        free = _text(trained, sample.draw(trained, 1, conditions=start, options={"length": 100}, seed=seed))
+        rows = sample.draw(trained, 1, conditions=start, options=given, seed=seed)
+        at = free.find(text.stop_text(stop), 4)
+        expected = free if at < 0 else free[: at + len(text.stop_text(stop))]
+        row = rows["tokens"][0, : rows["length"][0]]
+        assert text.cut(dataset, stop).tokenizer.decode(row) == expected
+        pieces = text.stream(trained, given, start, seed=seed, stop=stop)
+        assert text.begun(trained, start) + "".join(pieces) == expected
+
+
+def _untrained(trained: Trained, module: Any, config: Any) -> Trained:
+    """The run with another model and its first weights."""
+    spec = trained.experiment.dataset.spec
+    model = module.build(config, spec, {})
+    experiment = dataclasses.replace(trained.experiment, model=model)
+    variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(0))
+    return dataclasses.replace(trained, experiment=experiment, variables=variables)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"length": 4000}, {"length": 3}, {"temperature": 1e-40}, {"stop": 10**6}, {"length_penalty": 2.0}],
+    ids=str,
+)
+def test_a_stream_refuses_what_the_sampler_refuses(trained: Trained, given: dict):
+    short = _untrained(trained, gpt, gpt.Config(layers=1, heads=2, width=16))
+    start = _prompt(trained, "abcd", 1)
+    with pytest.raises(ConfigError) as streamed:
+        list(text.stream(short, given, start))
+    with pytest.raises(ConfigError) as whole:
+        sample.draw(short, 1, conditions=start, options=given)
+    assert streamed.value.message == whole.value.message
+
+
+def test_a_prompt_that_fills_the_row_streams_nothing(trained: Trained):
+    start = _prompt(trained, "abcd", 1)
+    assert list(text.stream(trained, {"length": 4}, start)) == []
+    rows = sample.draw(trained, 1, conditions=start, options={"length": 4})
+    assert _text(trained, rows) == text.begun(trained, start) == "abcd"
+
+
+def test_a_model_of_spans_is_not_streamed(trained: Trained):
+    assert text.streams(trained, {})
+    assert not text.streams(trained, {"beams": 2})
+    config = t5.Config(layers=1, heads=2, width=16)
+    assert not text.streams(_untrained(trained, t5, config), {})
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("flags", [["--stream"], []], ids=["streamed", "whole"])
+def test_a_terminal_that_lacks_characters_gets_replacements(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, encoding: str, flags: list[str]
+):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, write_through=True))
+    out = ["--num=1", f"--out={trained.directory / 'shown'}"]
+    # A byte of the command line that is no UTF-8 arrives as a surrogate.
+    assert cli.main(["sample", str(trained.directory), "--prompt=a\udcff→b", *flags, *out]) == 0
+    if flags:
+        assert written.getvalue().startswith(b"a??b")
+    else:
+        assert (trained.directory / "shown.txt").read_text("utf-8").startswith("a\N{REPLACEMENT CHARACTER}→b")
+
+
+def test_a_process_with_an_ascii_terminal(trained: Trained):
+    command = [sys.executable, "-m", "genjax.cli", "sample", str(trained.directory), "--stream", "--stop=\\n"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    given = [*(part.encode() for part in command), b"--prompt=a\xff\xe2\x86\x92b"]
+    done = subprocess.run(given, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.startswith(b"a??b")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32), str(2**70)])
+@pytest.mark.parametrize("flags", [["--stream"], ["--num=1"]], ids=["streamed", "whole"])
+def test_a_seed_out_of_range_is_refused(trained: Trained, flags: list[str], seed: str, capsys: Any):
+    assert cli.main(["sample", str(trained.directory), f"--seed={seed}", *flags]) == 2
+    said = capsys.readouterr().err
+    assert "--seed" in said
+    assert "Traceback" not in said

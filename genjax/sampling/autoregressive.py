@@ -19,6 +19,7 @@ from genjax.errors import ConfigError
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.generation import Prefix, Stop, Tokens, advance, begin, extend, read
 from genjax.sampling.logits import Policy, Truncation
+from genjax.sampling.stops import StopText
 
 
 def prefix(
@@ -60,6 +61,7 @@ def _generate(
     prefix,
     limit,
     constraint,
+    text,
     *,
     length,
     policy,
@@ -67,11 +69,11 @@ def _generate(
     even,
 ) -> Tokens:
     start = _start(decoder, variables, tokens, lengths, prompt, prefix, length - 1)
-    g, first = begin(keys, start, limit, policy=policy, stop=stop, constraint=constraint)
+    g, first = begin(keys, start, limit, policy=policy, stop=stop, constraint=constraint, text=text)
     if length == 1:
         return first
-    how = {"length": length - 1, "policy": policy, "stop": stop, "constraint": constraint, "even": even}
-    g, rest = advance(decoder, variables, keys, g, **how)
+    how = {"length": length - 1, "policy": policy, "stop": stop, "even": even}
+    g, rest = advance(decoder, variables, keys, g, constraint=constraint, text=text, **how)
     tokens, log_probs = (jnp.concatenate(pair, axis=1) for pair in zip(first[:2], rest[:2], strict=True))
     return Tokens(tokens, log_probs, first.lengths + rest.lengths)
 
@@ -110,7 +112,7 @@ def generate(
     prompt: Batch | None = None,
     prefix: Prefix | None = None,
     policy: Policy | None = None,
-    stop: tuple[int, ...] = (),
+    stop: tuple[int, ...] | StopText = (),
     pad: int = 0,
     min_length: int = 0,
     constraint: Constraint | None = None,
@@ -129,7 +131,7 @@ def generate(
       prompt: other conditions of the decoder.
       prefix: tokens that were read before (see `prefix`), one row per key.
       policy: draws the tokens; `logits.Truncation(**options)` if None.
-      stop: tokens that end a row; the loop ends with the last row.
+      stop: tokens that end a row, or a text that ends it (see `stops`); the loop ends with the last row.
       pad: token that is written after the end of a row.
       min_length: no stop token is drawn among the first `min_length` tokens of a row.
       constraint: language that the rows must match (see `constraints`).
@@ -152,6 +154,7 @@ def generate(
         prefix,
         limit,
         constraint,
+        _text(stop),
         length=length,
         policy=policy,
         stop=ends,
@@ -165,7 +168,7 @@ def _plan(
     prefix: Prefix | None,
     policy: Policy | None,
     options: dict[str, Any],
-    stop: tuple[int, ...],
+    stop: tuple[int, ...] | StopText,
     pad: int,
     min_length: int,
     constraint: Constraint | None,
@@ -196,7 +199,17 @@ def _plan(
             f"the constraint accepts nothing of at most {length} tokens",
             f"give a length of at least {constraint.fewest}",
         )
-    return policy, Stop(tuple(int(s) for s in stop), pad, min_length)
+    text = _text(stop)
+    if constraint is not None and text is not None:
+        raise ConfigError(
+            "a stop text cannot be combined with a constraint", "put the end into the constraint"
+        )
+    ends = () if isinstance(stop, StopText) else tuple(int(s) for s in stop)
+    return policy, Stop(ends, pad, min_length)
+
+
+def _text(stop: tuple[int, ...] | StopText) -> StopText | None:
+    return stop if isinstance(stop, StopText) else None
 
 
 def stream(
@@ -212,7 +225,7 @@ def stream(
     prompt: Batch | None = None,
     prefix: Prefix | None = None,
     policy: Policy | None = None,
-    stop: tuple[int, ...] = (),
+    stop: tuple[int, ...] | StopText = (),
     pad: int = 0,
     min_length: int = 0,
     constraint: Constraint | None = None,
@@ -231,9 +244,9 @@ def stream(
     # Whole chunks: lengths with the same number of chunks share their programs. A prefix has a fixed room.
     room = length - 1 if prefix else -(-(length - 1) // chunk) * chunk
     start = _start(decoder, variables, tokens, given, prompt or {}, prefix, room)
-    g, first = begin(keys, start, limit, policy=policy, stop=ends, constraint=constraint)
+    g, first = begin(keys, start, limit, policy=policy, stop=ends, constraint=constraint, text=_text(stop))
     yield first
-    how = {"length": chunk, "policy": policy, "stop": ends, "constraint": constraint}
+    how = {"length": chunk, "policy": policy, "stop": ends, "constraint": constraint, "text": _text(stop)}
     for at in range(1, length, chunk):
         if bool(g.done.all()):
             return

@@ -23,6 +23,7 @@ from genjax.errors import ConfigError
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.generation import Prefix, Stop, read
 from genjax.sampling.logits import Seen, Truncation, check_finite, penalise
+from genjax.sampling.stops import StopText
 
 WORST = -1.0e9
 """Added to the score of candidates that must not be chosen; their order remains, as in transformers."""
@@ -77,7 +78,7 @@ def beam_search(
     prefix: Prefix | None = None,
     length_penalty: float = 1.0,
     repetition_penalty: float = 1.0,
-    stop: tuple[int, ...] = (),
+    stop: tuple[int, ...] | StopText = (),
     pad: int = 0,
     min_length: int = 0,
     constraint: Constraint | None = None,
@@ -96,13 +97,18 @@ def beam_search(
         could continue may also end, with the probability of all tokens outside the language.
 
     Raises:
-      ConfigError: no beams, a repetition penalty that is not positive, no tokens or no length, or a
-        constraint that no row of this length can match.
+      ConfigError: a stop text, no beams, a repetition penalty that is not positive, no tokens or no length,
+        or a constraint that no row of this length can match.
     """
     if beams < 1 or length < 1 or (prefix is None and tokens.shape[1] < 1):
         raise ConfigError(
             f"a search with {beams} beams of {length} tokens",
             "give at least one beam, prompt token and token",
+        )
+    if isinstance(stop, StopText):
+        raise ConfigError(
+            "stop: a search with beams ends at stop tokens, and this stop is not one token",
+            "give another stop, or beams=1",
         )
     if constraint is not None and (min_length or constraint.fewest > length):
         raise ConfigError(

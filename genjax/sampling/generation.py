@@ -22,6 +22,7 @@ from genjax.core import Batch, Decoder, Keys, Tree, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Policy, Seen, Truncation, check_finite
+from genjax.sampling.stops import StopText
 
 
 class Tokens(NamedTuple):
@@ -90,6 +91,7 @@ class Generation:
       done: True for rows that have ended.
       seen: counts of tokens read and drawn; None if the policy has no penalty.
       state: of the constraint's automaton; None without a constraint.
+      ending: of the stop text's automaton; None without one.
     """
 
     cache: Tree
@@ -99,6 +101,7 @@ class Generation:
     done: Bool[Array, " B"]
     seen: Seen | None = None
     state: Int[Array, " B"] | None = None
+    ending: Int[Array, " B"] | None = None
 
 
 @functools.partial(jax.jit, static_argnames=("decoder", "room"))
@@ -165,6 +168,7 @@ def begin(
     policy: Policy,
     stop: Stop = Stop(),
     constraint: Constraint | None = None,
+    text: StopText | None = None,
 ) -> tuple[Generation, Tokens]:
     """Draw the first token of each row; rows with limit 0 draw none."""
     num = keys.shape[0]
@@ -175,8 +179,9 @@ def begin(
         done = done | constraint.complete(state)
     token = jnp.full(_token_shape(policy, prefix.logits), stop.pad, jnp.int32)
     seen = prefix.seen if policy.remembers else None
-    generation = Generation(prefix.cache, token, none, limit, done, seen, state)
-    generation, token, log_prob = draw_next(keys, prefix.logits, generation, policy, stop, constraint)
+    ending = None if text is None else text.begin(num)
+    generation = Generation(prefix.cache, token, none, limit, done, seen, state, ending)
+    generation, token, log_prob = draw_next(keys, prefix.logits, generation, policy, stop, constraint, text)
     return generation, Tokens(token[:, None], log_prob[:, None], generation.drawn)
 
 
@@ -197,6 +202,7 @@ def advance(
     policy: Policy,
     stop: Stop = Stop(),
     constraint: Constraint | None = None,
+    text: StopText | None = None,
     even: bool = False,
 ) -> tuple[Generation, Tokens]:
     """Draw up to `length` more tokens of each row.
@@ -209,7 +215,7 @@ def advance(
         count = jnp.ones_like(g.drawn) if even else (~g.done).astype(jnp.int32)
         logits, trail = decoder.step(variables, g.cache, g.token[:, None])
         g = g.replace(cache=decoder.commit(trail, count))  # type: ignore[attr-defined]
-        return draw_next(keys, logits[:, 0], g, policy, stop, constraint, even=even)
+        return draw_next(keys, logits[:, 0], g, policy, stop, constraint, text, even=even)
 
     before = generation.drawn
     run = _scan if even else _loop
@@ -260,6 +266,7 @@ def draw_next(
     policy: Policy,
     stop: Stop,
     constraint: Constraint | None,
+    text: StopText | None = None,
     *,
     even: bool = False,
 ) -> tuple[Generation, Int[Array, "B ..."], Float[Array, " B"]]:
@@ -267,10 +274,7 @@ def draw_next(
     g = generation
     check_finite(logits, None if even else g.done)
     here = jax.vmap(jax.random.fold_in)(keys, g.drawn)
-    allowed = None
-    if stop.tokens and stop.least:
-        early = g.drawn < stop.least
-        allowed = ~(early[:, None] & stop.hit(jnp.arange(logits.shape[-1]))[None])
+    allowed = _late_enough(g, logits.shape[-1], stop, text)
     left = jnp.zeros_like(g.done)
     if constraint is None:
         token, log_prob = policy.draw(here, logits, g.seen, allowed)
@@ -284,11 +288,16 @@ def draw_next(
         written = jnp.ones_like(g.done)
         done = g.done
         state = g.state
+        ending = g.ending
     else:
         written = ~g.done & ~left
         log_prob = jnp.where(g.done, 0.0, log_prob)
         token = jnp.where(written.reshape(-1, *(1,) * (token.ndim - 1)), token, stop.pad)
         stopped = written & stop.hit(token) if stop.tokens else jnp.zeros_like(written)
+        ending = g.ending
+        if text is not None and ending is not None:
+            ending = jnp.where(written, text.follow(ending, token), ending)
+            stopped = stopped | (written & text.hit(ending))
         done = g.done | left | stopped | (g.drawn + 1 >= g.limit)
         state = g.state
         if constraint is not None and state is not None:
@@ -296,4 +305,17 @@ def draw_next(
             done = done | constraint.complete(state)
     count = written.astype(jnp.int32)
     seen = None if g.seen is None else g.seen.draw(token, count)
-    return Generation(g.cache, token, g.drawn + count, g.limit, done, seen, state), token, log_prob
+    after = Generation(g.cache, token, g.drawn + count, g.limit, done, seen, state, ending)
+    return after, token, log_prob
+
+
+def _late_enough(
+    g: Generation, vocabulary: int, stop: Stop, text: StopText | None
+) -> Bool[Array, "B V"] | None:
+    """Return the tokens that may be drawn: no end among the first `stop.least` tokens; None if all may."""
+    early = (g.drawn < stop.least)[:, None]
+    if stop.least and stop.tokens:
+        return ~(early & stop.hit(jnp.arange(vocabulary))[None])
+    if stop.least and text is not None and g.ending is not None:
+        return ~(early & text.completes(g.ending, vocabulary))
+    return None

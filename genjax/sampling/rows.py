@@ -17,6 +17,7 @@ from genjax.sampling.autoregressive import generate, guide
 from genjax.sampling.beam import beam_search, check_options
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Bernoulli, Policy, Truncation
+from genjax.sampling.stops import StopText
 from genjax.views import columns
 from genjax.views.frames import Frames, View
 from genjax.views.sequences import check_prompt
@@ -42,7 +43,7 @@ class _Rule(NamedTuple):
     """Hold the options of a sampler beside its policy; `length` is that of whole rows."""
 
     length: int
-    stop: tuple[int, ...]
+    stop: tuple[int, ...] | StopText
     pad: int
     min_length: int
     constraint: Constraint | None
@@ -73,7 +74,7 @@ class _Sampler:
         presence_penalty: float = 0.0,
         guidance: float = 1.0,
         length: Count | None = None,
-        stop: Natural | tuple[Natural, ...] = (),
+        stop: Natural | tuple[Natural, ...] | StopText = (),
         pad: Natural = 0,
         min_length: Natural = 0,
         constraint: Constraint | None = None,
@@ -87,7 +88,7 @@ class _Sampler:
             presence_penalty: see `logits.Truncation`. Frames have a temperature alone.
           guidance: scale of classifier-free guidance; 1 is none.
           length: tokens of a running row, prompt included; that of the data if None.
-          stop: a token or several that end a row.
+          stop: a token or several that end a row, or a text that ends it (see `stops`).
           pad, min_length, constraint: see `generate`; the constraint applies after the prompt.
           beams: more than 1 searches for the most probable row, with `length_penalty`, and draws nothing. Of
             the policy it accepts the repetition penalty alone.
@@ -97,7 +98,8 @@ class _Sampler:
         """
         narrow = (top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty, presence_penalty)
         policy = self._policy(temperature, narrow, beams, length_penalty)
-        stops = (stop,) if isinstance(stop, int) else tuple(stop)
+        stops = (stop,) if isinstance(stop, int) else stop
+        self._check_tokens(stops, pad)
         total = _total(self.sequence, length)
         rule = _Rule(total, stops, pad, min_length, constraint, beams, length_penalty)
         given = _Given(*self.sequence.prefix(prompt, keys.shape[0]))
@@ -152,6 +154,16 @@ class _Sampler:
         if not ends:
             return found_rows
         return {**found_rows, columns.LENGTH: jnp.minimum(known + count, rule.length)}
+
+    def _check_tokens(self, stop: tuple[int, ...] | StopText, pad: int) -> None:
+        """Refuse a stop that is never drawn, and padding that the data does not know."""
+        listed = () if isinstance(stop, StopText) else stop
+        for name, token in [*(("stop", s) for s in listed), ("pad", pad)]:
+            if token >= self.sequence.levels:
+                raise ConfigError(
+                    f"{name}={token} is not a token of this model, which has {self.sequence.levels}",
+                    f"give at most {self.sequence.levels - 1}",
+                )
 
     def _policy(
         self, temperature: float, narrow: tuple[Any, ...], beams: int, length_penalty: float

@@ -21,6 +21,7 @@ from genjax.core import Batch, Decoder, Keys, Tree, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.generation import Prefix, Stop, begin, read
 from genjax.sampling.logits import Truncation, check_finite
+from genjax.sampling.stops import StopText
 
 
 class Speculated(NamedTuple):
@@ -72,7 +73,7 @@ def generate(
     lengths: Int[Array, " B"] | None = None,
     prompt: Batch | None = None,
     draft_prompt: Batch | None = None,
-    stop: tuple[int, ...] = (),
+    stop: tuple[int, ...] | StopText = (),
     pad: int = 0,
     min_length: int = 0,
     **options: Any,
@@ -97,6 +98,11 @@ def generate(
         raise ConfigError(
             f"drafts of {draft_length} tokens for a prompt of {tokens.shape[1]} and a length of {length}",
             "give at least 1 of each",
+        )
+    if isinstance(stop, StopText):
+        raise ConfigError(
+            "stop: speculative decoding ends at stop tokens, and this stop is not one token",
+            "give another stop, or draw without a draft",
         )
     policy = _policy(options)
     if lengths is None:

@@ -1,22 +1,27 @@
-"""Turn a user's words into constraints and stop tokens, and stream text while it is drawn."""
+"""Turn a user's words into constraints and stops, and stream text while it is drawn."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genjax import data, kinds
-from genjax.core import Batch, row_keys
+from genjax.config import Seed, coerce
+from genjax.core import Batch, Model, row_keys
 from genjax.errors import ConfigError, DataError
-from genjax.sampling import autoregressive, constraints
+from genjax.sampling import autoregressive, constraints, stops
 from genjax.sampling.logits import Truncation
-from genjax.sampling.sampler import STREAM, options
+from genjax.sampling.sampler import STREAM, not_finite, options
+from genjax.sampling.stops import StopText
 from genjax.views.sequences import Sequence
 from genjax.workflows.assemble import Trained
 
@@ -31,16 +36,78 @@ def _tokenizer(dataset: data.Dataset, what: str) -> data.Tokenizer:
     return dataset.tokenizer
 
 
-def stop(dataset: data.Dataset, text: str) -> tuple[int, ...]:
-    """Return the tokens that end a row where `text` appears.
+def stop(dataset: data.Dataset, text: str) -> StopText | tuple[int, ...]:
+    """Return what ends a row where its decoded text contains `text`, whatever the tokens: see `stops.stop`.
+
+    Args:
+      text: with escapes (`unescape`).
 
     Raises:
-      ConfigError: it is not one token of this tokenizer.
+      ConfigError: it is empty, or an escape is wrong.
     """
-    tokens = _tokenizer(dataset, "--stop").encode(text.encode().decode("unicode_escape"))
-    if len(tokens) != 1:
-        raise ConfigError(f"--stop={text!r} is {len(tokens)} tokens", "give one that is a single token")
-    return (int(tokens[0]),)
+    tokenizer = _tokenizer(dataset, "--stop")
+    return stops.stop(stop_text(text), tokenizer.token_bytes())
+
+
+def stop_text(text: str) -> str:
+    """Return the text of a --stop, after its escapes were read.
+
+    Raises:
+      ConfigError: it is empty, no Unicode text, or an escape is wrong.
+    """
+    found = unescape(text)
+    if not found or any(0xD800 <= ord(c) < 0xE000 for c in found):
+        raise ConfigError(f"--stop={text!r} is no text", "give the characters that end a sample")
+    return found
+
+
+def unescape(text: str) -> str:
+    """Return a text with its escapes read: n, t, r, xHH, uHHHH, UHHHHHHHH or a backslash after a backslash.
+
+    Raises:
+      ConfigError: any other backslash.
+    """
+    return _ESCAPE.sub(_escaped, text)
+
+
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL)
+_PLAIN = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = match[1] or match[2] or match[3]
+    if code is None and match[4] in _PLAIN:
+        return _PLAIN[match[4]]
+    if code is None or int(code, 16) > 0x10FFFF:
+        raise ConfigError(f"--stop: {match[0]!r} is not an escape", "write a backslash as two")
+    return chr(int(code, 16))
+
+
+class Cut:
+    """Decode rows that end at a stop: what the last token adds after the stop is left out."""
+
+    def __init__(self, tokenizer: Any, stop: str):
+        self._tokenizer = tokenizer
+        self._stop = stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text up to the first stop that the last token completes; all of it if there is none."""
+        row = list(tokens)
+        text = self._tokenizer.decode(row)
+        before = len(self._tokenizer.decode(row[:-1]).rstrip(REPLACEMENT))
+        at = text.find(self._stop, max(before - len(self._stop) + 1, 0))
+        return text if at < 0 else text[: at + len(self._stop)]
+
+
+def cut(dataset: data.Dataset, stop: str | None) -> data.Dataset:
+    """Return the dataset with a tokenizer whose texts end at a --stop; itself without one."""
+    if stop is None:
+        return dataset
+    tokenizer = Cut(_tokenizer(dataset, "--stop"), stop_text(stop))
+    return dataclasses.replace(dataset, tokenizer=cast(data.Tokenizer, tokenizer))
 
 
 def constraint(
@@ -84,7 +151,16 @@ def streams(trained: Trained, given: Mapping[str, Any]) -> bool:
     kind = kinds.of(dataset.spec[target]) if target else None
     text = dataset.tokenizer is not None and kind is not None and kind.RUNNING and not dataset.spec.paired
     plain = given.get("guidance", 1.0) == 1.0 and given.get("beams", 1) == 1
-    return text and plain and experiment.model.decoder is not None
+    # A model of a part of a row given the rest does not draw rows with its decoder alone.
+    whole = experiment.model.likelihood_kind != "conditional"
+    return text and plain and whole and experiment.model.decoder is not None
+
+
+def begun(trained: Trained, start: Batch) -> str:
+    """Return the text of the prompt of one row, as `stream` goes on from it; "" without a prompt."""
+    dataset = trained.experiment.dataset
+    name = Sequence.of(dataset.spec).element
+    return _tokenizer(dataset, "--stream").decode(start[name][0]) if name in start else ""
 
 
 def stream(
@@ -95,43 +171,46 @@ def stream(
     index: int = 0,
     seed: int = 0,
     average: str | None = None,
+    stop: str | None = None,
 ) -> Iterator[str]:
     """Yield the text that follows the prompt in one row, piece by piece, as the sampler would draw it.
+
+    The model's sampler is traced first, so that it refuses what it would refuse if the text was not streamed.
 
     Args:
       given: options of the sampler.
       start: the prompt of one row.
       index: of the sample: its key is that of `genjax.sampling.sampler`.
+      stop: a --stop, whose tokens `given` has: the text ends with it.
 
     Raises:
-      ConfigError: an unknown option; a prompt that is too long.
+      ConfigError: what the sampler refuses: an unknown option, a prompt or a length that is too long.
+      NonFiniteError: logits are NaN.
     """
-    experiment = trained.experiment
-    model = experiment.model
+    dataset = cut(trained.experiment.dataset, stop)
+    model = trained.experiment.model
     chosen = options(model, given)
-    sequence = Sequence.of(experiment.dataset.spec)
-    tokenizer = experiment.dataset.tokenizer
-    assert tokenizer is not None
+    sequence = Sequence.of(dataset.spec)
+    root = jax.random.key(coerce(Seed, seed, "--seed"))
+    keys = row_keys(root, STREAM, jnp.arange(index, index + 1))
+    prompt = {k: jnp.asarray(v) for k, v in start.items()}
+    variables = trained.ready(average)
+    _trace(model, chosen, variables, keys, prompt)
     assert model.decoder is not None
-    tokens, lengths, starts = sequence.prefix({k: jnp.asarray(v) for k, v in start.items()}, 1)
-    asked = chosen.pop("length", None)
-    room = (asked or sequence.length + 1) - (tokens.shape[1] - starts)
-    if room < 1:
-        raise ConfigError(
-            f"a prompt of {tokens.shape[1]} tokens leaves no room", "raise --sample.length, or shorten it"
-        )
-    chunks = autoregressive.stream(
-        model.decoder,
-        trained.ready(average),
-        row_keys(jax.random.key(seed), STREAM, jnp.arange(index, index + 1)),
-        tokens,
-        length=room,
-        chunk=CHUNK,
-        lengths=lengths,
-        **_policy(chosen),
-    )
+    tokens, lengths, starts = sequence.prefix(prompt, 1)
+    room = (chosen.pop("length", None) or sequence.length + 1) - (tokens.shape[1] - starts)
+    if room == 0:
+        return
+    how = {"length": room, "chunk": CHUNK, "lengths": lengths, **_policy(chosen)}
+    chunks = autoregressive.stream(model.decoder, variables, keys, tokens, **how)
     seen = [int(t) for t in np.asarray(tokens)[0, starts:]]
-    yield from _pieces(tokenizer, seen, chunks)
+    yield from _pieces(_tokenizer(dataset, "--stream"), seen, chunks)
+
+
+def _trace(model: Model, chosen: Mapping[str, Any], *arguments: Any) -> None:
+    """Raise the errors of the model's sampler, without compiling it."""
+    assert model.sample is not None
+    jax.eval_shape(functools.partial(model.sample, **chosen), *arguments)
 
 
 def _policy(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +219,7 @@ def _policy(chosen: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {k: chosen[k] for k in ("pad", "min_length", "constraint") if k in chosen}
     out["policy"] = Truncation(**{k: chosen[k] for k in chosen if k in narrow})
     stop_at = chosen.get("stop", ())
-    out["stop"] = (stop_at,) if isinstance(stop_at, int) else tuple(stop_at)
+    out["stop"] = (stop_at,) if isinstance(stop_at, int) else stop_at
     return out
 
 
@@ -148,6 +227,8 @@ def _pieces(tokenizer: data.Tokenizer, seen: list[int], chunks: Any) -> Iterator
     """Yield the text that each chunk adds to the tokens seen so far."""
     written = tokenizer.decode(seen)
     for piece in chunks:
+        if not np.isfinite(piece.log_probs).all():
+            raise not_finite("the logits are")
         seen += [int(t) for t in np.asarray(piece.tokens)[0, : int(piece.lengths[0])]]
         # The last bytes of a character may still be missing: hold back what is not complete.
         text = tokenizer.decode(seen).rstrip(REPLACEMENT)
