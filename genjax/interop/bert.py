@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from genjax.core import Tree, Variables
+from genjax.interop.fields import check_names
 from genjax.interop.files import Tensors
 from genjax.interop.tensors import (
     Entry,
@@ -59,6 +60,18 @@ SIZES = {
 }
 DEFAULTS = {**SIZES, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1}
 """Of transformers' BertConfig; other keys that are missing do not change what is read."""
+IGNORED = (
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "directionality",
+    "initializer_range",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+)
+"""The float32 outputs do not depend on them; docs/guides/huggingface.md says why."""
 BUFFERS = r"(bert\.)?embeddings\.(position_ids|token_type_ids)"
 HEADS = r"(cls\.seq_relationship|classifier|qa_outputs)\..*"
 
@@ -95,6 +108,7 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     """See interop.load."""
     c = complete(config, DEFAULTS, {})
     known(c, THEIRS, where)
+    check_names(config, (*DEFAULTS, *THEIRS), IGNORED, where)
     sizes(c, tuple(SIZES), where)
     numbers(c, ("layer_norm_eps", "hidden_dropout_prob"), where)
     divisible(c, "hidden_size", "num_attention_heads", where)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from genjax.core import Tree, Variables
+from genjax.errors import ConfigError
+from genjax.interop.fields import check_names
 from genjax.interop.files import Tensors
 from genjax.interop.tensors import (
     Entry,
@@ -53,6 +55,7 @@ THEIRS: dict[str, tuple[Any, ...]] = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
     "pruned_heads": ({}, None),
+    "tie_word_embeddings": (True, False),
     "quantization_config": (None,),
 }
 DEFAULTS = {
@@ -66,8 +69,22 @@ DEFAULTS = {
     "layer_norm_epsilon": 1e-5,
     "resid_pdrop": 0.1,
     "bos_token_id": 50256,
+    "tie_word_embeddings": True,
 }
 """Of transformers' GPT2Config; other keys that are missing do not change what is read."""
+IGNORED = (
+    "attn_pdrop",
+    "embd_pdrop",
+    "initializer_range",
+    "n_ctx",
+    "reorder_and_upcast_attn",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+)
+"""The float32 logits do not depend on them; docs/guides/huggingface.md says why."""
 ALIASES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
@@ -108,18 +125,19 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     """See interop.load."""
     c = complete(config, DEFAULTS, ALIASES)
     known(c, THEIRS, where)
+    check_names(config, (*DEFAULTS, *THEIRS, *ALIASES), IGNORED, where)
     sizes(c, ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"), where)
     sizes(c, ("n_inner",) if c["n_inner"] is not None else (), where)
     numbers(c, ("layer_norm_epsilon", "resid_pdrop"), where)
     divisible(c, "n_embd", "n_head", where)
-    tied = bool(c.get("tie_word_embeddings", True))
+    tied = bool(c["tie_word_embeddings"])
     prefix = _prefix(tensors)
     tensors = without_copies(tensors, {"lm_head.weight": f"{prefix}wte.weight"} if tied else {}, where)
     wanted = entries(c, prefix, tied)
     tree = to_tree(wanted, tensors, where)
     check_leftovers(wanted, tensors, where, buffers=BUFFERS, heads=HEADS)
-    table, start = tree["token_embedding"], c.get("bos_token_id")
-    start = start if isinstance(start, int) and 0 <= start < len(table) else len(table) - 1
+    table = tree["token_embedding"]
+    start = _start(config, c["vocab_size"], where)
     tree["token_embedding"] = np.concatenate([table, table[start : start + 1]])
     fields = {
         "name": NAME,
@@ -137,6 +155,19 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
         "condition_dropout": 0.0,
     }
     return Loaded(fields, Variables(params={"model": tree}), dict(config), dtypes(tensors))
+
+
+def _start(config: Mapping[str, Any], vocabulary: int, where: str) -> int:
+    """Return the token after which GPT-2 begins a text: the last one unless config.json names it."""
+    start = config.get("bos_token_id")
+    if start is None:
+        return min(DEFAULTS["bos_token_id"], vocabulary - 1)
+    if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < vocabulary:
+        raise ConfigError(
+            f"{where}: config.json has bos_token_id={start!r}, and the vocabulary has {vocabulary} tokens",
+            "give the id of the token that begins a text, or null",
+        )
+    return start
 
 
 def _prefix(names: Iterable[str]) -> str:

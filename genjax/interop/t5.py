@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from genjax.core import Tree, Variables
+from genjax.interop.fields import check_classes, check_names
 from genjax.interop.files import Tensors
 from genjax.interop.tensors import (
     Entry,
@@ -42,6 +43,25 @@ SIZES = {
 }
 DEFAULTS = {**SIZES, "feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, "dropout_rate": 0.1}
 """Of transformers' T5Config; other keys that are missing do not change what is read."""
+IGNORED = ("classifier_dropout", "initializer_factor", "is_decoder", "n_positions")
+"""The float32 logits do not depend on them; docs/guides/huggingface.md says why."""
+THEIRS: dict[str, tuple[Any, ...]] = {
+    "feed_forward_proj": tuple(ACTIVATIONS),
+    "scale_decoder_outputs": (True, False),
+    "tie_word_embeddings": (True, False),
+    "tie_encoder_decoder": (False,),
+    "is_encoder_decoder": (True,),
+    "quantization_config": (None,),
+}
+IMPLIED = ("num_decoder_layers", "dense_act_fn", "is_gated_act", "decoder_start_token_id")
+"""Their defaults follow from other fields."""
+_ENCODER = "it has no decoder"
+_PREFIX = "the names of its tensors begin with transformer."
+REFUSED = {
+    "T5EncoderModel": _ENCODER,
+    "T5ForTokenClassification": _ENCODER,
+    "T5ForSequenceClassification": _PREFIX,
+}
 ALIASES = {
     "hidden_size": "d_model",
     "num_attention_heads": "num_heads",
@@ -110,11 +130,10 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     c = complete(config, DEFAULTS, ALIASES)
     if c.get("num_decoder_layers") is None:
         c["num_decoder_layers"] = c["num_layers"]
-    known(c, {"feed_forward_proj": tuple(ACTIVATIONS), "quantization_config": (None,)}, where)
-    forward = c["feed_forward_proj"]
-    # Both follow from feed_forward_proj; transformers lets config.json overrule them.
-    implied = {"dense_act_fn": THEIR_ACTIVATIONS[forward], "is_gated_act": forward.startswith("gated")}
-    known(c, {name: (value,) for name, value in implied.items()}, where)
+    check_classes(config, REFUSED, where)
+    known(c, THEIRS, where)
+    known(c, _implied(c), where)
+    check_names(config, (*DEFAULTS, *THEIRS, *ALIASES, *IMPLIED), IGNORED, where)
     sizes(c, (*SIZES, "num_decoder_layers"), where)
     numbers(c, ("layer_norm_epsilon", "dropout_rate"), where)
     copies = {f"{side}.embed_tokens.weight": "shared.weight" for side in ("encoder", "decoder")}
@@ -143,6 +162,16 @@ def load(config: Mapping[str, Any], tensors: Tensors, where: str) -> Loaded:
     tree = to_tree(wanted, tensors, where)
     check_leftovers(wanted, tensors, where, buffers=BUFFERS, heads=HEADS)
     return Loaded(fields, Variables(params={"model": tree}), dict(config), dtypes(tensors))
+
+
+def _implied(c: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Return the values that fields must have which transformers lets config.json contradict."""
+    forward = c["feed_forward_proj"]
+    return {
+        "dense_act_fn": (THEIR_ACTIVATIONS[forward],),
+        "is_gated_act": (forward.startswith("gated"),),
+        "decoder_start_token_id": (None, c.get("pad_token_id", 0)),
+    }
 
 
 def save(
