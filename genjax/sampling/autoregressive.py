@@ -188,8 +188,8 @@ def _plan(
         except TypeError as error:
             raise ConfigError(f"generate: {error}", "see logits.Truncation for the options") from error
     frames = not isinstance(policy, Truncation)
-    if frames and (stop or constraint is not None):
-        raise ConfigError("frames have no stop tokens and no constraints", "leave both out")
+    if frames and (stop or min_length or constraint is not None):
+        raise ConfigError("frames have no stop, no min_length and no constraint", "leave them out")
     if constraint is not None and min_length:
         raise ConfigError(
             "min_length cannot be combined with a constraint", "put the least length into the constraint"

@@ -153,8 +153,13 @@ def threshold(
       clip: the data lie in [-clip, clip]; None leaves x_0 unchanged.
       quantile: apply dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3): if this quantile
         of |x_0| in a row exceeds `clip`, the row is clipped there and scaled back into the range.
+
+    Raises:
+      ConfigError: a quantile without a range.
     """
     if clip is None:
+        if quantile is not None:
+            raise ConfigError(f"quantile={quantile} has no effect without clip", "set clip to 1")
         return x_0
     if quantile is None:
         return jnp.clip(x_0, -clip, clip)

@@ -110,6 +110,10 @@ class _Sampler:
         ragged = columns.LENGTH in prompt and constraint is None
         need = total - (0 if ragged else count)
         condition = self.sequence.condition(prompt)
+        if guidance != 1 and not condition:
+            raise ConfigError(
+                f"guidance={guidance} without a condition", "give a label, or set guidance to 1"
+            )
         if need == 0:
             return {**self.sequence.decode(given.tokens[:, given.starts :]), **condition}
         decoder = self.decoder if guidance == 1.0 else self._guided(float(guidance))
@@ -173,8 +177,7 @@ class _Sampler:
         if not isinstance(self.sequence, Frames):
             check_options(tokens, beams, length_penalty)
             return tokens
-        if narrow != (None, None, None, None, 1.0, 0.0, 0.0) or beams > 1:
-            raise ConfigError("frames are drawn with a temperature alone", "leave the other options out")
+        _check_frames(tokens, beams, length_penalty)
         return Bernoulli(temperature)
 
     @functools.cached_property
@@ -183,6 +186,17 @@ class _Sampler:
         return functools.lru_cache(maxsize=None)(
             lambda scale: guide(self.decoder, scale, self.sequence.unconditional)
         )
+
+
+def _check_frames(policy: Truncation, beams: int, length_penalty: float) -> None:
+    """Refuse options that are for tokens, by name."""
+    given = {**dataclasses.asdict(policy), "beams": beams, "length_penalty": length_penalty}
+    usual = {**dataclasses.asdict(Truncation()), "beams": 1, "length_penalty": 1.0}
+    for name, value in given.items():
+        if name != "temperature" and value != usual[name]:
+            raise ConfigError(
+                f"{name}={value}: frames are drawn with a temperature alone", f"leave {name} out"
+            )
 
 
 def _total(sequence: View, length: int | None) -> int:
