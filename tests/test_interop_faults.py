@@ -167,6 +167,32 @@ def test_an_activation_that_contradicts_itself_is_refused(change: dict[str, Any]
         interop.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("gpt", {"bos_token_id": 1000}),
+        ("gpt", {"bos_token_id": True}),
+        ("gpt", {"tie_word_embeddings": "no"}),
+        ("t5", {"is_encoder_decoder": False}),
+        ("t5", {"decoder_start_token_id": 7}),
+        ("t5", {"scale_decoder_outputs": None}),
+        ("t5", {"architectures": ["T5EncoderModel"]}),
+    ],
+)
+def test_a_field_that_changes_the_function_is_refused(name: str, change: dict[str, Any], tmp_path: Path):
+    rewrite(tmp_path, tensors(write(tmp_path, name)), change)
+    with pytest.raises(ConfigError, match=f"config.json has {next(iter(change))}="):
+        interop.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_fields_that_are_not_known_are_named(name: str, tmp_path: Path, caplog):
+    rewrite(tmp_path, tensors(write(tmp_path, name)), {"use_cache": False, "novelty": 1})
+    with caplog.at_level(logging.WARNING, "genjax"):
+        interop.load(tmp_path)
+    assert caplog.text.rstrip().endswith("fields that genjax does not know: novelty")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_quantised_models_are_refused(name: str, tmp_path: Path):
     rewrite(tmp_path, tensors(write(tmp_path, name)), {"quantization_config": {"bits": 4}})
