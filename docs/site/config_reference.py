@@ -14,7 +14,8 @@ from genjax.config import describe
 from genjax.core import Model
 from genjax.sampling import autoregressive, beam, diffusion, logits, masked
 from genjax.training import optimizers
-from genjax.workflows import assemble, compare, fields
+from genjax.workflows import assemble, entries, fields
+from genjax.workflows.budget import Budget
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 SECTIONS: dict[str, tuple[str, Any]] = {
@@ -31,9 +32,9 @@ SECTIONS: dict[str, tuple[str, Any]] = {
     ),
 }
 COMPARISON: dict[str, tuple[str, Any]] = {
-    "comparison": ("The config of `genjax compare`.", compare.Config),
-    "entries.NAME": ("One model of a comparison.", compare.Entry),
-    "budget": ("What every entry may spend.", compare.Budget),
+    "comparison": ("The config of `genjax compare`.", entries.Config),
+    "entries.NAME": ("One model of a comparison.", entries.Entry),
+    "budget": ("What every entry may spend.", Budget),
 }
 SHARED = (
     logits.Truncation,
@@ -114,7 +115,7 @@ def _rows(cls: Any) -> Iterator[Row]:
 
 def _nested(cls: Any) -> Iterator[tuple[str, Any]]:
     """Yield the sections inside a section: fields that are dataclasses, or mappings to them."""
-    if cls is compare.Config:  # its entries and its budget have headings of their own
+    if cls is entries.Config:  # its entries and its budget have headings of their own
         return
     for name, hint in typing.get_type_hints(cls).items():
         if dataclasses.is_dataclass(hint):
