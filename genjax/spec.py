@@ -24,6 +24,8 @@ class Element:
         None for an array that accompanies another one (a mask, a length) and is never shown by itself.
       role: "target" is what a model generates, "condition" what its sampler is given, "auxiliary"
         anything else.
+      rate: items of a sequence per unit of time, for kinds that are heard: frames of a quarter note of a
+        piano roll. None if it is unknown or means nothing.
 
     Raises:
       ValueError: an unknown role.
@@ -34,6 +36,7 @@ class Element:
     levels: int | None = None
     kind: str | None = None
     role: Role = "auxiliary"
+    rate: float | None = None
 
     def __post_init__(self):
         if self.role not in ROLES:
@@ -107,13 +110,21 @@ class Spec:
 
 def to_json(spec: Spec) -> dict[str, Any]:
     """Return a spec as plain data."""
-    elements = {k: {**dataclasses.asdict(e), "shape": list(e.shape)} for k, e in spec.elements.items()}
+    elements = {k: _plain(e) for k, e in spec.elements.items()}
     out: dict[str, Any] = {"elements": elements, "rows": spec.rows}
     if spec.special:
         out["special"] = dict(spec.special)
     if spec.paired:
         out["paired"] = True
     return out
+
+
+def _plain(element: Element) -> dict[str, Any]:
+    """Return an element as plain data; a rate only if it is known."""
+    found = {**dataclasses.asdict(element), "shape": list(element.shape)}
+    if element.rate is None:
+        del found["rate"]
+    return found
 
 
 def from_json(data: Mapping[str, Any]) -> Spec:

@@ -39,6 +39,15 @@ def pairs(root: Path) -> str:
     return f"pairs:{root}"
 
 
+def rolls(root: Path) -> str:
+    from genjax.music import midi
+    from genjax.music.notes import Note
+
+    for i in range(6):
+        midi.write(root / f"{i}.mid", [Note(i, i + 5, 60, 0), Note(0, 20, 50 + i, 3)], 20 + 16 * i)
+    return f"rolls:{root}"
+
+
 SOURCES: dict[str, list[tuple[str | Callable[[Path], str], dict]]] = {
     "chorales": [
         ("chorales", {}),
@@ -54,6 +63,7 @@ SOURCES: dict[str, list[tuple[str | Callable[[Path], str], dict]]] = {
     "pairs": [(pairs, {})],
     "pydoc": [("pydoc", {}), ("pydoc", {"documents": "source", "pack": True})],
     "ring": [("ring", {})],
+    "rolls": [(rolls, {}), (rolls, {"order": "lanes", "per_quarter": 2})],
     "text": [(text, {}), (text, {"documents": "\n\n"})],
     "tfds": [("tfds:images", {}), ("tfds:texts", {}), ("tfds:texts", {"documents": "source"})],
     "zip": [("zip:digits,ring", {}), ("zip:digits,digits,digits", {})],

@@ -64,16 +64,17 @@ def test_rolls_have_each_frame_once_and_the_standard_splits(tmp_path: Path):
         rows = every(d.eval)
         assert rows["roll"].dtype == np.uint8
         assert d.spec["roll"].shape == rows["roll"].shape[1:] == (41, 88)
-        for roll, mask, v in zip(rows["roll"], rows["token_mask"], voices[part], strict=True):
+        for n, v in enumerate(voices[part]):
             want = notes.roll_of_voices(v[::4])
-            np.testing.assert_array_equal(roll[: len(want)], want)
-            assert not roll[len(want) :].any()
-            assert mask.tolist() == [1.0] * (len(want) - 1) + [0.0] * (41 - len(want))
+            np.testing.assert_array_equal(rows["roll"][n, : len(want)], want)
+            assert not rows["roll"][n, len(want) :].any()
+            assert rows["segment"][n].tolist() == [n + 1] * len(want) + [0] * (41 - len(want))
     cut = load(tmp_path, "chorales", length=3)
     rows = every(cut.train)
     frames = [len(v[::4]) for v in voices["train"]]
-    assert rows["token_mask"].sum() == sum(f - 1 for f in frames)  # every frame but a piece's first
-    first = np.concatenate([r[1:][m > 0] for r, m in zip(rows["roll"], rows["token_mask"], strict=True)])
+    mask = rows["segment"][:, 1:] > 0
+    assert mask.sum() == sum(f - 1 for f in frames)  # every frame but a piece's first
+    first = np.concatenate([r[1:][m] for r, m in zip(rows["roll"], mask, strict=True)])
     want = np.concatenate([notes.roll_of_voices(v[::4])[1:] for v in voices["train"]])
     np.testing.assert_array_equal(first, want)
 
@@ -254,7 +255,7 @@ def test_saved_music_is_seen_read_and_heard(tmp_path: Path):
         found = (
             voice_pieces(rows["tokens"], d.tokenizer)  # type: ignore[arg-type]
             if "tokens" in rows
-            else roll_pieces(rows["roll"], rows["token_mask"])
+            else roll_pieces(rows["roll"], rows["segment"][:, 1:] > 0)
         )
         path = save(found, tmp_path / "out" / name[-4:], heard=2)
         assert path.suffix == ".png"
@@ -298,11 +299,14 @@ def test_pieces_of_samples_and_of_packed_rows(tmp_path: Path):
 def test_originals_that_are_not_there_or_not_chorales(tmp_path: Path):
     folder = tmp_path / "jsb_chorales"
     folder.mkdir()
-    for name, file in (("chorales", "JSB_Chorales.mat"), ("chorales:voices", "jsb-chorales-16th.json")):
+    for name, file, says in (
+        ("chorales", "JSB_Chorales.mat", "cannot be read as a MATLAB file"),
+        ("chorales:voices", "jsb-chorales-16th.json", "does not hold chorales"),
+    ):
         with pytest.raises(DataError, match=f"lacks originals in .*{file}"):
             load(tmp_path, name)
         (folder / file).write_text("{}")
-        with pytest.raises(DataError, match=f"{file} does not hold chorales"):
+        with pytest.raises(DataError, match=f"{file} {says}"):
             load(tmp_path, name)
     (folder / "jsb-chorales-16th.json").write_text('{"train": [[[1, 2, 3, 4, 5]]], "valid": [], "test": []}')
     with pytest.raises(DataError, match="does not hold chorales"):

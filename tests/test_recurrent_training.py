@@ -67,4 +67,4 @@ def test_what_lies_before_a_row_is_known_through_the_carry(tmp_path: Path):
     # Coins cost log 2 each; repetitions nothing where they are remembered, log 2 or more where they are not.
     assert found[True].per_unit().value < 0.42
     assert found[False].per_unit().value > 0.5
-    assert (found[True].carried, found[False].carried) == (True, False)
+    assert (found[True].part, found[False].part) == ("lane", "row")

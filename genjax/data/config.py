@@ -16,8 +16,8 @@ class Config:
 
     Attributes:
       name: `digits`, `mnist5k`, `pydoc`, `ring`, `grid`, `tfds:NAME`, `folder:PATH`, `text:PATH`,
-        `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`) or `zip:A,B`; or
-        the dotted path of a module that defines a source.
+        `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`), `rolls:PATH` or
+        `zip:A,B`; or the dotted path of a module that defines a source.
       batch: rows of a training batch, over all devices and processes.
       eval_batch: rows of an evaluation batch.
       order: `shuffled` (exact epochs), `lanes` (contiguous text, as truncated backpropagation needs it) or
@@ -39,13 +39,15 @@ class Config:
       buckets: of pairs: ascending lengths. A batch holds rows of one bucket, cut to its length. Empty for
         rows of `length` tokens.
       transpose: train music in its own key and in those up to this many semitones above and below.
+      per_quarter: frames of a quarter note in `rolls:`: MIDI files are read at so many (None: 4); rolls of
+        other files have so many (None: 1), which sets the speed at which samples are heard.
       size: side in pixels to which images of a folder are cropped (centre square) and resized. None keeps
         their size, which must then be the same for all.
-      eval_fraction: the fraction of a text, or of a folder without a test part, that is held out; of a text
-        the last part.
+      eval_fraction: the fraction of a text, or of a folder or rolls without a test part, that is held out; of
+        a text the last part.
       eval_split: the evaluation part. For `tfds:` a split, or several joined by `+` (None: `validation`,
-        or else `test`). For `multi30k` and `chorales`, `validation` (None) or `test`. For `pairs:` the word
-        that replaces `train` in the file names, or the files themselves.
+        or else `test`). For `multi30k`, `chorales` and `rolls:`, `validation` (None) or `test`. For
+        `pairs:` the word that replaces `train` in the file names, or the files themselves.
       feature: the image or text feature of a `tfds:` dataset, if it has several.
       limit: keep only the first rows of each split; None for all. Rows come in a fixed random order if
         their order has no meaning, so that the first ones are a fair sample.
@@ -72,6 +74,7 @@ class Config:
     pack: bool = False
     buckets: tuple[Count, ...] = ()
     transpose: Natural = 0
+    per_quarter: Annotated[int, Range(least=1, most=480)] | None = None
     size: Count | None = None
     eval_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
     eval_split: str | None = None

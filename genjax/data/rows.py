@@ -24,9 +24,12 @@ class Rows(ABC):
 
     Attributes:
       memory: reading a row costs microseconds, so that several reader threads would only contend.
+      bounds: (P + 1,) the first row of each piece and the number of rows, if rows are parts of P pieces, in
+        order: see data.pieces. None otherwise.
     """
 
     memory: bool = True
+    bounds: np.ndarray | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -42,6 +45,10 @@ class Rows(ABC):
     def first(self, limit: int) -> Rows:
         """Return the first `limit` rows, or all if there are fewer."""
         return self.select(np.arange(min(limit, len(self))))
+
+    def overlapping(self) -> Rows:
+        """Return the rows in which a model without a state reads whole pieces; `self` without `bounds`."""
+        return self
 
     def plans(self, order: str, batch: int, seed: int) -> Plans:
         """Return the plan of every batch of a stream over these rows.

@@ -2,9 +2,10 @@
 
     bits per dimension = total nats / (units * ln 2)
 
-Totals and counts are kept per row and summed in float64, so that padding rows, ragged texts and the batch
-size change nothing. A bound (ELBO) or a density (of dequantised or real-valued data) is another quantity
-than an exact probability: the kind is part of the score's name and protocol.
+Totals and counts are kept per row (or per piece, see evaluation/whole.py) and summed in float64, so that
+padding rows, ragged texts and the batch size change nothing. A bound (ELBO) or a density (of dequantised or
+real-valued data) is another quantity than an exact probability: the kind is part of the score's name and
+protocol.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.core import Batch, Model, Tree, Variables, row_keys
+from genjax.data.rows import Rows
 from genjax.errors import NonFiniteError
+from genjax.evaluation import whole
 from genjax.evaluation.intervals import Interval, of_ratio
 
 STREAM = 0x11CE
@@ -28,15 +31,17 @@ LN2 = math.log(2.0)
 
 
 class Totals(NamedTuple):
-    """Hold nats and units (R,) float64 of every independent row, or of every lane if the model has a carry.
+    """Hold nats and units (R,) float64 of every independent part of a split.
 
     Attributes:
-      carried: the model had read the rows before each row; False if it read every row by itself.
+      part: "row", "lane" (rows of a text, read one after another) or "piece" (all rows of a piece).
+      context: what the model had read before an item that counts, in words.
     """
 
     nats: np.ndarray
     units: np.ndarray
-    carried: bool = False
+    part: str = "row"
+    context: str = "its row alone"
 
     def per_unit(self) -> Interval:
         """Return nats per unit, with the interval from the spread of the rows."""
@@ -69,7 +74,8 @@ def likelihood(
     """Sum the nats that the model needs for the rows of a split, each row once.
 
     A model with a carry reads lanes of contiguous rows, its carry passed from batch to batch and zero at
-    the start, every row still counted exactly once; any other reads rows in order.
+    the start, every row still counted exactly once; any other reads rows in order. Where rows are parts of
+    pieces (`Rows.bounds`), each piece is scored as a whole: see evaluation/whole.py.
 
     Args:
       variables: finished ones, at the average that is to be scored.
@@ -85,24 +91,65 @@ def likelihood(
         raise ValueError("this model has no likelihood")
     rows = min(len(split), limit or len(split))
     batch = min(batch, rows)
-    score = _compiled(model.likelihood, tuple(sorted((options or {}).items())))
+    lanes = bool(jax.tree.leaves(_carry(model, split, batch)))
+    score = functools.partial(_compiled(model.likelihood, tuple(sorted((options or {}).items()))), variables)
     root = jax.random.key(seed)
-    first = split.stream(order="once", batch=batch)[0]
-    carry = model.carry({k: jnp.asarray(v) for k, v in first.items()})
-    lanes = bool(jax.tree.leaves(carry))
+    source = whole.source_of(split)
+    if source is not None:
+        return _finite(_pieces(model, score, source.first(rows), batch, lanes, root, progress))
+    carry = _carry(model, split, batch)
     nats = []
     units = []
     done = 0
     for b, index in _batches(split, batch, rows, lanes):
-        total, count, carry = score(variables, b, carry, root, index)
+        total, count, carry = score(b, carry, root, index)
         nats.append(np.asarray(total, np.float64))
         units.append(np.asarray(count, np.float64))
         done += int(np.asarray(b["mask"]).sum())
         if progress:
             progress(done, rows)
     # Rows of a lane are one text and depend on each other: lanes are the independent units.
-    join = (lambda x: np.sum(x, axis=0)) if lanes else np.concatenate
-    return _finite(Totals(join(nats), join(units), lanes))
+    if lanes:
+        return _finite(Totals(np.sum(nats, axis=0), np.sum(units, axis=0), "lane", "all before it"))
+    return _finite(Totals(np.concatenate(nats), np.concatenate(units)))
+
+
+def _carry(model: Model, split: Any, batch: int) -> Tree:
+    """Return the model's carry before the first of `batch` lanes of a split."""
+    first = split.stream(order="once", batch=batch)[0]
+    return model.carry({k: jnp.asarray(v) for k, v in first.items()})
+
+
+def _pieces(
+    model: Model,
+    score: Callable[..., Any],
+    source: Rows,
+    batch: int,
+    carried: bool,
+    root: jax.Array,
+    progress: Callable[[int, int], None] | None,
+) -> Totals:
+    """Return the totals of whole pieces.
+
+    Args:
+      score: of (batch, carry, root, indices).
+      source: rows with `bounds`.
+    """
+    rows = whole.rows_of(source, carried)
+    of = whole.pieces_of(rows)
+    nats = np.zeros(of[-1] + 1)
+    units = np.zeros(of[-1] + 1)
+    carry: Tree | None = None
+    done = 0
+    for b, index in whole.batches(rows, batch, carried):
+        carry = model.carry({k: jnp.asarray(v) for k, v in b.items()}) if carry is None else carry
+        total, count, carry = score(b, carry, root, index)
+        np.add.at(nats, of[index], np.asarray(total, np.float64))
+        np.add.at(units, of[index], np.asarray(count, np.float64))
+        done += int(b["mask"].sum())
+        if progress:
+            progress(done, len(rows))
+    return Totals(nats, units, "piece", "all of the piece" if carried else "half a row of the piece or more")
 
 
 def _finite(totals: Totals) -> Totals:
@@ -110,7 +157,7 @@ def _finite(totals: Totals) -> Totals:
     if not np.isfinite(totals.nats).all():
         bad = int(np.flatnonzero(~np.isfinite(totals.nats))[0])
         raise NonFiniteError(
-            f"the likelihood of {'lane' if totals.carried else 'row'} {bad} is {totals.nats[bad]}",
+            f"the likelihood of {totals.part} {bad} is {totals.nats[bad]}",
             "give every outcome a positive probability (smoothing), or train with a smaller learning rate",
         )
     return totals

@@ -1,4 +1,7 @@
-"""Piano rolls: (frames, 88) binary values, a frame a quarter note; `token_mask` marks padding."""
+"""Piano rolls: (frames, 88) binary values, `Element.rate` frames a quarter note (1 if it is unknown).
+
+Padding is 0 in `segment` (frames), or in `token_mask` (frames - 1).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from genjax.markup import Html
 from genjax.music.save import Piece, roll_pieces
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 UNIT = Unit("nats_per_frame", "Nats per frame", "nats", "coherence")
@@ -22,8 +26,17 @@ PICTURE = True
 
 def pieces(field: Field) -> list[Piece]:
     """Return a piece for each row, up to its padding."""
+    return roll_pieces(field.values, _mask(field), round(field.element.rate or 1))
+
+
+def _mask(field: Field) -> np.ndarray | None:
+    """Return 0 where the frame that is predicted is padding; None if nothing says so."""
+    segment = field.beside("segment")
+    segment = field.rows.get("segment") if segment is None else segment
+    if segment is not None:
+        return segment[:, 1:] > 0
     mask = field.beside("mask")
-    return roll_pieces(field.values, field.rows.get("token_mask") if mask is None else mask)
+    return field.rows.get("token_mask") if mask is None else mask
 
 
 def describe(field: Field) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ TICKS = 480
 """Ticks of a quarter note."""
 PROGRAM = 19
 """Church organ among the General MIDI instruments (from 0)."""
+DRUMS = 9
+"""The channel of drums, whose pitches name instruments. MIDI's channel 10, counted from 0."""
 VELOCITY = 76
 """Loudness of every note, of at most 127."""
 
@@ -51,8 +53,7 @@ def _track(notes: Sequence[Note], steps: int, step: int) -> Any:
 
     track: Any = mido.MidiTrack()
     voice = notes[0].voice
-    # Channel 10 (9 when counted from 0) is reserved for drums.
-    channel = voice if voice < 9 else voice + 1
+    channel = voice if voice < DRUMS else voice + 1
     track.append(mido.Message("program_change", channel=channel, program=PROGRAM))
     # A note that ends (0) is sorted before one that begins (1) at the same time.
     events = sorted(
@@ -70,10 +71,22 @@ def _track(notes: Sequence[Note], steps: int, step: int) -> Any:
 
 
 def read(path: Path, *, per_quarter: int = 4) -> tuple[list[Note], int]:
-    """Return (notes, steps) of a MIDI file; a note's voice is its channel, times are rounded to steps."""
+    """Return (notes, steps) of a MIDI file; a note's voice is its channel, times are rounded to steps.
+
+    Times are counted in quarter notes: the tempo does not matter. The sustain pedal is not read. A note that
+    is never ended lasts until the end of its track.
+
+    Raises:
+      ValueError: the file counts time in seconds, or holds independent pieces. mido raises errors of other
+        types for a file that is damaged.
+    """
     import mido
 
     file = mido.MidiFile(path)
+    if file.type == 2:
+        raise ValueError("it holds several independent pieces (MIDI type 2)")
+    if file.ticks_per_beat <= 0:
+        raise ValueError("it counts time in seconds (SMPTE) and not in quarter notes")
     step = file.ticks_per_beat / per_quarter
     out: list[Note] = []
     last = 0
@@ -99,6 +112,7 @@ def _read_track(track: Any, step: float) -> tuple[list[Note], int]:
         # A note_on without velocity is another way to write note_off.
         if message.type == "note_on" and message.velocity:
             sounding[key] = at
+    out += [Note(round(a / step), round(at / step), pitch, c) for (c, pitch), a in sounding.items()]
     return out, round(at / step)
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 REST = -1
 """The pitch of a silent voice."""
+KEYS = 88
+"""Keys of a piano, and columns of a piano roll."""
 LOWEST_KEY = 21
 """The MIDI number of the first of a piano's 88 keys (A0)."""
 CENTRES = (71, 65, 60, 52)
@@ -131,9 +133,27 @@ def _centres(roll: np.ndarray) -> list[int]:
 
 def roll_of_voices(voices: np.ndarray) -> np.ndarray:
     """Return (steps, voices) pitches as a roll (steps, 88) uint8, without pitches that a piano lacks."""
-    out = np.zeros((len(voices), 88), np.uint8)
+    out = np.zeros((len(voices), KEYS), np.uint8)
     step, voice = np.nonzero(np.asarray(voices) != REST)
     key = np.asarray(voices)[step, voice].astype(int) - LOWEST_KEY
-    fits = (key >= 0) & (key < 88)
+    fits = (key >= 0) & (key < KEYS)
     out[step[fits], key[fits]] = 1
     return out
+
+
+def roll_of_notes(notes: Iterable[Note], steps: int) -> tuple[np.ndarray, int]:
+    """Return (roll (steps or more, 88) uint8, number of notes left out because a piano lacks their pitch).
+
+    A note lasts at least one step. Equal pitches that overlap or follow each other at once become one note.
+    """
+    kept = []
+    lost = 0
+    for note in notes:
+        inside = 0 <= note.pitch - LOWEST_KEY < KEYS
+        lost += not inside
+        if inside:
+            kept.append(note._replace(end=max(note.end, note.start + 1)))
+    out = np.zeros((max([steps, *(n.end for n in kept)]), KEYS), np.uint8)
+    for note in kept:
+        out[note.start : note.end, note.pitch - LOWEST_KEY] = 1
+    return out, lost

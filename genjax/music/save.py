@@ -35,17 +35,18 @@ class Piece(NamedTuple):
     per_quarter: int
 
 
-def roll_pieces(rolls: np.ndarray, mask: np.ndarray | None = None) -> list[Piece]:
-    """Return a piece for each piano roll, a frame a quarter note.
+def roll_pieces(rolls: np.ndarray, mask: np.ndarray | None = None, per_quarter: int = 1) -> list[Piece]:
+    """Return a piece for each piano roll.
 
     Args:
       rolls: (N, L, 88).
       mask: (N, L - 1), 0 where the frame that is predicted is padding; the first frame is always music.
+      per_quarter: frames of a quarter note.
     """
     rolls = np.asarray(rolls)
     predicted = np.ones((len(rolls), rolls.shape[1] - 1)) if mask is None else np.asarray(mask)
     steps = 1 + predicted.astype(bool).sum(1)
-    return [Piece(notes_of_roll(r[:n]), int(n), 1) for r, n in zip(rolls, steps, strict=True)]
+    return [Piece(notes_of_roll(r[:n]), int(n), per_quarter) for r, n in zip(rolls, steps, strict=True)]
 
 
 def voice_pieces(tokens: np.ndarray, tokenizer: Voiced, segments: np.ndarray | None = None) -> list[Piece]:

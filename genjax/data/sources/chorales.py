@@ -6,15 +6,14 @@ There are 229 pieces to train, 76 to validate and 77 to test. `chorales:voices` 
 the MIDI pitches of the four voices at sixteenth notes, in the original keys, with splits of the same sizes.
 The originals are in ORIGINALS/jsb_chorales; data.eval_split="test" evaluates with the test pieces.
 
-A row of rolls has `roll` (length + 1 frames) and `token_mask` (length: 0 on padding). Frame i + 1 is
-predicted from the frames up to i, so that the first frame of a piece is never predicted. A row of voices has
-`tokens` (length + 1) and `token_mask`: bos, then soprano, alto, tenor and bass of each step, then eos. A
-longer piece continues in the next row, which repeats one frame or token. Rows of voices hold whole bars (16
-steps) if data.length is a multiple of 64. eos is left out if it would need a row of its own.
+A row of rolls has `roll` and `segment`, as those of `rolls:PATH`. A row of voices has `tokens` (length + 1)
+and `token_mask` (length: 0 on padding): bos, then soprano, alto, tenor and bass of each step, then eos. A
+longer piece continues in the next row, which repeats one token. Rows hold whole bars (16 steps) if
+data.length is a multiple of 64. eos is left out if it would need a row of its own.
 
 With data.transpose, training pieces are present in every key of the range; evaluation pieces keep their key.
 With data.pack, whole pieces of voices share rows. In that case, and in the order `lanes`, `segment` replaces
-`token_mask` and numbers the pieces.
+their `token_mask` and numbers the pieces.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from genjax.data.dataset import digest
 from genjax.data.documents import Packed, pieces
 from genjax.data.load import Loaded
 from genjax.data.rows import Arrays
-from genjax.data.sources import _originals
+from genjax.data.sources import _originals, _rollfiles, _rolls
 from genjax.data.tokenizers.chords import SPECIAL, VOICES, Chords
 from genjax.errors import ConfigError, DataError
 from genjax.music import notes
@@ -40,7 +39,6 @@ FOLDER = "jsb_chorales"
 ROLLS = "JSB_Chorales.mat"
 STEPS = "jsb-chorales-16th.json"
 SPLITS = {"validation": "valid", "valid": "valid", "test": "test"}
-KEYS = 88
 
 
 def load(config: Config, argument: str) -> Loaded:
@@ -53,25 +51,19 @@ def load(config: Config, argument: str) -> Loaded:
     held = _originals.choose(config, SPLITS)
     if argument not in ("", "rolls", "voices"):
         raise DataError(f"there are no chorales as {argument!r}", "use chorales or chorales:voices")
-    return (_voices if argument == "voices" else _rolls)(config, held)
+    return (_voices if argument == "voices" else _chords)(config, held)
 
 
-def _rolls(config: Config, held: str) -> Loaded:
+def _chords(config: Config, held: str) -> Loaded:
     """Return piano rolls as rows."""
-    if config.pack:
-        raise ConfigError("piano rolls are not packed", "set data.pack=False or data.name='chorales:voices'")
+    _rolls.check(config)
     (path,) = _originals.files(config, FOLDER, [ROLLS])
-    rolls = read_rolls(path)
-    count = _count(rolls, held)
-    rolls["train"] = [_transposed(x, k) for x in rolls["train"] for k in _keys(config)]
-    parts = [_windows(rolls[part], config.length, "roll", np.uint8) for part in ("train", held)]
-    elements = {
-        "roll": Element((config.length + 1, KEYS), "uint8", 2, "roll", "target"),
-        "token_mask": Element((config.length,), "float32"),
-    }
-    info = f"chorales as piano rolls: {count}{_in_keys(config)}"
-    content = digest(*(c for p in parts for c in p.columns.values()))
-    return Loaded(elements, parts[0], parts[1], content, info=info)
+    rolls = _rollfiles.read_mat(path)
+    lost = sorted({"train", held} - set(rolls))
+    if lost:
+        raise _unlike(path, f"it has no part {lost[0]!r}")
+    info = f"chorales as piano rolls: {_count(rolls, held)}"
+    return _rolls.load(config, rolls["train"], rolls[held], info, 1)
 
 
 def _voices(config: Config, held: str) -> Loaded:
@@ -84,7 +76,7 @@ def _voices(config: Config, held: str) -> Loaded:
     (path,) = _originals.files(config, FOLDER, [STEPS])
     voices = read_voices(path)
     tokenizer = _tokenizer(voices, config.transpose)
-    train = [np.where(p == notes.REST, p, p + k) for p in voices["train"] for k in _keys(config)]
+    train = [np.where(p == notes.REST, p, p + k) for p in voices["train"] for k in _rolls.keys(config)]
     documents = [[tokenizer.piece(p) for p in part] for part in (train, voices[held])]
     apart = config.pack or config.order == "lanes"
     if config.pack:
@@ -98,7 +90,7 @@ def _voices(config: Config, held: str) -> Loaded:
         elements["segment"] = Element((config.length + 1,), "int32")
     else:
         elements["token_mask"] = Element((config.length,), "float32")
-    info = f"chorales in four voices: {_count(voices, held)}{_in_keys(config)}"
+    info = f"chorales in four voices: {_count(voices, held)}{_rolls.in_keys(config)}"
     content = digest(*(c for p in parts for c in p.columns.values()))
     return Loaded(elements, parts[0], parts[1], content, tokenizer, info=info)
 
@@ -109,31 +101,8 @@ def _tokenizer(voices: dict[str, list[np.ndarray]], transpose: int) -> Chords:
     return Chords(int(sounding.min()) - transpose, int(sounding.max()) + transpose)
 
 
-def _keys(config: Config) -> range:
-    """Return the transpositions of a training piece, in semitones."""
-    return range(-config.transpose, config.transpose + 1)
-
-
 def _count(pieces: dict[str, list[np.ndarray]], held: str) -> str:
     return f"{len(pieces['train'])} to train, {len(pieces[held])} to evaluate ({held})"
-
-
-def _in_keys(config: Config) -> str:
-    return f", each in {len(_keys(config))} keys" if config.transpose else ""
-
-
-def _transposed(roll: np.ndarray, semitones: int) -> np.ndarray:
-    """Return a roll (frames, 88) transposed by some semitones.
-
-    Raises:
-      ConfigError: a note would leave the keyboard.
-    """
-    moved = np.roll(roll, semitones, axis=1)
-    # np.roll wraps: notes that leave one end of the keyboard appear at the other.
-    wrapped = moved[:, :semitones] if semitones > 0 else moved[:, KEYS + semitones :]
-    if semitones and wrapped.any():
-        raise ConfigError(f"data.transpose moves a note off the {KEYS} keys", "use a smaller data.transpose")
-    return moved
 
 
 def _windows(
@@ -157,33 +126,6 @@ def _windows(
 def _mask(segment: np.ndarray) -> np.ndarray:
     """Return 1 where the slot after position i is no padding: (rows, length)."""
     return (segment[:, 1:] > 0).astype(np.float32)
-
-
-def read_rolls(path: Path) -> dict[str, list[np.ndarray]]:
-    """Return the pieces in the cell arrays traindata, validdata and testdata of a .mat file.
-
-    Returns:
-      {"train", "valid", "test": pieces (frames, 88) uint8}.
-
-    Raises:
-      DataError: the file has another form.
-    """
-    from scipy.io import loadmat
-
-    try:
-        cells = loadmat(path)
-        found = {
-            part: [np.asarray(x, np.uint8) for x in cells[f"{part}data"].reshape(-1)]
-            for part in ("train", "valid", "test")
-        }
-        bad = next(
-            (x for p in found.values() for x in p if x.ndim != 2 or x.shape[1] != KEYS or x.max() > 1), None
-        )
-    except Exception as error:  # scipy raises errors of many types
-        raise _unlike(path, f"{type(error).__name__}: {error}") from error
-    if bad is not None:
-        raise _unlike(path, f"a piece of shape {bad.shape} with values up to {bad.max()}")
-    return found
 
 
 def read_voices(path: Path) -> dict[str, list[np.ndarray]]:

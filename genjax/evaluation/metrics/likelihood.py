@@ -46,6 +46,9 @@ def measure(context: Context) -> list[Score]:
     )
     value = totals.bits_per_unit() if unit.base == "bits" else totals.per_unit()
     protocol = context.protocol(split="eval", rows=len(held_out), kind=kind, seed=config.seed)
-    read = "all before it" if totals.carried else "its row alone"
     definition = Definition(f"{unit.label} ({kind})", "lower", unit.criterion, MEANINGS[kind], unit.base)
-    return [estimates.of_interval(context, definition, f"{unit.name}/{kind}", value, protocol, context=read)]
+    return [
+        estimates.of_interval(
+            context, definition, f"{unit.name}/{kind}", value, protocol, context=totals.context
+        )
+    ]
