@@ -15,6 +15,7 @@ import numpy as np
 
 from genjax import kinds
 from genjax.core import Model, Variables
+from genjax.errors import NonFiniteError
 from genjax.sampling.prompts import prompts
 from genjax.sampling.sampler import Sampler
 from genjax.training.engine import compilations
@@ -118,6 +119,19 @@ def assert_compiles_once(draw: Draw) -> None:
     before = compilations()
     draw(0)
     assert compilations() == before, "the second call compiled again"
+
+
+def assert_refuses_nan(draw: Callable[[Variables], Any], variables: Variables) -> None:
+    """Weights that are NaN are an error and no samples; a model without weights has none that could be."""
+    weights = [x for x in jax.tree.leaves(variables.params) if jnp.issubdtype(x.dtype, jnp.floating)]
+    if not weights:
+        return
+    broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables.params)
+    try:
+        draw(variables.replace(params=broken))
+    except NonFiniteError:
+        return
+    raise AssertionError("samples of weights that are NaN")
 
 
 def assert_rows_alone(whole: Draw, halves: Draw, dataset: Any) -> None:

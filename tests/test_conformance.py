@@ -155,6 +155,7 @@ def test_its_sampler(name: str, trained):
     visible = sampling.drawing(e.model, e.dataset, sampling.perturbed(variables), given)
     sampling.assert_depends_on_key(visible, e.dataset, e.model.deterministic)
     sampling.assert_depends_on_prompt(visible, e.dataset)
+    sampling.assert_refuses_nan(lambda v: sampling.drawing(e.model, e.dataset, v, given)(0), variables)
 
 
 @every(EVERY)

@@ -14,6 +14,7 @@ from genjax.core import Element, Model, Spec, Variables
 from genjax.errors import ConfigError, NonFiniteError
 from genjax.models import bert, gpt
 from genjax.sampling import speculative
+from genjax.sampling.autoregressive import stream
 from genjax.sampling.beam import beam_search
 from genjax.sampling.logits import COLDEST, Bernoulli, Truncation
 from genjax.sampling.masked import Refinement
@@ -66,9 +67,27 @@ def test_weights_that_are_not_finite_are_an_error(name: str, options: dict):
     draw(name, variables, options)
     for bad in (jnp.nan, jnp.inf):
         broken = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(bad), variables)  # noqa: B023
-        with pytest.raises(NonFiniteError, match="logits of samples 0 to 3 are not finite") as caught:
+        with pytest.raises(NonFiniteError, match="samples 0 to 3 .* weights are not finite") as caught:
             draw(name, broken, options)
         assert "checkpoint" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert"])
+def test_logits_that_overflow_are_an_error(name: str):
+    """The weights are finite, their products are not."""
+    variables = built(name)[1]
+    huge = jax.tree.map(lambda x: x + 1e38, variables)
+    with pytest.raises(NonFiniteError, match="logits are not finite"):
+        draw(name, huge, {"temperature": 0})
+
+
+@pytest.mark.parametrize("policy", [Truncation(), Truncation(temperature=0)], ids=str)
+def test_tokens_after_logits_that_are_not_finite_have_no_probability(policy: Truncation):
+    decoder, variables = gpt_decoder()
+    broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), variables)
+    keys = jax.random.split(jax.random.key(0), 3)
+    pieces = stream(decoder, broken, keys, PROMPTS, length=3, policy=policy)
+    assert np.isnan(next(pieces).log_probs).all()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**64 + 3])

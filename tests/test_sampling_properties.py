@@ -88,3 +88,11 @@ def test_a_sampler_that_compiles_twice_fails(dataset: data.Dataset):
 
     with pytest.raises(AssertionError, match="compiled again"):
         properties.assert_compiles_once(draw)
+
+
+def test_samples_of_weights_that_are_nan_fail(dataset: data.Dataset):
+    variables = Variables({"p": {"scale": jnp.ones(2)}})
+    sampler = Sampler(model(good), dataset, batch=4)
+    properties.assert_refuses_nan(lambda v: sampler.draw(v, 4), variables)
+    with pytest.raises(AssertionError, match="NaN"):
+        properties.assert_refuses_nan(lambda v: sampler.draw(variables, 4), variables)

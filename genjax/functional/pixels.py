@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Integer
 
 from genjax.core import Spec
 from genjax.errors import ConfigError
+from genjax.functional import finite
 
 
 def quantised_image(spec: Spec, model: str) -> str:
@@ -42,12 +43,17 @@ def to_unit(image: Integer[Array, "*shape"], levels: int) -> Float[Array, "*shap
 
 
 def from_signed(x: Float[Array, "*shape"], levels: int) -> Integer[Array, "*shape"]:
-    """Round [-1, 1] to the nearest of [0, levels), uint8; values outside are clipped."""
+    """Round [-1, 1] to the nearest of [0, levels), uint8; values outside are clipped.
+
+    NaN and infinity are noted (`finite.note_values`): as integers they would look valid.
+    """
+    finite.note_values(x, "pixels")
     return jnp.clip(jnp.round((x + 1.0) * ((levels - 1) / 2.0)), 0, levels - 1).astype(jnp.uint8)
 
 
 def from_unit(x: Float[Array, "*shape"], levels: int) -> Integer[Array, "*shape"]:
-    """Round [0, 1] to the nearest of [0, levels), uint8; values outside are clipped."""
+    """Round [0, 1] to the nearest of [0, levels), uint8; see `from_signed`."""
+    finite.note_values(x, "pixels")
     return jnp.clip(jnp.round(x * (levels - 1)), 0, levels - 1).astype(jnp.uint8)
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Integer
 
 from genjax.config import NotNegative, Positive, Width, check
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
-from genjax.functional import likelihoods, pixels
+from genjax.functional import finite, likelihoods, pixels
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
 from genjax.nn.conditions import ClassLabel
@@ -198,6 +198,7 @@ class Pixels:
 
     def draw(self, key: jax.Array, out: Float[Array, "O H W C"]) -> Integer[Array, "H W C"]:
         """Draw the pixels of one row."""
+        finite.note_values(out, "pixels")
         if self.binary:
             white = jax.random.bernoulli(key, nn.sigmoid(out[0]))
             return (self.levels - 1) * white.astype(jnp.uint8)

@@ -30,7 +30,8 @@ class Tokens(NamedTuple):
 
     Attributes:
       tokens: the draws of each row, then padding; frames have one more axis.
-      log_probs: of each token under the policy that drew it; 0 on padding.
+      log_probs: of each token under the policy that drew it; 0 on padding, NaN after logits that are not
+        finite.
       lengths: tokens drawn in each row, a stop token included.
     """
 
@@ -272,7 +273,7 @@ def draw_next(
 ) -> tuple[Generation, Int[Array, "B ..."], Float[Array, " B"]]:
     """Draw one token of every row that has not ended: (generation, tokens, log-probabilities)."""
     g = generation
-    check_finite(logits, None if even else g.done)
+    bad = check_finite(logits, None if even else g.done)
     here = jax.vmap(jax.random.fold_in)(keys, g.drawn)
     allowed = _late_enough(g, logits.shape[-1], stop, text)
     left = jnp.zeros_like(g.done)
@@ -303,6 +304,8 @@ def draw_next(
         if constraint is not None and state is not None:
             state = jnp.where(written & ~stopped, constraint.follow(state, token), state)
             done = done | constraint.complete(state)
+    # The most probable token of NaN logits is some token: its log-probability says that it means nothing.
+    log_prob = jnp.where(bad, jnp.nan, log_prob)
     count = written.astype(jnp.int32)
     seen = None if g.seen is None else g.seen.draw(token, count)
     after = Generation(g.cache, token, g.drawn + count, g.limit, done, seen, state, ending)

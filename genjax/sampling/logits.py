@@ -14,11 +14,11 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.experimental import checkify
 from jaxtyping import Array, Bool, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
+from genjax.functional import finite
 
 COLDEST = 1e-4
 """The lowest temperature but 0: logits of any size divided by it are still finite in float32."""
@@ -34,16 +34,18 @@ def check_temperature(temperature: float) -> None:
     )
 
 
-def check_finite(logits: Float[Array, "B V"], done: Bool[Array, " B"] | None = None) -> None:
-    """Note in a compiled program whether logits are NaN or +inf (-inf forbids a token) in rows that go on.
+def check_finite(
+    logits: Float[Array, "B V"], done: Bool[Array, " B"] | None = None
+) -> Bool[Array, " B"]:
+    """Return the rows, of those that go on, whose logits are NaN or +inf (-inf forbids a token).
 
-    The flag stays on the device. `sampling.sampler.Sampler` reads it after the batch and raises
-    NonFiniteError. In a program that is not compiled with `checkify`, this does nothing.
+    They are also noted for the caller of the compiled program: see `functional.finite.note`.
     """
     bad = (jnp.isnan(logits) | (logits == jnp.inf)).any(axis=-1)
     if done is not None:
         bad = bad & ~done
-    checkify.debug_check(~bad.any(), "logits are not finite")
+    finite.note(bad, "logits")
+    return bad
 
 
 @struct.dataclass

@@ -20,6 +20,7 @@ from jax.experimental import checkify
 from genjax.config import Seed, coerce
 from genjax.core import Batch, Keys, Model, Variables, row_keys
 from genjax.errors import ConfigError, NonFiniteError, nearest
+from genjax.functional import finite
 from genjax.sampling.prompts import prompts
 
 STREAM = 0x5A4E
@@ -96,9 +97,14 @@ class Sampler:
         self.root = jax.random.key(coerce(Seed, seed, "seed", 0))
         self.given = options(model, given)
         self._finish = jax.jit(model.finish)
-        drawn = functools.partial(model.sample, **self.given)
-        self._draw = jax.jit(checkify.checkify(drawn, errors=checkify.user_checks))
+        self._draw = jax.jit(checkify.checkify(self._drawn, errors=checkify.user_checks))
         self._programs: dict[int, Any] = {}
+
+    def _drawn(self, variables: Variables, keys: Keys, prompt: Batch) -> Batch:
+        """Draw a batch; note weights that are not finite, from which samples may still look valid."""
+        assert self.model.sample is not None
+        finite.note_values(variables.params, "weights")
+        return self.model.sample(variables, keys, prompt, **self.given)
 
     def finish(self, variables: Variables) -> Variables:
         """Return the variables ready for use: counts sorted, statistics refitted."""
@@ -126,7 +132,7 @@ class Sampler:
     def compiled(self, variables: Variables, batch: int | None = None) -> Any:
         """Return the compiled program (finished variables, keys, prompt) -> (error, batch of this size).
 
-        The error is that of `logits.check_finite`.
+        The error is that of `functional.finite.note`.
 
         It is kept: later calls return it whatever the variables, and `draw` uses that of its own batch size.
         """
@@ -158,7 +164,7 @@ class Sampler:
           {element: array of `count` rows}, with the conditions that were given.
 
         Raises:
-          NonFiniteError: logits or a real-valued sample are NaN or infinite.
+          NonFiniteError: weights, logits, pixels or a real-valued sample are not finite.
         """
         parts: list[Columns] = []
         first = start - start % self.batch
@@ -169,8 +175,8 @@ class Sampler:
             own = None if given is None else _rows(given, index - start)
             keys, prompt = self.arguments(index, own)
             error, drawn = program(variables, keys, prompt)
-            if error.get() is not None:
-                raise not_finite(f"the logits of samples {at} to {at + self.batch - 1} are")
+            if what := finite.noted(error):
+                raise not_finite(f"samples {at} to {at + self.batch - 1} cannot be drawn: the {what} are")
             out = {**prompt, **drawn}
             kept = slice(max(start - at, 0), min(start + count - at, self.batch))
             parts.append({name: np.asarray(x)[kept] for name, x in out.items()})
