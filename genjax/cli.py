@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
     c = add("sample", "Draw samples from a run.")
     c.add_argument("run", help="a run directory")
-    c.add_argument("--num", type=int, default=64, help="how many")
+    c.add_argument("--num", type=int, help="how many (default: 64)")
     c.add_argument("--label", help="the class to draw (default: each in turn)")
     c.add_argument("--prompt", help="text to continue or to translate, or a caption")
     c.add_argument("--input", metavar="PATH", help="an image or a folder of images to translate or complete")
@@ -65,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--regex", help="a regular expression that samples of text must match")
     c.add_argument("--json-schema", metavar="SCHEMA", help="a JSON schema (or its file) that they must fit")
     c.add_argument("--words", metavar="A,B,...", help="samples are one of these words")
-    c.add_argument("--stop", metavar="TEXT", help="the text that ends a sample, e.g. '\\n'")
+    c.add_argument(
+        "--stop", action="append", metavar="TEXT", help="a text that ends a sample, e.g. '\\n'; several times"
+    )
     c.add_argument("--stream", action="store_true", help="write one sample of text as it is drawn")
     c.add_argument("--seed", type=int, help="of the samples (default: evaluate.seed of the run)")
     c.add_argument("--step", default="latest", help="latest, best or a step")
@@ -144,8 +146,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     args, rest = p.parse_known_args(argv)
     for name in TEXTS:
-        if isinstance(given := getattr(args, name, None), str):
-            setattr(args, name, _unicode(given))
+        given = getattr(args, name, None)
+        if given is not None:
+            setattr(args, name, [_unicode(x) for x in given] if isinstance(given, list) else _unicode(given))
     if args.version:
         from genjax import __version__
 

@@ -68,23 +68,22 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax.settings import values
     from genjax.workflows import assemble, sample, text
 
-    if args.num < 1:
-        raise ConfigError(f"--num={args.num} is not a number of samples", "give 1 or more")
-    if args.start is not None and args.start < 0:
-        raise ConfigError(f"--start={args.start} is not the index of a sample", "give 0 or more")
+    num = _number_of_samples(args)
     trained = assemble.restore(args.run, args.step)
     dataset = trained.experiment.dataset
-    num = 1 if args.stream else args.num
     asked = {"label": args.label, "prompt": args.prompt, "input": args.input}
     conditions = sample.conditions(dataset, num, args.start or 0, asked)
     options = values(overrides["sample"])
+    beginning = text.begun(dataset, conditions)
     if args.stop is not None:
-        options["stop"] = text.stop(dataset, args.stop)
+        if "stop" in options:
+            raise ConfigError("--stop and --sample.stop both end a sample", "give one of them")
+        options["stop"] = text.stop(dataset, args.stop, beginning)
     if limits := text.constraint(dataset, args.regex, args.json_schema, args.words):
         options["constraint"] = limits
     if args.stream:
-        return _stream(args, trained, options, conditions or {})
-    dataset = text.cut(dataset, args.stop)
+        return _stream(args, trained, options, conditions or {}, beginning)
+    dataset = text.cut(dataset, args.stop, beginning)
     rows = sample.draw(
         trained,
         num,
@@ -103,17 +102,32 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
     return 0
 
 
-def _stream(args: argparse.Namespace, trained: Any, options: Mapping[str, Any], start: Any) -> int:
+def _number_of_samples(args: argparse.Namespace) -> int:
+    """Return how many samples to draw; refuse what has no meaning for one that is streamed."""
+    if args.num is not None and args.num < 1:
+        raise ConfigError(f"--num={args.num} is not a number of samples", "give 1 or more")
+    if args.start is not None and args.start < 0:
+        raise ConfigError(f"--start={args.start} is not the index of a sample", "give 0 or more")
+    if not args.stream:
+        return 64 if args.num is None else args.num
+    if args.num not in (None, 1):
+        raise ConfigError(f"--num={args.num}: --stream writes one sample", "leave one of them out")
+    if args.out is not None:
+        raise ConfigError("--out: --stream writes to the terminal only", "leave one of them out")
+    return 1
+
+
+def _stream(
+    args: argparse.Namespace, trained: Any, options: Mapping[str, Any], start: Any, beginning: str
+) -> int:
     """Write one sample of text as it is drawn."""
     from genjax.workflows import sample, text
 
     given = {**trained.experiment.settings.sample, **options}
-    if not text.streams(trained, given):
-        raise ConfigError("--stream: this run does not draw text token by token", "leave --stream out")
+    text.check_streams(trained, given)
     seed = trained.experiment.settings.evaluate.seed if args.seed is None else args.seed
     average = sample.check_average(trained, args.average)
     how = {"index": args.start or 0, "seed": seed, "average": average, "stop": args.stop}
-    beginning = text.begun(trained, start)
     for piece in text.stream(trained, given, start, **how):
         print(beginning + piece, end="", flush=True)
         beginning = ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from decoders import PROMPTS, gpt_decoder
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from genjax.data.tokenizers import Options, fit
+from genjax.data.tokenizers import Options, Pieces, fit
+from genjax.data.tokenizers import pieces as pieces_of
 from genjax.errors import ConfigError
 from genjax.sampling import speculative, stops
 from genjax.sampling.autoregressive import generate, stream
@@ -39,17 +43,101 @@ def test_a_stop_is_found_where_the_text_has_it(wanted: str, pieces: list[bytes],
     tokens = [t % len(pieces) for t in raw]
     found = stops.stop(wanted, pieces)
     expected = first_end(pieces, tokens, wanted.encode())
+    assert end_of(found, tokens) == expected
+
+
+def end_of(found: StopText | tuple[int, ...], tokens: list[int]) -> int | None:
+    """The number of tokens at which a row ends, by the tables; None if it does not."""
     if not isinstance(found, StopText):
-        assert next((n for n, t in enumerate(tokens, 1) if t in found), None) == expected
-        return
+        return next((n for n, t in enumerate(tokens, 1) if t in found), None)
     column, after = (np.asarray(x) for x in (found.column, found.after))
-    state, got = 0, None
+    state = int(found.first)
     for n, token in enumerate(tokens, 1):
         state = after[state, column[token]]
         if state == len(after):
-            got = n
-            break
-    assert got == expected
+            return n
+    return None
+
+
+PROSE = "a cat sat\na cat ate\n\nthe é cat; a\tcat é\n" * 3
+TOKENIZERS = {
+    kind: fit(kind, PROSE, Options(vocabulary=290 if kind == "bpe" else None))
+    for kind in ("chars", "bytes", "bpe", "words")
+}
+
+
+def text_at(kind: str, tokens: list[int], wanted: list[str], begun: int) -> tuple[int | None, str]:
+    """(tokens until the decoded text holds a stop after its first `begun` characters, the text up to it)."""
+    tokenizer = TOKENIZERS[kind]
+    for n in range(1, len(tokens) + 1):
+        whole = tokenizer.decode(tokens[:n])
+        ends = [whole.find(w, begun) + len(w) for w in wanted if whole.find(w, begun) >= 0]
+        if ends:
+            return n, whole[: min(ends)]
+    return None, tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(st.data())
+def test_a_row_ends_where_plain_find_has_a_stop_in_the_decoded_text(kind: str, data: st.DataObject):
+    """Stops are cut out of texts of this tokenizer, or are any text; the prompt may hold part of one."""
+    tokenizer = TOKENIZERS[kind]
+    ids = st.lists(st.integers(0, tokenizer.vocabulary - 1), max_size=12)
+    prompt = tokenizer.encode(data.draw(st.sampled_from(["", "a cat", "the\n", "é"]), "prompt")).tolist()
+    other = tokenizer.decode(data.draw(ids, "other"))
+    drawn = data.draw(ids, "drawn")
+    whole = tokenizer.decode(prompt + drawn)
+    part = st.sampled_from([other, whole]).flatmap(
+        lambda x: st.builds(lambda i, n: x[i : i + n], st.integers(0, len(x)), st.integers(1, 5))
+    )
+    own = part.filter(lambda x: x and text.REPLACEMENT not in x)
+    anything = st.text("a cté\n\t", min_size=1, max_size=3)
+    wanted = data.draw(st.lists(own | anything if other or whole else anything, min_size=1, max_size=3))
+    beginning = tokenizer.decode(prompt)
+    expected, shown = text_at(kind, prompt + drawn, wanted, len(beginning))
+    pieces = data_pieces(tokenizer)
+    fresh = not prompt or prompt[-1] in pieces.breaks
+    end = end_of(stops.stop(wanted, *pieces, fresh=fresh), drawn)
+    assert end == (None if expected is None else expected - len(prompt))
+    row = prompt + drawn[:end]
+    assert text.Cut(tokenizer, wanted, beginning).decode(row) == shown
+
+
+@functools.cache
+def data_pieces(tokenizer: Any) -> Pieces:
+    return pieces_of(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wanted", "shown"),
+    [
+        ("", "a", "a"),
+        ("", " cat", "the cat"),
+        ("the", "e ", None),
+        ("a", "\nthe", "a\nthe"),
+        ("a\n", " cat", None),
+        ("a\n", "cat", "a\ncat"),
+    ],
+)
+def test_spaces_between_words_are_those_of_the_text(prompt: str, wanted: str, shown: str | None):
+    """Words carry a space, but not at the beginning of a text or of a line."""
+    tokenizer = TOKENIZERS["words"]
+    pieces = pieces_of(tokenizer)
+    start = tokenizer.encode(prompt).tolist()
+    continued = (shown or tokenizer.decode([*start, tokenizer.encode("cat")[0]])).removeprefix(prompt)
+    drawn = tokenizer.encode(continued).tolist()
+    fresh = not start or start[-1] in pieces.breaks
+    end = end_of(stops.stop([wanted], *pieces, fresh=fresh), drawn)
+    assert end == (None if shown is None else len(drawn))
+
+
+def test_a_tokenizer_that_joins_by_other_rules_is_refused():
+    class Punctuated(type(TOKENIZERS["words"])):
+        def decode(self, tokens: Any) -> str:
+            return super().decode(tokens).replace(" ;", ";")
+
+    with pytest.raises(ConfigError, match="stop"):
+        pieces_of(Punctuated(["a", ";"]))
 
 
 @given(st.text(max_size=6))
@@ -58,7 +146,7 @@ def test_escapes_are_read_and_other_text_stays(plain: str):
     assert text.unescape(escaped) == plain
 
 
-@pytest.mark.parametrize("wrong", ["\\", "a\\q", "\\x4", "\\ud800", "\\U00110000", ""])
+@pytest.mark.parametrize("wrong", ["\\", "a\\q", "\ufffd", "\\x4", "\\ud800", "\\U00110000", ""])
 def test_what_is_no_text_is_refused(wrong: str):
     with pytest.raises(ConfigError, match="--stop"):
         text.stop_text(wrong)
@@ -77,11 +165,11 @@ def test_a_text_is_cut_after_its_first_stop(wanted: str, whole: str, size: int):
     if n is None:
         return
 
-    class Pieces:
+    class Slices:
         def decode(self, tokens):
             return b"".join(pieces[int(t)] for t in tokens).decode("utf-8", "replace")
 
-    cut = text.Cut(Pieces(), wanted).decode(range(n))
+    cut = text.Cut(Slices(), [wanted]).decode(range(n))
     assert cut == whole[: whole.index(wanted) + len(wanted)]
 
 

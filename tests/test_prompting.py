@@ -78,7 +78,7 @@ def test_a_stop_ends_a_sample(trained: Trained):
         assert length == (ends[0] + 2 if len(ends) else 100)
         np.testing.assert_array_equal(stopped[:length], drawn[:length])
     assert rows["length"][0] <= 51
-    assert text.stop(dataset, "\\n") == (10,)
+    assert text.stop(dataset, ["\\n"]) == (10,)
 
 
 def test_impossible_requests_are_refused_by_name(trained: Trained, tmp_path: Path):
@@ -146,20 +146,22 @@ def test_a_pair_is_prompted_by_its_source():
         sample.conditions(dataset, 1, 0, {"prompt": "abcdef"})
 
 
-@pytest.mark.parametrize("stop", [" ", "e", "th", "\\n", "é\\x41"])
+@pytest.mark.parametrize("stop", [" ", "\\n\\t"])
 def test_a_streamed_stop_is_that_of_the_sample(trained: Trained, stop: str):
     dataset = trained.experiment.dataset
     start = _prompt(trained, "The ", 1)
-    given = {**trained.experiment.settings.sample, "length": 100, "stop": text.stop(dataset, stop)}
-    for seed in range(3):
-        free = _text(trained, sample.draw(trained, 1, conditions=start, options={"length": 100}, seed=seed))
-        rows = sample.draw(trained, 1, conditions=start, options=given, seed=seed)
-        at = free.find(text.stop_text(stop), 4)
-        expected = free if at < 0 else free[: at + len(text.stop_text(stop))]
-        row = rows["tokens"][0, : rows["length"][0]]
-        assert text.cut(dataset, stop).tokenizer.decode(row) == expected
-        pieces = text.stream(trained, given, start, seed=seed, stop=stop)
-        assert text.begun(trained, start) + "".join(pieces) == expected
+    rows = sample.draw(trained, 1, conditions=start, options={"length": 60}, seed=0)
+    free = _text(trained, rows)
+    held = re.findall(r"[ -\[\]-~]{2}", free)[4]
+    wanted = [text.stop_text(stop), held]
+    given = {**trained.experiment.settings.sample, "length": 60}
+    given["stop"] = text.stop(dataset, [stop, held], "The ")
+    expected = free[: min(free.find(w, 4) + len(w) for w in wanted if w in free[4:])]
+    rows = sample.draw(trained, 1, conditions=start, options=given, seed=0)
+    row = rows["tokens"][0, : rows["length"][0]]
+    assert text.cut(dataset, [stop, held], "The ").tokenizer.decode(row) == expected
+    pieces = text.stream(trained, given, start, seed=0, stop=[stop, held])
+    assert text.begun(dataset, start) + "".join(pieces) == expected
 
 
 def _untrained(trained: Trained, module: Any, config: Any) -> Trained:
@@ -190,14 +192,34 @@ def test_a_prompt_that_fills_the_row_streams_nothing(trained: Trained):
     start = _prompt(trained, "abcd", 1)
     assert list(text.stream(trained, {"length": 4}, start)) == []
     rows = sample.draw(trained, 1, conditions=start, options={"length": 4})
-    assert _text(trained, rows) == text.begun(trained, start) == "abcd"
+    assert _text(trained, rows) == text.begun(trained.experiment.dataset, start) == "abcd"
 
 
-def test_a_model_of_spans_is_not_streamed(trained: Trained):
-    assert text.streams(trained, {})
-    assert not text.streams(trained, {"beams": 2})
+def test_what_is_not_drawn_token_by_token_is_not_streamed(trained: Trained):
+    text.check_streams(trained, {"top_k": 3})
+    for name, value in {"beams": 2, "guidance": 2.0, "top_k": "many"}.items():
+        with pytest.raises(ConfigError, match=name):
+            text.check_streams(trained, {name: value})
     config = t5.Config(layers=1, heads=2, width=16)
-    assert not text.streams(_untrained(trained, t5, config), {})
+    with pytest.raises(ConfigError, match="--stream"):
+        text.check_streams(_untrained(trained, t5, config), {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["--stream", "--num=3"], "--num"),
+        (["--stream", "--out=x"], "--out"),
+        (["--stop=a", "--sample.stop=3"], "--stop"),
+        (["--stop="], "--stop"),
+        (["--stop=a", "--stop=\\q"], "--stop"),
+        (["--num=0"], "--num"),
+    ],
+    ids=str,
+)
+def test_flags_without_effect_are_refused(trained: Trained, flags: list[str], name: str, capsys: Any):
+    assert cli.main(["sample", str(trained.directory), *flags]) == 2
+    assert name in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
@@ -207,7 +229,7 @@ def test_a_terminal_that_lacks_characters_gets_replacements(
 ):
     written = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, write_through=True))
-    out = ["--num=1", f"--out={trained.directory / 'shown'}"]
+    out = [] if flags else ["--num=1", f"--out={trained.directory / 'shown'}"]
     # A byte of the command line that is no UTF-8 arrives as a surrogate.
     assert cli.main(["sample", str(trained.directory), "--prompt=a\udcff→b", *flags, *out]) == 0
     if flags:

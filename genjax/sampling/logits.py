@@ -34,9 +34,7 @@ def check_temperature(temperature: float) -> None:
     )
 
 
-def check_finite(
-    logits: Float[Array, "B V"], done: Bool[Array, " B"] | None = None
-) -> Bool[Array, " B"]:
+def check_finite(logits: Float[Array, "B V"], done: Bool[Array, " B"] | None = None) -> Bool[Array, " B"]:
     """Return the rows, of those that go on, whose logits are NaN or +inf (-inf forbids a token).
 
     They are also noted for the caller of the compiled program: see `functional.finite.note`.

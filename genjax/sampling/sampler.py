@@ -7,7 +7,6 @@ options and batch size it draws the same sample i in all of them.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any

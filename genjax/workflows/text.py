@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +17,13 @@ import numpy as np
 from genjax import data, kinds
 from genjax.config import Seed, coerce
 from genjax.core import Batch, Model, row_keys
+from genjax.data import tokenizers
 from genjax.errors import ConfigError, DataError
 from genjax.sampling import autoregressive, constraints, stops
 from genjax.sampling.logits import Truncation
 from genjax.sampling.sampler import STREAM, not_finite, options
 from genjax.sampling.stops import StopText
-from genjax.views.sequences import Sequence
+from genjax.views import sequences
 from genjax.workflows.assemble import Trained
 
 CHUNK = 8
@@ -36,27 +37,35 @@ def _tokenizer(dataset: data.Dataset, what: str) -> data.Tokenizer:
     return dataset.tokenizer
 
 
-def stop(dataset: data.Dataset, text: str) -> StopText | tuple[int, ...]:
-    """Return what ends a row where its decoded text contains `text`, whatever the tokens: see `stops.stop`.
+def stop(dataset: data.Dataset, texts: Sequence[str], beginning: str = "") -> StopText | tuple[int, ...]:
+    """Return what ends a row where its decoded text contains one of `texts`, whatever the tokens.
 
     Args:
-      text: with escapes (`unescape`).
+      texts: each with escapes (`unescape`).
+      beginning: the text of the prompt (`begun`), in which no stop is searched.
 
     Raises:
-      ConfigError: it is empty, or an escape is wrong.
+      ConfigError: a stop is empty, an escape is wrong, or the data is not text.
     """
     tokenizer = _tokenizer(dataset, "--stop")
-    return stops.stop(stop_text(text), tokenizer.token_bytes())
+    target = kinds.main_target(dataset.spec)
+    if target is not None and kinds.of(dataset.spec[target]).PICTURE:
+        raise ConfigError(f"--stop: the samples of {dataset.name} are not text", "leave it out")
+    pieces = tokenizers.pieces(tokenizer)
+    fresh = not beginning
+    if beginning and pieces.breaks:
+        fresh = int(tokenizer.encode(beginning)[-1]) in pieces.breaks
+    return stops.stop([stop_text(text) for text in texts], *pieces, fresh=fresh)
 
 
 def stop_text(text: str) -> str:
     """Return the text of a --stop, after its escapes were read.
 
     Raises:
-      ConfigError: it is empty, no Unicode text, or an escape is wrong.
+      ConfigError: it is empty, no Unicode text, holds a replacement character, or an escape is wrong.
     """
     found = unescape(text)
-    if not found or any(0xD800 <= ord(c) < 0xE000 for c in found):
+    if not found or any(0xD800 <= ord(c) < 0xE000 for c in found) or REPLACEMENT in found:
         raise ConfigError(f"--stop={text!r} is no text", "give the characters that end a sample")
     return found
 
@@ -84,29 +93,28 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class Cut:
-    """Decode rows that end at a stop: what the last token adds after the stop is left out."""
+    """Decode rows up to the first stop after their beginning: the last token may add more after it."""
 
-    def __init__(self, tokenizer: Any, stop: str):
+    def __init__(self, tokenizer: Any, texts: Sequence[str], beginning: str = ""):
         self._tokenizer = tokenizer
-        self._stop = stop
+        self._texts = texts
+        self._from = len(beginning)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Return the text up to the first stop that the last token completes; all of it if there is none."""
-        row = list(tokens)
-        text = self._tokenizer.decode(row)
-        before = len(self._tokenizer.decode(row[:-1]).rstrip(REPLACEMENT))
-        at = text.find(self._stop, max(before - len(self._stop) + 1, 0))
-        return text if at < 0 else text[: at + len(self._stop)]
+        """Return the text up to the end of its first stop; all of it if there is none."""
+        text = self._tokenizer.decode(tokens)
+        found = ((text.find(stop, self._from), len(stop)) for stop in self._texts)
+        return text[: min((at + size for at, size in found if at >= 0), default=None)]
 
 
-def cut(dataset: data.Dataset, stop: str | None) -> data.Dataset:
-    """Return the dataset with a tokenizer whose texts end at a --stop; itself without one."""
-    if stop is None:
+def cut(dataset: data.Dataset, texts: Sequence[str] | None, beginning: str = "") -> data.Dataset:
+    """Return the dataset with a tokenizer whose texts end at the first --stop after their beginning."""
+    if not texts:
         return dataset
-    tokenizer = Cut(_tokenizer(dataset, "--stop"), stop_text(stop))
+    tokenizer = Cut(_tokenizer(dataset, "--stop"), [stop_text(text) for text in texts], beginning)
     return dataclasses.replace(dataset, tokenizer=cast(data.Tokenizer, tokenizer))
 
 
@@ -143,24 +151,36 @@ def constraint(
     return constraints.json_schema(schema, pieces)
 
 
-def streams(trained: Trained, given: Mapping[str, Any]) -> bool:
-    """Return whether samples can be written while they are drawn: running text, drawn token by token."""
+def check_streams(trained: Trained, given: Mapping[str, Any]) -> None:
+    """Refuse samples that cannot be written while they are drawn: all but running text, token by token.
+
+    Raises:
+      ConfigError: the run does not draw so, or an option does not; or one that the sampler refuses.
+    """
     experiment = trained.experiment
     dataset = experiment.dataset
     target = kinds.main_target(dataset.spec)
     kind = kinds.of(dataset.spec[target]) if target else None
     text = dataset.tokenizer is not None and kind is not None and kind.RUNNING and not dataset.spec.paired
-    plain = given.get("guidance", 1.0) == 1.0 and given.get("beams", 1) == 1
     # A model of a part of a row given the rest does not draw rows with its decoder alone.
     whole = experiment.model.likelihood_kind != "conditional"
-    return text and plain and whole and experiment.model.decoder is not None
+    if not (text and whole and experiment.model.decoder is not None):
+        raise ConfigError("--stream: this run does not draw text token by token", "leave --stream out")
+    chosen = options(experiment.model, given)
+    for name in ("guidance", "beams"):
+        if chosen.get(name, 1) != 1:
+            raise ConfigError(
+                f"--stream: {name}={chosen[name]} does not draw token by token",
+                f"leave {name} or --stream out",
+            )
 
 
-def begun(trained: Trained, start: Batch) -> str:
-    """Return the text of the prompt of one row, as `stream` goes on from it; "" without a prompt."""
-    dataset = trained.experiment.dataset
-    name = Sequence.of(dataset.spec).element
-    return _tokenizer(dataset, "--stream").decode(start[name][0]) if name in start else ""
+def begun(dataset: data.Dataset, start: Batch | None) -> str:
+    """Return the text of the prompt of the first row; "" without a prompt that samples go on from."""
+    target = kinds.main_target(dataset.spec)
+    if dataset.tokenizer is None or start is None or target not in start:
+        return ""
+    return dataset.tokenizer.decode(np.asarray(start[target][0]).tolist())
 
 
 def stream(
@@ -171,7 +191,7 @@ def stream(
     index: int = 0,
     seed: int = 0,
     average: str | None = None,
-    stop: str | None = None,
+    stop: Sequence[str] | None = None,
 ) -> Iterator[str]:
     """Yield the text that follows the prompt in one row, piece by piece, as the sampler would draw it.
 
@@ -181,16 +201,17 @@ def stream(
       given: options of the sampler.
       start: the prompt of one row.
       index: of the sample: its key is that of `genjax.sampling.sampler`.
-      stop: a --stop, whose tokens `given` has: the text ends with it.
+      stop: those that `given["stop"]` was made of: the text ends with the first.
 
     Raises:
       ConfigError: what the sampler refuses: an unknown option, a prompt or a length that is too long.
       NonFiniteError: logits are NaN.
     """
-    dataset = cut(trained.experiment.dataset, stop)
+    dataset = trained.experiment.dataset
+    dataset = cut(dataset, stop, begun(dataset, start))
     model = trained.experiment.model
     chosen = options(model, given)
-    sequence = Sequence.of(dataset.spec)
+    sequence = sequences.Sequence.of(dataset.spec)
     root = jax.random.key(coerce(Seed, seed, "--seed"))
     keys = row_keys(root, STREAM, jnp.arange(index, index + 1))
     prompt = {k: jnp.asarray(v) for k, v in start.items()}

@@ -11,9 +11,21 @@ from typing import Any, cast
 
 from genjax import plugins
 from genjax.data.tokenizers._interface import Module, Options, Tokenizer
+from genjax.data.tokenizers._pieces import Pieces, pieces
 from genjax.errors import ConfigError
 
-__all__ = ["PACKAGE", "Module", "Options", "Tokenizer", "fit", "from_json", "load", "names"]
+__all__ = [
+    "PACKAGE",
+    "Module",
+    "Options",
+    "Pieces",
+    "Tokenizer",
+    "fit",
+    "from_json",
+    "load",
+    "names",
+    "pieces",
+]
 
 PACKAGE = "genjax.data.tokenizers"
 
