@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from genjax.data.tokenizers import Options, Pieces, fit
 from genjax.data.tokenizers import pieces as pieces_of
+from genjax.data.tokenizers.words import Words
 from genjax.errors import ConfigError
 from genjax.sampling import speculative, stops
 from genjax.sampling.autoregressive import generate, stream
@@ -132,7 +133,7 @@ def test_spaces_between_words_are_those_of_the_text(prompt: str, wanted: str, sh
 
 
 def test_a_tokenizer_that_joins_by_other_rules_is_refused():
-    class Punctuated(type(TOKENIZERS["words"])):
+    class Punctuated(Words):
         def decode(self, tokens: Any) -> str:
             return super().decode(tokens).replace(" ;", ";")
 

@@ -156,5 +156,5 @@ def test_what_does_not_fit_is_refused():
     assert few.ask(jnp.zeros((1, 3), jnp.int32), jnp.array([3]))["source"][0, 3] == 28
     with pytest.raises(ConfigError, match="at least"):
         Pairs.of(TEXT, vocabulary=V)
-    with pytest.raises(ConfigError, match="smoothing"):
+    with pytest.raises(ValueError, match="smoothing"):
         t5.Config(smoothing=1.0)

@@ -30,6 +30,7 @@ from genjax.config import (
     Rate,
     Share,
     Width,
+    check,
 )
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
@@ -85,7 +86,7 @@ class Config:
     token_types: Natural = 0
     head: bool = True
     pooler: bool = False
-    rate: Share = 0.15
+    rate: Probability = 0.15
     kept: Share = 0.1
     random: Share = 0.1
     dropout: Rate = 0.1
@@ -96,10 +97,11 @@ class Config:
     implementation: Implementation = "auto"
 
     def __post_init__(self):
-        if not (0 < self.rate <= 1 and self.kept >= 0 and self.random >= 0 and self.kept + self.random <= 1):
+        check(self)
+        if self.kept + self.random > 1:
             raise ConfigError(
-                f"model: rate {self.rate}, kept {self.kept}, random {self.random} are not valid fractions",
-                "0 < rate <= 1, and kept + random at most 1",
+                f"model.kept={self.kept} and model.random={self.random} are more than all chosen tokens",
+                "give fractions whose sum is at most 1",
             )
 
     def stack(self) -> Stack:

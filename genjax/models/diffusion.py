@@ -26,8 +26,8 @@ from genjax.config import Count, Layers, NotNegative, Positive, Probability, Ran
 from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
-from genjax.functional import likelihoods, noise, pixels, schedules
-from genjax.functional.divergences import kl_normal
+from genjax.functional import noise, pixels, schedules
+from genjax.functional.chain_bound import Chain
 from genjax.functional.noise import fold
 from genjax.nn import conditions
 from genjax.nn.conditions import ClassLabel
@@ -378,8 +378,7 @@ class _Diffusion:
     ) -> tuple[Mean, dict]:
         """Compute the variational bound in nats per row, given the label if there is one.
 
-        L_T + sum_{i=2}^{T} L_{i-1} + L_0 of Ho et al. 2020, eq. 5. L_0 is that of the levels of a quantised
-        image (eq. 13), or the negative log density of real values.
+        See functional/chain_bound.py.
 
         Args:
           terms: number of the T - 1 middle terms that are evaluated per row, evenly spaced from a random
@@ -395,61 +394,10 @@ class _Diffusion:
             x_t = gaussian.diffuse(x_0, noise.normal(fold(keys, n), self.shape), self.path(t))
             return sampling.threshold(self.denoise(variables, x_t, t, given), clip)
 
+        chain = Chain(self.path, self.config.timesteps, self.config.variance)
         # The order of this sum is kept: float32 results are compared to the bit.
-        total = self.prior_term(x_0) - self.decoder_term(batch, estimate)
-        if self.config.timesteps > 1 and terms != 0:
-            total = total + self.middle_terms(x_0, estimate, keys, terms)
+        total = chain.prior_term(x_0) - chain.decoder_term(batch[self.name], estimate, self.element.levels)
+        if chain.steps > 1 and terms != 0:
+            total = total + chain.middle_terms(x_0, estimate, fold(keys, 1), terms)
         units = float(math.prod(self.shape))
         return Mean(jnp.where(batch["mask"] > 0, total, 0.0), units * batch["mask"]), {}
-
-    def prior_term(self, x_0: Float[Array, "B *shape"]) -> Float[Array, " B"]:
-        """Compute L_T = KL(q(x_T | x_0) || N(0, 1))."""
-        alpha, sigma = self.path(jnp.ones(()))
-        return _kl(alpha * x_0, sigma**2, jnp.zeros_like(x_0), jnp.ones(()))
-
-    def decoder_term(self, batch: Batch, estimate: Callable[..., Array]) -> Float[Array, " B"]:
-        """Compute -L_0 = log p(x_0 | x_1)."""
-        T = self.config.timesteps
-        mean = estimate(jnp.ones(batch["mask"].shape, jnp.int32), 0)
-        # The posterior of the first step has no variance: "small" takes the second's (Nichol & Dhariwal
-        # 2021, sec. 3.1).
-        first = 0 if self.config.variance == "large" else 1
-        s = self.path(jnp.asarray(first / T))
-        t = self.path(jnp.asarray((first + 1) / T))
-        variance = gaussian.step_variance(s, t, self.config.variance)
-        log_std = 0.5 * jnp.log(gaussian.spread(variance, mean))
-        if self.element.levels:
-            log_p = likelihoods.discretised_normal(mean, log_std, batch[self.name], self.element.levels)
-        else:
-            log_p = likelihoods.normal(mean, log_std, self.read(batch))
-        return log_p.reshape(mean.shape[0], -1).sum(1)
-
-    def middle_terms(
-        self, x_0: Float[Array, "B *shape"], estimate: Callable[..., Array], keys: Keys, terms: int | None
-    ) -> Float[Array, " B"]:
-        """Estimate the sum of KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)) over i = 2 .. T."""
-        T = self.config.timesteps
-        terms = T - 1 if terms is None else min(terms, T - 1)
-        stride = (T - 1) / terms
-        rows = x_0.shape[0]
-        start = jnp.zeros((rows,)) if terms == T - 1 else noise.uniform(fold(keys, 1))
-
-        def add(total: Array, k: Array) -> tuple[Array, None]:
-            i = jnp.minimum(2 + jnp.floor((k + start) * stride).astype(jnp.int32), T)
-            s = self.path((i - 1) / T)
-            t = self.path(i / T)
-            _, of_data, v = gaussian.posterior_coefficients(s, t)
-            # Posterior and model have the same part of x_t: only their estimates of x_0 differ.
-            of_data = gaussian.spread(of_data, x_0)
-            variance = gaussian.step_variance(s, t, self.config.variance)
-            return total + _kl(of_data * x_0, v, of_data * estimate(i, k + 2), variance), None
-
-        summed, _ = jax.lax.scan(add, jnp.zeros((rows,)), jnp.arange(terms))
-        return summed * stride
-
-
-def _kl(mean_q: Array, variance_q: Array, mean_p: Array, variance_p: Array) -> Float[Array, " B"]:
-    """Compute the nats of each row from one normal to the other."""
-    log_std_q = 0.5 * jnp.log(gaussian.spread(variance_q, mean_q))
-    log_std_p = 0.5 * jnp.log(gaussian.spread(variance_p, mean_q))
-    return kl_normal(mean_q, log_std_q, mean_p, log_std_p).reshape(mean_q.shape[0], -1).sum(1)

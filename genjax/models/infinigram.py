@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from genjax.config import Natural, NotNegative, Positive, Range, Width
+from genjax.config import Natural, NotNegative, Positive, Range, Width, check
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.counting import corpus, lookup, ngrams, suffixes
 from genjax.counting.suffixes import Match, choose
@@ -51,15 +51,7 @@ class Config:
     end: Natural | Literal["eos"] | None = None
 
     def __post_init__(self):
-        if self.order < 1 or self.mixed < 1:
-            raise ConfigError(
-                f"model.order={self.order} and model.mixed={self.mixed} must be positive",
-                "give at least 1 for both",
-            )
-        if self.strength <= 0:
-            raise ConfigError(
-                f"model.strength={self.strength} leaves tokens without probability", "give more than 0"
-            )
+        check(self)
         if self.depth is not None and self.depth < self.order:
             raise ConfigError(
                 f"model.depth={self.depth} is below order {self.order}", "raise model.depth, or use an ngram"

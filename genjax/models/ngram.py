@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
-from genjax.config import Natural, Positive, Range, Width
+from genjax.config import Natural, Positive, Range, Width, check
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
 from genjax.counting import corpus, lookup, ngrams, tables
 from genjax.errors import ConfigError
@@ -59,14 +59,7 @@ class Config:
     end: Natural | Literal["eos"] | None = None
 
     def __post_init__(self):
-        if self.order < 1:
-            raise ConfigError(
-                f"model.order={self.order} is not an order", "order 1 has no context, 2 is a bigram"
-            )
-        if self.strength <= 0:
-            raise ConfigError(
-                f"model.strength={self.strength} leaves tokens without probability", "give more than 0"
-            )
+        check(self)
         if self.counts == "dense" and self.smoothing not in DENSE:
             raise ConfigError(
                 f"the smoothing {self.smoothing!r} has no dense tables", 'set model.counts="sorted"'

@@ -34,17 +34,17 @@ from genjax.config import (
     Rate,
     Share,
     Width,
+    check,
 )
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
-from genjax.errors import ConfigError
 from genjax.functional.readout import readout, row_nats
 from genjax.nn.activations import Activation
 from genjax.nn.attention import Implementation
 from genjax.nn.dropout import dropout, fold
-from genjax.nn.embedding import lookup
+from genjax.nn.embedding import lookup, sinusoids
 from genjax.nn.relative import RelativeBias
 from genjax.nn.transformer import Cache, Stack, Transformer
-from genjax.sampling.autoregressive import generate
+from genjax.sampling.autoregressive import generate, without
 from genjax.sampling.beam import beam_search, check_options
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Truncation
@@ -110,10 +110,7 @@ class Config:
     implementation: Implementation = "auto"
 
     def __post_init__(self):
-        if not 0 <= self.smoothing < 1:
-            raise ConfigError(
-                f"smoothing {self.smoothing} is not a probability below 1", "give 0 <= smoothing < 1"
-            )
+        check(self)
 
     def stack(self, *, decoder: bool) -> Stack:
         """Return the form of the encoder or of the decoder."""
@@ -233,17 +230,6 @@ class T5(nn.Module):
         return dropout(x.astype(c.dtype), c.dropout, keys)
 
 
-def sinusoids(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T {width}"]:
-    """Compute sin and cos of position / 10000^(i / (width / 2 - 1)), the sines first.
-
-    The encoding is that of Vaswani et al. 2017, section 3.5, with the spacing and order of tensor2tensor.
-    """
-    half = width // 2
-    rate = jnp.exp(jnp.arange(half) * (-jnp.log(1e4) / max(half - 1, 1)))
-    angle = positions[..., None].astype(jnp.float32) * rate[None, None]
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     """Build a T5 for pairs or running text. Player "model".
 
@@ -317,7 +303,7 @@ class _T5:
     def text(self) -> Decoder:
         """Return a decoder that writes no special tokens; for running text, no eos either."""
         silent = self.pairs.silent if self.pairs.paired else (*self.pairs.silent, self.pairs.eos)
-        return _without(self.decoder, silent)
+        return without(self.decoder, silent)
 
     def start(self, variables: Variables, prompt: Batch, num: int, length: int) -> dict:
         """Encode the source of the prompt (num x S, with its lengths); a single eos without a source."""
@@ -410,13 +396,3 @@ class _T5:
         drawn = jnp.take_along_axis(new, jnp.clip(at, 0, need - 1), axis=1)
         given = jnp.pad(tokens, ((0, 0), (0, total - tokens.shape[1])))
         return {name: jnp.where(at < 0, given, drawn)}
-
-
-def _without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
-    """Return a decoder that never writes these tokens."""
-
-    def step(variables, cache, inputs):
-        logits, trail = decoder.step(variables, cache, inputs)
-        return logits.at[:, :, jnp.asarray(tokens, jnp.int32)].set(-1e30), trail
-
-    return decoder._replace(step=step)

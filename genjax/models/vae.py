@@ -16,11 +16,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float
 
 from genjax.config import NotNegative, Positive, Width, check
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
-from genjax.functional import finite, likelihoods, pixels
+from genjax.functional import likelihoods, pixels
+from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
 from genjax.nn.conditions import ClassLabel
@@ -30,7 +31,6 @@ from genjax.nn.mlp import MLP
 PLAYER = "vae"
 LATENT = "latent"
 """The name of the codes."""
-Likelihood = Literal["discretised_logistic", "discretised_normal", "normal", "bernoulli"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,61 +152,6 @@ def _everywhere(x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> F
     return jnp.concatenate([x, constant], -1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pixels:
-    """Define the distribution of pixels given the decoder's output (outputs, B, H, W, C)."""
-
-    config: Config
-    levels: int
-
-    @property
-    def binary(self) -> bool:
-        return self.config.likelihood == "bernoulli"
-
-    @property
-    def outputs(self) -> int:
-        """Return how many numbers per value the decoder computes."""
-        return 2 if not self.binary and self.config.scale == "pixel" else 1
-
-    @property
-    def discrete(self) -> bool:
-        """Return True if log_prob is a probability of the data's levels."""
-        return self.config.likelihood.startswith("discretised") or (self.binary and self.levels == 2)
-
-    @property
-    def normalised(self) -> bool:
-        """Return True if log_prob is a probability or a density."""
-        return self.discrete or not self.binary
-
-    def log_prob(
-        self, out: Float[Array, "O B H W C"], image: Integer[Array, "B H W C"]
-    ) -> Float[Array, "B H W C"]:
-        """Compute the log-probability (or density, or negative cross-entropy) of every value, in nats."""
-        if self.binary:
-            return likelihoods.bernoulli(out[0], pixels.to_unit(image, self.levels))
-        if self.config.likelihood == "normal":
-            return likelihoods.normal(out[0], out[1], pixels.to_signed(image, self.levels))
-        logistic = self.config.likelihood == "discretised_logistic"
-        f = likelihoods.discretised_logistic if logistic else likelihoods.discretised_normal
-        return f(out[0], out[1], image, self.levels)
-
-    def mean(self, out: Float[Array, "O B H W C"]) -> Integer[Array, "B H W C"]:
-        """Return the level nearest to the location."""
-        if self.binary:
-            return pixels.from_unit(nn.sigmoid(out[0]), self.levels)
-        return pixels.from_signed(out[0], self.levels)
-
-    def draw(self, key: jax.Array, out: Float[Array, "O H W C"]) -> Integer[Array, "H W C"]:
-        """Draw the pixels of one row."""
-        finite.note_values(out, "pixels")
-        if self.binary:
-            white = jax.random.bernoulli(key, nn.sigmoid(out[0]))
-            return (self.levels - 1) * white.astype(jnp.uint8)
-        logistic = self.config.likelihood == "discretised_logistic"
-        noise = (jax.random.logistic if logistic else jax.random.normal)(key, out[0].shape)
-        return pixels.from_signed(out[0] + jnp.exp(out[1]) * noise, self.levels)
-
-
 class VAE(nn.Module):
     """Hold encoder and decoder, and the scale that all pixels share if there is one."""
 
@@ -258,8 +203,10 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     del stages
     name = pixels.quantised_image(spec, "vae")
     element = spec[name]
-    distribution = Pixels(config, element.levels or 0)
-    network = VAE(config, element.shape, element.levels or 0, distribution.outputs)  # type: ignore[arg-type]
+    distribution = DecodedPixels(config.likelihood, element.levels or 0)
+    # Numbers per value that the decoder computes: a location, and a scale if each pixel has its own.
+    outputs = 2 if not distribution.binary and config.scale == "pixel" else 1
+    network = VAE(config, element.shape, element.levels or 0, outputs)  # type: ignore[arg-type]
     m = _VAE(config, name, element, ClassLabel.of(spec, config.conditional), distribution, network)
     return Model(
         init=m.init,
@@ -279,7 +226,7 @@ class _VAE:
     name: str
     element: Element
     label: ClassLabel
-    pixels: Pixels
+    pixels: DecodedPixels
     network: VAE
 
     @functools.cached_property

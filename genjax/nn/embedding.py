@@ -57,3 +57,14 @@ def rotary(
     b = x[..., half:].astype(jnp.float32)
     # The rotation matrix [[cos, -sin], [sin, cos]] applied to (a, b).
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def sinusoids(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T {width}"]:
+    """Compute sin and cos of position / 10000^(i / (width / 2 - 1)), the sines first.
+
+    The encoding is that of Vaswani et al. 2017, section 3.5, with the spacing and order of tensor2tensor.
+    """
+    half = width // 2
+    rate = jnp.exp(jnp.arange(half) * (-jnp.log(1e4) / max(half - 1, 1)))
+    angle = positions[..., None].astype(jnp.float32) * rate[None, None]
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

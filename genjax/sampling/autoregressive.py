@@ -276,3 +276,13 @@ def guide(decoder: Decoder, scale: float, unconditional: Callable[[jax.Array], j
         return tuple(decoder.commit(t, count) for t in trail)
 
     return Decoder(start, step, commit)
+
+
+def without(decoder: Decoder, tokens: tuple[int, ...]) -> Decoder:
+    """Return a decoder that never writes these tokens."""
+
+    def step(variables, cache, inputs):
+        logits, trail = decoder.step(variables, cache, inputs)
+        return logits.at[:, :, jnp.asarray(tokens, jnp.int32)].set(-1e30), trail
+
+    return decoder._replace(step=step)

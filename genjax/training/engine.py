@@ -23,6 +23,7 @@ from genjax.errors import ConfigError
 from genjax.training import distributed, initial, sharding, step
 from genjax.training.cache import compilations
 from genjax.training.config import Config
+from genjax.training.packed import pack, unpack
 from genjax.training.step import Average, Phases, TrainState
 from genjax.training.trees import named
 
@@ -227,17 +228,7 @@ class Engine:
 
     def read(self, packed: np.ndarray, phases: tuple[Phases, ...]) -> list[dict[str, Mean]]:
         """Return the metrics of each step of a call, on the host in float64."""
-        form = self._metrics[phases]
-        treedef = jax.tree.structure(form)
-        steps = []
-        for row in np.asarray(packed, np.float64):
-            leaves = []
-            at = 0
-            for x in jax.tree.leaves(form):
-                leaves.append(row[at : at + x.size].reshape(x.shape))
-                at += x.size
-            steps.append(jax.tree.unflatten(treedef, leaves))
-        return steps
+        return unpack(packed, self._metrics[phases])
 
     # --- evaluation --------------------------------------------------------------------------------
 
@@ -328,16 +319,12 @@ class Engine:
         one = len(phases) == 1
         inner = self._step if one else step.many(self._step)
         static: Any = phases[0] if one else phases
-        skip = 0 if one else 1  # the axis of steps
 
         def call(state: TrainState, frozen: Any, batch: Batch, root: jax.Array, line: Any):
             with self._named_axes():
                 state, metrics = inner(state, frozen, batch, root, static, line)
-            self._metrics[phases] = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(list(x.shape)[skip:], x.dtype), metrics
-            )
-            leaves = [jnp.asarray(x, jnp.float32).reshape(len(phases), -1) for x in jax.tree.leaves(metrics)]
-            return state, jnp.concatenate(leaves, axis=1)
+            packed, self._metrics[phases] = pack(metrics, len(phases))
+            return state, packed
 
         if self.pmap:
             axes: Any = TrainState(None, None, None, 0)  # type: ignore[arg-type]

@@ -22,8 +22,15 @@ FIXED = ("model", "optimizer", "optimizers", "stages", "seed", "data")
 
 
 def path_of(settings: Settings, directory: str | Path | None = None) -> Path:
-    """Return the directory of a run: `directory`, or runs/<name>."""
-    return Path(directory) if directory else Path("runs") / settings.name
+    """Return the directory of a run: `directory`, or runs/<name>.
+
+    Raises:
+      ConfigError: its path has bytes that are no Unicode text, which checkpoints cannot have.
+    """
+    where = Path(directory) if directory else Path("runs") / settings.name
+    if any(0xD800 <= ord(c) < 0xE000 for c in str(where.absolute())):
+        raise ConfigError(f"the path {str(where)!r} is no Unicode text", "give --dir another directory")
+    return where
 
 
 def create(where: Path) -> None:

@@ -48,8 +48,7 @@ def stop(dataset: data.Dataset, texts: Sequence[str], beginning: str = "") -> St
       ConfigError: a stop is empty, an escape is wrong, or the data is not text.
     """
     tokenizer = _tokenizer(dataset, "--stop")
-    target = kinds.main_target(dataset.spec)
-    if target is not None and kinds.of(dataset.spec[target]).PICTURE:
+    if any(kind.PICTURE for _, kind in kinds.shown(dataset.spec, dataset.spec.targets)):
         raise ConfigError(f"--stop: the samples of {dataset.name} are not text", "leave it out")
     pieces = tokenizers.pieces(tokenizer)
     fresh = not beginning

@@ -1,0 +1,97 @@
+"""Bound the negative log-likelihood of data along a discrete chain of noises, in nats per row.
+
+L_T + sum_{i=2}^{T} L_{i-1} + L_0 of Ho et al. 2020 (arXiv:2006.11239), eq. 5. An `estimate` is a function
+(i, n) -> E[x_0 | x_i] of the step of each row (B int32), with x_i drawn from the noise of stream n.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from genjax.core import Keys
+from genjax.functional import diffusion as gaussian
+from genjax.functional import likelihoods, noise
+from genjax.functional.divergences import kl_normal
+from genjax.functional.schedules import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Define a chain.
+
+    Attributes:
+      path: t in [0, 1] -> (alpha, sigma).
+      steps: T.
+      variance: of the reverse steps: see functional.diffusion.step_variance.
+    """
+
+    path: Path
+    steps: int
+    variance: gaussian.Variance
+
+    def prior_term(self, x_0: Float[Array, "B *shape"]) -> Float[Array, " B"]:
+        """Compute L_T = KL(q(x_T | x_0) || N(0, 1))."""
+        alpha, sigma = self.path(jnp.ones(()))
+        return _kl(alpha * x_0, sigma**2, jnp.zeros_like(x_0), jnp.ones(()))
+
+    def decoder_term(
+        self, x: Shaped[Array, "B *shape"], estimate: Callable[..., Array], levels: int | None
+    ) -> Float[Array, " B"]:
+        """Compute -L_0 = log p(x_0 | x_1): of the levels of a quantised image (eq. 13), or of real values.
+
+        Args:
+          x: the data in their own form.
+        """
+        mean = estimate(jnp.ones(x.shape[:1], jnp.int32), 0)
+        # The posterior of the first step has no variance: "small" takes the second's (Nichol & Dhariwal
+        # 2021, sec. 3.1).
+        first = 0 if self.variance == "large" else 1
+        s = self.path(jnp.asarray(first / self.steps))
+        t = self.path(jnp.asarray((first + 1) / self.steps))
+        variance = gaussian.step_variance(s, t, self.variance)
+        log_std = 0.5 * jnp.log(gaussian.spread(variance, mean))
+        if levels:
+            log_p = likelihoods.discretised_normal(mean, log_std, x, levels)
+        else:
+            log_p = likelihoods.normal(mean, log_std, x.astype(jnp.float32))
+        return log_p.reshape(mean.shape[0], -1).sum(1)
+
+    def middle_terms(
+        self, x_0: Float[Array, "B *shape"], estimate: Callable[..., Array], keys: Keys, terms: int | None
+    ) -> Float[Array, " B"]:
+        """Estimate the sum of KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)) over i = 2 .. T.
+
+        Args:
+          keys: for the random start of each row.
+          terms: how many of the T - 1 are evaluated, evenly spaced; None for all.
+        """
+        T = self.steps
+        terms = T - 1 if terms is None else min(terms, T - 1)
+        stride = (T - 1) / terms
+        rows = x_0.shape[0]
+        start = jnp.zeros((rows,)) if terms == T - 1 else noise.uniform(keys)
+
+        def add(total: Array, k: Array) -> tuple[Array, None]:
+            i = jnp.minimum(2 + jnp.floor((k + start) * stride).astype(jnp.int32), T)
+            s = self.path((i - 1) / T)
+            t = self.path(i / T)
+            _, of_data, v = gaussian.posterior_coefficients(s, t)
+            # Posterior and model have the same part of x_t: only their estimates of x_0 differ.
+            of_data = gaussian.spread(of_data, x_0)
+            variance = gaussian.step_variance(s, t, self.variance)
+            return total + _kl(of_data * x_0, v, of_data * estimate(i, k + 2), variance), None
+
+        summed, _ = jax.lax.scan(add, jnp.zeros((rows,)), jnp.arange(terms))
+        return summed * stride
+
+
+def _kl(mean_q: Array, variance_q: Array, mean_p: Array, variance_p: Array) -> Float[Array, " B"]:
+    """Compute the nats of each row from one normal to the other."""
+    log_std_q = 0.5 * jnp.log(gaussian.spread(variance_q, mean_q))
+    log_std_p = 0.5 * jnp.log(gaussian.spread(variance_p, mean_q))
+    return kl_normal(mean_q, log_std_q, mean_p, log_std_p).reshape(mean_q.shape[0], -1).sum(1)
