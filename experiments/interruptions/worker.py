@@ -40,12 +40,14 @@ def marked(
 
 def watch(file: int) -> None:
     """Wait until the loop has been imported, and mark its parts."""
-    while not hasattr(sys.modules.get("genjax.training.run"), "_at"):
+    while not hasattr(sys.modules.get("genjax.training.run"), "_every"):
         time.sleep(0.001)
     from genjax.training import run
 
     run.Run._advance = marked(run.Run._advance, file, "loop", lambda self, *_: self.step)
-    run.Run._evaluate = marked(run.Run._evaluate, file, "evaluation", lambda self, *_: self.step)
+    run.Evaluations.measure = marked(
+        run.Evaluations.measure, file, "evaluation", lambda self, state, step: step
+    )
     run.Engine.step = marked(run.Engine.step, file, "step", lambda *_: 0)
     run.Caller.on_sample = marked(run.Caller.on_sample, file, "picture", lambda self, variables, n: n)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -13,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from genjax import files
 from genjax.core import Mean
 from genjax.errors import ConfigError
+from genjax.training.events import Events
+from genjax.training.metricslog import MetricsLog
 
 WALL_CLOCK = ("seconds", "examples_per_second")
 """Fields of a line that differ between two runs of the same numbers."""
@@ -44,68 +43,58 @@ class Logbook:
 
         Raises:
           ConfigError: `wandb` is given, and the package is not installed.
+          OSError: a file cannot be read or written.
         """
-        self.path = directory / "metrics.jsonl"
         self._directory = directory
         self._tensorboard = tensorboard
-        self._file = None
-        self._events = None
+        self._metrics = MetricsLog(directory)
+        self._events: Events | None = None
         self._wandb = _wandb(wandb, directory) if wandb else None
         self.cut(step, again)
 
     def cut(self, step: int, again: bool = False) -> None:
-        """Remove the lines of steps after `step`, and with `again` the evaluation of `step`."""
-        self.close(wandb=False)
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = (line for line in lines if _step(line) <= step)
-        if again:
-            kept = (
-                line for line in kept if not (_step(line) == step and json.loads(line)["split"] == "eval")
-            )
-        files.write_text(self.path, "".join(f"{line}\n" for line in kept))
-        self._file = self.path.open("a")
-        if self._tensorboard:
-            from tensorboardX import SummaryWriter
+        """Remove the lines of steps after `step`, and with `again` the evaluation of `step`.
 
-            self._events = SummaryWriter(str(self._directory / "tb"), purge_step=step + 1, flush_secs=30)
+        Lines that cannot be read are removed too, with a warning.
+
+        Raises:
+          OSError: a file cannot be read or written.
+        """
+        self.close(wandb=False)
+
+        def keep(line: Mapping[str, Any]) -> bool:
+            repeated = again and line["step"] == step and line["split"] == "eval"
+            return line["step"] <= step and not repeated
+
+        self._metrics.cut(keep)
+        if self._tensorboard:
+            self._events = Events(self._directory, step)
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        """Append one line and flush it."""
-        assert self._file is not None
+        """Append one line and flush it. Raises OSError if it cannot be written."""
         plain = {k: _plain(v) for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, "split": split, **plain}) + "\n")
-        self._file.flush()
+        self._metrics.write({"step": step, "split": split, **plain})
         scalars = {f"{split}/{k}": v for k, v in plain.items() if isinstance(v, (int, float))}
         if self._events is not None:
-            for k, v in scalars.items():
-                self._events.add_scalar(k, v, step)
+            self._events.scalars(step, scalars)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
     def sync(self) -> None:
-        """Return when every line is on the disk."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        """Return when every line is on the disk. Raises OSError if one is not."""
+        self._metrics.sync()
 
     def close(self, wandb: bool = True) -> None:
         """Close the files; with `wandb` also the Weights & Biases run."""
-        if self._file is not None:
-            self._file.close()
-        if self._events is not None:
-            self._events.close()
-        self._file = None
+        events = self._events
         self._events = None
+        try:
+            self._metrics.close()
+        finally:
+            if events is not None:
+                events.close()
         if wandb and self._wandb is not None:
             self._wandb.finish()
-
-
-def _step(line: str) -> float:
-    """Return the step of a line; infinity if the line was cut short."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 def _plain(x: Any) -> Any:

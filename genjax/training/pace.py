@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import files
+from genjax.core import Model
 from genjax.errors import CheckpointError, ConfigError
+from genjax.training import distributed, optimizers
+from genjax.training.config import Config
 
 if TYPE_CHECKING:
     from genjax.training.meter import Clock
@@ -242,6 +246,35 @@ class Pace:
     def _write(self) -> None:
         decisions = [dataclasses.asdict(d) for d in self._decisions]
         files.write_json(self._path, {"limits": dataclasses.asdict(self._limits), "decisions": decisions})
+
+
+def of_run(config: Config, rows: int, batch: int, directory: Path) -> Pace | None:
+    """Return what decides about the end of a run; None if `train.steps` does.
+
+    Args:
+      rows: of the training split.
+      batch: rows of the global batch.
+      directory: of the run.
+
+    Raises:
+      ConfigError: seconds limit a run of several processes.
+    """
+    if config.seconds is None:
+        return None
+    if distributed.count() > 1:
+        raise ConfigError("train.seconds limits runs of one process only", "set train.steps")
+    most = None if config.passes is None else math.ceil(config.passes * rows / batch)
+    return Pace(Limits(config.seconds, config.steps, most, config.steps_per_call), directory)
+
+
+def optimizers_of_run(
+    model: Model, configs: Mapping[str, optimizers.Config], config: Config, pace: Pace | None
+) -> tuple[Any, Callable[[int], Mapping[str, float]]]:
+    """Return the players' optimizers, and their learning rates as a function of the step."""
+    if pace is None:
+        return optimizers.of_players(model, configs, config.steps, config.log_every)
+    transforms, rates = optimizers.stretched_of_players(model, configs, config.steps)
+    return transforms, lambda step: rates(pace.current.at(step - 1))
 
 
 def read(path: Path) -> tuple[Limits, list[Decision]] | None:

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 from genjax.core import Model, Variables
-from genjax.errors import ConfigError, Interrupted, NonFiniteError
+from genjax.errors import ConfigError, Interrupted
 from genjax.training import distributed, optimizers, pace, sharding
 from genjax.training.best import Best
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.config import Config
 from genjax.training.engine import Engine
+from genjax.training.evaluations import Evaluations
 from genjax.training.feed import feed
 from genjax.training.hooks import Caller, Hooks
-from genjax.training.logbook import Logbook, Progress, values
+from genjax.training.logbook import Logbook, Progress
 from genjax.training.meter import IN_FLIGHT, Clock, Meter, NonFinite
+from genjax.training.record import Record
+from genjax.training.result import Result
 from genjax.training.signals import Stop
+from genjax.training.skips import Skips, nonfinite_element
 from genjax.training.step import Phases, TrainState
+from genjax.training.tracing import Trace
 
 ASK_EVERY = 10  # calls after which the processes of a run ask each other for a signal to stop
-log = logging.getLogger("genjax")
-
-
-class Result(NamedTuple):
-    """Hold a finished training.
-
-    Attributes:
-      step: steps taken in all.
-      variables: with averages and frozen stages.
-      metrics: of the last evaluation, {"phase/metric" or "phase/metric@average": value}.
-      seconds: training time of all sessions, without compilation, evaluation, sampling and saving.
-      skipped: indices of the batches that were left out.
-    """
-
-    step: int
-    variables: Variables
-    metrics: dict[str, Any]
-    seconds: float
-    skipped: tuple[int, ...]
 
 
 class Run:
@@ -60,7 +42,8 @@ class Run:
       step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
       complete: the last step is saved and its hooks have returned.
-      losses: results of the last evaluation, at step `evaluated`; a checkpoint holds them.
+      evaluations: hold the results of the last one.
+      record: what a checkpoint holds beside the state.
       pace: decides when a run that is limited by seconds ends; None for one of a number of steps.
     """
 
@@ -73,6 +56,8 @@ class Run:
     meter: Meter
     caller: Caller
     best: Best
+    evaluations: Evaluations
+    record: Record
 
     def __init__(
         self,
@@ -91,32 +76,15 @@ class Run:
         self.data = data
         self.eval_batch = eval_batch
         self.identity = identity
-        self.skipped: list[int] = []
+        self.skips = Skips(config)
         self.clock = Clock()
         self.step = 0
         self.saved = -1
-        self.losses: dict[str, Any] = {}
-        self.evaluated = -1
         self.complete = False
         self.checkpoints: Checkpoints | None = None
         self.logbook: Logbook | None = None
         self.progress: Progress | None = None
-        self.pace = self._paced()
-
-    def _paced(self) -> pace.Pace | None:
-        """Return what decides about the end of the run; None if `train.steps` does.
-
-        Raises:
-          ConfigError: seconds limit a run of several processes.
-        """
-        c = self.config
-        if c.seconds is None:
-            return None
-        if distributed.count() > 1:
-            raise ConfigError("train.seconds limits runs of one process only", "set train.steps")
-        rows = len(self.dataset.train)
-        most = None if c.passes is None else math.ceil(c.passes * rows / self.data["batch"])
-        return pace.Pace(pace.Limits(c.seconds, c.steps, most, c.steps_per_call), self.directory)
+        self.pace = pace.of_run(config, len(dataset.train), data["batch"], directory)
 
     @property
     def end(self) -> int:
@@ -136,7 +104,7 @@ class Run:
         """Build the engine, restore the state and open the logs."""
         c = self.config
         self.process = sharding.share(sharding.make_mesh(c.mesh, list(devices or jax.devices())))
-        transforms, rates = self._optimizers(optimizer)
+        transforms, rates = pace.optimizers_of_run(self.model, optimizer, c, self.pace)
         example = self._stream(0)[0]
         self.engine = Engine(self.model, transforms, c, example, frozen=frozen, seed=seed, devices=devices)
         if self.eval_batch % self.engine.ways:
@@ -145,10 +113,12 @@ class Run:
                 f"over {self.engine.ways} devices"
             )
         self.caller = Caller(hooks, self.directory)
-        averages = (None, *sorted(c.averages))
-        known = [_at(name, a) for a in averages for name in self.engine.metric_names()] if c.keep_best else []
+        self.evaluations = Evaluations(self.engine, self.dataset.eval, self.eval_batch)
+        known = self.evaluations.names() if c.keep_best else []
         self.best = Best(c, known, self.caller.evaluates)
         self.meter = Meter(self.engine, self.clock, rates, self.data["batch"], c.log_every)
+        parts = (self.skips, self.clock, self.meter, self.best, self.evaluations)
+        self.record = Record(self.identity, self.dataset.digest, *parts)
         self.checkpoints = Checkpoints(self.directory, c.keep_last)
         pending = self._restore()
         primary = distributed.is_primary()
@@ -169,15 +139,6 @@ class Run:
             self._call_hooks(pending, written="on_eval" not in pending, end=self.step >= self.end)
         self.complete = self.step >= self.end
 
-    def _optimizers(self, configs: Mapping[str, optimizers.Config]) -> tuple[Any, Any]:
-        """Return the players' optimizers, and their learning rates as a function of the step."""
-        c = self.config
-        paced = self.pace
-        if paced is None:
-            return optimizers.of_players(self.model, configs, c.steps, c.log_every)
-        transforms, rates = optimizers.stretched_of_players(self.model, configs, c.steps)
-        return transforms, lambda step: rates(paced.current.at(step - 1))
-
     def close(self) -> None:
         """Close the logs and wait for the checkpoints."""
         if self.progress is not None:
@@ -194,15 +155,12 @@ class Run:
         record = found.record if found else {}
         self.step = found.step if found else 0
         self.saved = self.step if found else -1
-        self.skipped = sorted({*self.skipped, *record.get("skipped", [])})
-        self.best.value = record.get("best_value")
-        self.losses = dict(record.get("metrics", {}))
-        self.evaluated = record.get("evaluated", -1)
-        self.clock.at_least(record.get("seconds", 0.0))
-        self.meter.restart(self.step, record.get("window"))
+        self.record.restore(self.step, record)
         self._restart_pace()
-        unfinished = self.caller.resume(self.step, self.evaluated)
-        self.state = self.engine.adopt(found.state) if found else self._first()
+        unfinished = self.caller.resume(self.step, self.evaluations.step)
+        self.state = (
+            self.engine.adopt(found.state) if found else self.engine.start(self._fit_rows(), self.initial)
+        )
         return record.get("hooks", []) if found and unfinished else []
 
     def _restart_pace(self) -> None:
@@ -216,17 +174,6 @@ class Run:
             self.engine.line = self.pace.arguments()
         elif self.step and (self.directory / pace.FILE).exists():
             raise ConfigError(f"{self.directory} holds a run that is limited by train.seconds", pace.AGAIN)
-
-    def _first(self) -> TrainState:
-        """Return the state that step 1 starts from, fitted on the first rows of the shuffled split."""
-        rows: Any = {}
-        if self.model.fit is not None:
-            ways = self.engine.ways
-            num = min(self.config.fit_rows, len(self.dataset.train))
-            num = max(num // ways, 1) * ways
-            how = {"order": "shuffled", "batch": num, "seed": self.data["seed"], "process": self.process}
-            rows = self.dataset.train.stream(**how)[0]
-        return self.engine.start(rows, self.initial)
 
     def nothing_lost(self) -> bool:
         """Return True if the process may end now, and no step is repeated later. Called from a thread."""
@@ -250,20 +197,20 @@ class Run:
                 self._step_back(bad)
         self.caller.check()
         variables = self.engine.variables(self.state)
-        metrics = {**self.losses, **self.caller.values}
-        return Result(self.step, variables, metrics, self.clock.seconds, tuple(self.skipped))
+        metrics = {**self.evaluations.losses, **self.caller.values}
+        return Result(self.step, variables, metrics, self.clock.seconds, tuple(self.skips.batches))
 
     def _advance(self, stop: Stop) -> None:
         """Take steps until the last one. Raises NonFinite, and Interrupted at a signal."""
         assert self.checkpoints is not None
         c = self.config
-        tracing = False
+        trace = Trace(c.profile, self.directory)
         self.clock.start()
         stream = self._stream(self.step)
         # The end of a run that is limited by seconds may still move: the loop below stops at it.
         stop_at = self.end if self.pace is None or self.step >= self.end else sys.maxsize
         for batch, phases in feed(stream, self.engine.put, self.model, self.step, stop_at, c.steps_per_call):
-            tracing = self._trace(tracing)
+            trace.at(self.step, self.state)
             packed = self._take(batch, phases)
             due = self.step if _every(c.log_every, self.step) else None
             self.step += len(phases)
@@ -279,8 +226,7 @@ class Run:
                 self._leave(stop)
             if self.step >= self.end:
                 break
-        if tracing:
-            jax.profiler.stop_trace()
+        trace.close()
         if self.saved != self.step:  # the data ended before the last step
             self._events(stop, end=True)
         self.checkpoints.wait()
@@ -331,8 +277,18 @@ class Run:
         )
 
     def _stream(self, start: int) -> Any:
-        skip = tuple(self.skipped)
+        skip = tuple(self.skips.batches)
         return self.dataset.train.stream(**self.data, start=start, process=self.process, skip=skip)
+
+    def _fit_rows(self) -> Any:
+        """Return this process's first rows of the shuffled split, for `Model.fit`; {} without one."""
+        if self.model.fit is None:
+            return {}
+        ways = self.engine.ways
+        num = min(self.config.fit_rows, len(self.dataset.train))
+        num = max(num // ways, 1) * ways
+        how = {"order": "shuffled", "batch": num, "seed": self.data["seed"], "process": self.process}
+        return self.dataset.train.stream(**how)[0]
 
     # --- events ------------------------------------------------------------------------------------
 
@@ -358,15 +314,15 @@ class Run:
         # the checkpoint, unless its value decides what is saved.
         early = evaluate and ("on_eval" not in due or self.best.from_hook)
         if evaluate:
-            self._evaluate()
+            self.evaluations.measure(self.state, n)
             if early:
                 self._write_evaluation()
-            better = self.best.improved(self.losses)
+            better = self.best.improved(self.evaluations.losses)
         later = [h for h in due if h != "on_eval" or not early]
         if save or better:
             self._save(best=better, hooks=later)
         if early and self.best.from_hook and not self.caller.failed("on_eval"):
-            self.best.check(self.losses)
+            self.best.check(self.evaluations.losses)
         if end:
             self.checkpoints.wait()  # whatever happens in the last picture
         if later and self._stopping(stop):
@@ -384,29 +340,16 @@ class Run:
         if due:
             self.caller.finished(self.step)
 
-    def _evaluate(self) -> None:
-        """Compute the losses and metrics of this step, at the parameters and at each average."""
-        c = self.config
-        how = {"order": "once", "batch": self.eval_batch, "seed": 0, "process": self.process}
-        out: dict[str, Any] = {}
-        for average in (None, *sorted(c.averages)):
-            stream = self.dataset.eval.stream(**how)
-            variables = self.engine.variables(self.state, average)
-            means = self.engine.evaluate(variables, itertools.islice(iter(stream), c.eval_batches))
-            out |= {_at(k, average): np.asarray(v).tolist() for k, v in values(means).items()}
-        self.losses = out
-        self.evaluated = self.step
-
     def _write_evaluation(self) -> None:
         """Call on_eval, if there is such a hook, and write the evaluation's line."""
         found: dict[str, Any] = {}
         if self.caller.evaluates:
             found = self.caller.on_eval(self.engine.variables(self.state, self.average), self.step)
             if self.best.from_hook:
-                self.losses |= json.loads(json.dumps(found, default=float))
+                self.evaluations.losses |= json.loads(json.dumps(found, default=float))
         if self.logbook is not None:
-            line = {"seconds": self.clock.seconds, **self.losses, **found}
-            self.logbook.write(self.evaluated, "eval", line)
+            line = {"seconds": self.clock.seconds, **self.evaluations.losses, **found}
+            self.logbook.write(self.evaluations.step, "eval", line)
 
     # --- saving, and steps that are not finite -----------------------------------------------------
 
@@ -423,20 +366,9 @@ class Run:
         if leaf := self.engine.nonfinite(self.state):
             raise NonFinite(self.step - 1, f"{leaf} is not finite")
         self.clock.pause()
-        record = {
-            "identity": self.identity,
-            "dataset": self.dataset.digest,
-            "skipped": self.skipped,
-            "window": self.meter.window.saved(),
-            "seconds": self.clock.seconds,
-            "best_value": self.best.value,
-            "metrics": json.loads(json.dumps(self.losses, default=float)),
-            "evaluated": self.evaluated,
-            "hooks": list(hooks),
-        }
         if self.logbook is not None:
             self.logbook.sync()
-        self.checkpoints.save(self.engine.canonical(self.state), record, best=best)
+        self.checkpoints.save(self.engine.canonical(self.state), self.record.saved(hooks), best=best)
         self.saved = self.step
 
     def _step_back(self, bad: NonFinite) -> None:
@@ -447,48 +379,14 @@ class Run:
         """
         assert self.checkpoints is not None
         self.checkpoints.wait()
-        what = f"{bad.what} at step {bad.at}; the first non-finite leaf is {self._first_nonfinite(bad.at)}"
-        steps = self.checkpoints.steps()
-        kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "nothing was saved"
-        if self.config.on_nonfinite == "stop" or len(self.skipped) >= self.config.skip_limit:
-            raise NonFiniteError(
-                f"{what}; {kept}",
-                "lower the learning rate, clip gradients (optimizer.clip), or leave such batches out "
-                "(train.on_nonfinite='skip')",
-            )
-        number = self._stream(0).number(bad.at)
-        self.skipped = sorted({*self.skipped, number})
-        log.warning("%s; batch %d is left out from now on; %s", what, number, kept)
+        leaf = nonfinite_element(self._stream(0)[bad.at]) or self.engine.nonfinite(self.state)
+        leaf = leaf or "the loss itself (parameters and batch are finite)"
+        what = f"{bad.what} at step {bad.at}; the first non-finite leaf is {leaf}"
+        self.skips.add(what, self.checkpoints.steps(), lambda: self._stream(0).number(bad.at))
         self._restore()
         if self.logbook is not None:
             self.logbook.cut(self.step)
 
-    def _first_nonfinite(self, at: int) -> str:
-        rows = self._stream(0)[at].items()
-        floats = {name: x for name, x in rows if np.issubdtype(x.dtype, np.inexact)}
-        bad = next((name for name, x in floats.items() if not np.isfinite(x).all()), None)
-        # Each process sees its own rows only, and `nonfinite` is a collective: all must call it, or none.
-        bad = next((name for name in distributed.gather(bad) if name), None)
-        if bad is not None:
-            return f"batch[{bad!r}]"
-        return self.engine.nonfinite(self.state) or "the loss itself (parameters and batch are finite)"
-
-    def _trace(self, tracing: bool) -> bool:
-        """Start or stop the profiler if it is due; return True while it runs (in the primary process)."""
-        first, last = self.config.profile or (-1, -1)
-        if not tracing and first <= self.step < last and distributed.is_primary():
-            jax.profiler.start_trace(str(self.directory / "profile"))
-            return True
-        if tracing and self.step >= last:
-            jax.block_until_ready(self.state)
-            jax.profiler.stop_trace()
-            return False
-        return tracing
-
 
 def _every(every: int, at: int) -> bool:
     return every > 0 and at > 0 and at % every == 0
-
-
-def _at(metric: str, average: str | None) -> str:
-    return f"{metric}@{average}" if average else metric

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from genjax.config import build
 from genjax.evaluation import distances
 from genjax.evaluation import features as extractors
 from genjax.sampling.sampler import Columns, options
-from genjax.training import checkpoint
+from genjax.training import checkpoint, metricslog
 from genjax.workflows import sample
 from genjax.workflows.assemble import Datasets, Trained
 from genjax.workflows.train import reusable
@@ -126,11 +125,8 @@ def evaluate(
 
 def training_seconds(directory: Path) -> float | None:
     """Return the seconds that a run's training took, all sessions together; None if they are not logged."""
-    try:
-        lines = (directory / "metrics.jsonl").read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    known = [s for s in (json.loads(line).get("seconds") for line in lines) if s is not None]
+    lines, _ = metricslog.read(directory)
+    known = [s for s in (line.get("seconds") for line in lines) if isinstance(s, int | float)]
     return max(known) if known else None
 
 

@@ -22,7 +22,7 @@ import jax
 
 from genjax import evaluation, files
 from genjax.errors import BusyError, DataError, GenjaxError, Interrupted
-from genjax.training import memory
+from genjax.training import memory, metricslog
 from genjax.workflows import evaluate as scoring
 from genjax.workflows import train
 from genjax.workflows.assemble import Datasets, Experiment, restore
@@ -140,10 +140,10 @@ def final(directory: Path) -> dict[str, Any]:
     Raises:
       DataError: there is none.
     """
-    path = directory / "metrics.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    found = [record for record in map(json.loads, lines) if record.get("split") == "eval"]
+    lines, _ = metricslog.read(directory)
+    found = [line for line in lines if line["split"] == "eval"]
     if not found:
+        path = directory / metricslog.FILE
         raise DataError(f"{path} holds no evaluation", "delete the run's directory, and sweep again")
     return found[-1]
 
