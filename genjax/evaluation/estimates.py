@@ -25,6 +25,7 @@ def of_sets(
     statistic: Statistic,
     sets: Sequence[np.ndarray],
     stage: str,
+    least: int = 2,
     /,
     **settings: Scalar,
 ) -> list[Score]:
@@ -34,11 +35,12 @@ def of_sets(
       definitions: {score name: definition}, in the order of the statistic's numbers.
       sets: arrays of N rows: a single one gets its interval from subsampling, several from their spread.
       stage: name for the progress.
+      least: rows that the statistic needs. If a half of the single set has fewer, there is no interval.
       settings: of the metric; added to the protocol.
     """
     context.progress(stage, 0, len(sets))
     step = functools.partial(context.progress, stage)
-    found = _intervals(statistic, sets, context.config.seed, step)
+    found = _intervals(statistic, sets, least, context.config.seed, step)
     protocol = context.reference.protocol(**settings)
     return [
         of_interval(context, definition, name, interval, protocol, sets=len(sets))
@@ -66,10 +68,17 @@ def exact(value: float) -> Interval:
 
 
 def _intervals(
-    statistic: Statistic, sets: Sequence[np.ndarray], seed: int, progress: Callable[[int, int], None]
+    statistic: Statistic,
+    sets: Sequence[np.ndarray],
+    least: int,
+    seed: int,
+    progress: Callable[[int, int], None],
 ) -> list[Interval]:
     if len(sets) == 1:
         rows = len(sets[0])
+        if rows // 2 < max(least, 2):
+            reason = f"none: half of {rows} rows is fewer than the {max(least, 2)} that are needed"
+            return [Interval(float(v), None, None, reason) for v in statistic(sets[0])]
         return intervals.subsampling(lambda index: statistic(sets[0][index]), rows, seed=seed)
     values = []
     for i, x in enumerate(sets):

@@ -7,8 +7,8 @@ place when it is complete, so that an interrupted save is never taken for a chec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import logging
 import re
 import shutil
@@ -18,14 +18,13 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 import genjax
+from genjax import files
 from genjax.core import Tree, Variables
 from genjax.errors import CheckpointError
-from genjax.training import distributed
-from genjax.training import sharding as shardings
+from genjax.training import distributed, foreign, stored
 from genjax.training.step import TrainState
 from genjax.training.trees import checksums, describe, difference, digest, entry, named, unlike
 
@@ -63,23 +62,25 @@ class _Keep:
         return [n >= len(checkpoints) - self.last or c.step == self.best for n, c in enumerate(checkpoints)]
 
 
-def _unreported(record: logging.LogRecord) -> bool:
-    """Drop the tracebacks that Orbax's threads log: `Checkpoints` raises the same errors."""
-    return not (record.exc_info and "orbax" in record.pathname)
-
-
 class Checkpoints:
     """Keep the checkpoints of one run directory, for the processes of the run that writes them."""
 
     def __init__(self, directory: Path | str, keep_last: int = 3):
-        """Open the folder, created if it is missing. Raises CheckpointError if it cannot be."""
+        """Open the folder, created if it is missing.
+
+        Raises:
+          CheckpointError: it cannot be, or there is a file in place of a checkpoint.
+        """
         self.folder = (Path(directory) / FOLDER).absolute()
         self._keep = _Keep(keep_last)
         self._unfinished = _unfinished(self.folder)
-        logging.getLogger("absl").addFilter(_unreported)
+        self._writing = 0
+        self._broken = False
+        foreign.silence()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
+        saved_steps(directory)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -117,32 +118,50 @@ class Checkpoints:
         arrays = {path: x for path, x in leaves.items() if x.size}  # Orbax refuses empty arrays
         record["sums"] = checksums(arrays)
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), record=ocp.args.JsonSave(record))
-        self.check()
+        self.wait()  # Orbax would, and its error would be taken for one of this step
         if best:
             self._keep.best = step
+        self._writing = step
         try:
             saved = self._manager.save(step, args=args, force=True)
         except Exception as error:
-            raise _failed(
-                f"the checkpoint of step {step} could not be written to {self.folder}", error
-            ) from error
+            raise self._not_written(error) from error
         if not saved:
             raise CheckpointError(f"the checkpoint of step {step} was not written to {self.folder}")
 
-    def check(self) -> None:
-        """Raise CheckpointError if a save in the background has failed."""
-        try:
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
+    def mark_best(self, step: int) -> None:
+        """Keep a checkpoint that has been saved already until a better one is."""
+        self.wait()
+        self._keep.best = step
+        if distributed.is_primary():
+            path = self.folder / str(step) / "record" / "metadata"
+            files.write_json(path, {**stored.record(self.folder, step), "best": True})
 
     def wait(self) -> None:
-        """Wait until every save is on the disk. Raises CheckpointError if one has failed."""
+        """Wait until the last save is on the disk.
+
+        Raises:
+          CheckpointError: it has failed; names its step and the last one that is kept. Raised once.
+        """
+        if self._broken:
+            return
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
-            raise _failed(f"a checkpoint could not be written to {self.folder}", error) from error
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: BaseException) -> CheckpointError:
+        """Return the error of the save that has failed, and remove what it has written."""
+        self._broken = True
+        if distributed.is_primary():
+            for part in self.folder.glob(f"{self._writing}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+        kept = saved_steps(self.folder.parent)
+        last = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no other"
+        return _failed(
+            f"the checkpoint of step {self._writing} could not be written to {self.folder} ({last})", error
+        )
 
     def steps(self) -> list[int]:
         """Return the steps of the finished checkpoints, in order."""
@@ -176,23 +195,24 @@ class Checkpoints:
         for step in self._unfinished:
             log.warning("checkpoint %s in %s was not finished and is left out", step, self.folder)
         steps = distributed.agree(self.steps())
-        broken: list[int] = []
+        broken: dict[int, str] = {}
         for step in reversed(steps):
             found = self._try(step, form, layout, identity)
             # All processes take the same checkpoint. The wait is bounded: if one cannot read its share, the
             # others may be waiting for it inside of Orbax.
-            if not all(distributed.gather(found is not None, READING)):
-                broken.append(step)
+            causes = distributed.gather(found if isinstance(found, str) else None, READING)
+            if wrong := next((c for c in causes if c is not None), None):
+                broken[step] = wrong
                 continue
-            assert found is not None
+            assert isinstance(found, Restored)
             for bad in broken:
                 self._set_aside(bad)
             if broken:
-                log.warning("going on from checkpoint %d", step)
+                log.warning("%s; going on from checkpoint %d", _unreadable(self.folder, broken), step)
             return found
         if broken:
             raise CheckpointError(
-                f"none of the checkpoints {', '.join(map(str, steps))} in {self.folder} can be read",
+                f"{_unreadable(self.folder, broken)}, and there is no other",
                 "restore the folder from a backup, or train in a new directory",
             )
         return None
@@ -202,21 +222,21 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            with contextlib.suppress(Exception) if self._broken else contextlib.nullcontext():
+                self._manager.close()
 
     def _try(
         self, step: int, form: TrainState, layout: TrainState, identity: Mapping[str, Any] | None
-    ) -> Restored | None:
-        """Return one checkpoint, or None, with a warning, if it cannot be read."""
+    ) -> Restored | str:
+        """Return one checkpoint, or why it cannot be read."""
         try:
-            record = _record(self.folder, step)
+            record = stored.record(self.folder, step)
             _same(self.folder / str(step), record, form, identity)
-            return Restored(step, _read(self.folder / str(step), record, form, layout), record)
+            return Restored(step, stored.leaves(self.folder / str(step), record, form, layout), record)
         except CheckpointError:
             raise
         except Exception as error:
-            log.warning("checkpoint %d in %s cannot be read: %s", step, self.folder, _cause(error))
-            return None
+            return stored.cause(error)
 
     def _set_aside(self, step: int) -> None:
         if distributed.is_primary():
@@ -245,6 +265,7 @@ def load(
     Raises:
       CheckpointError: there is no such checkpoint, it cannot be read, or it is another model's.
     """
+    foreign.silence()
     folder = (Path(directory) / FOLDER).absolute()
     steps = saved_steps(directory)
     if step == "best":
@@ -261,14 +282,14 @@ def load(
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     for n in [step] if step is not None else reversed(steps):
         try:
-            record = _record(folder, n)
+            record = stored.record(folder, n)
             form = _variables(record, like)
             wanted = {f"variables/{p}": entry(x) for p, x in named(form).items()}
             saved = {p: e for p, e in record["tree"].items() if p.startswith("variables/")}
             if found := difference(saved, wanted):
                 raise CheckpointError(f"{folder / str(n)} belongs to another model: {found}")
             layout = jax.tree.map(lambda _: sharding, form)
-            return Loaded(n, _read(folder / str(n), record, form, layout, "variables/"), record)
+            return Loaded(n, stored.leaves(folder / str(n), record, form, layout, "variables/"), record)
         except CheckpointError:
             raise
         except Exception as error:
@@ -276,43 +297,24 @@ def load(
                 raise _failed(
                     f"checkpoint {n} in {folder} cannot be read", error, "load another step"
                 ) from error
-            log.warning("checkpoint %d in %s cannot be read: %s", n, folder, _cause(error))
+            log.warning("%s; taking the one before", _unreadable(folder, {n: stored.cause(error)}))
     raise CheckpointError(f"no checkpoint in {folder}")
 
 
 def saved_steps(directory: Path | str) -> list[int]:
-    """Return the steps of a run's finished checkpoints, in order; none if there is no folder."""
+    """Return the steps of a run's finished checkpoints, in order; none if there is no folder.
+
+    Raises:
+      CheckpointError: there is something else in place of a checkpoint.
+    """
     folder = Path(directory) / FOLDER
-    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
-
-
-# --- reading -----------------------------------------------------------------------------------------
-
-
-def _record(folder: Path, step: int) -> dict[str, Any]:
-    record = json.loads((folder / str(step) / "record" / "metadata").read_text())
-    if record["step"] != step:
-        raise ValueError(f"its record is of step {record['step']}")
-    return record
-
-
-def _read(folder: Path, record: Mapping[str, Any], form: Tree, layout: Tree, prefix: str = "") -> Tree:
-    """Return the leaves under `prefix`, each placed by its own sharding as it is read."""
-    forms = {prefix + p: x for p, x in named(form).items()}
-    places = dict(zip(forms, jax.tree.leaves(layout), strict=True))
-    item = {p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in forms.items() if x.size}
-    args = ocp.args.PyTreeRestore(
-        item, restore_args=ocp.checkpoint_utils.construct_restore_args(item), partial_restore=True
-    )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        arrays = reader.restore(folder / "state", args=args) if item else {}
-    for path, value in checksums(arrays).items():
-        if record["sums"][path] != value:
-            raise ValueError(f"leaf {path} is not what was written (its checksum differs)")
-    for path, x in forms.items():
-        if not x.size:
-            arrays[path] = shardings.spread(np.zeros(x.shape, x.dtype), places[path])
-    return jax.tree.unflatten(jax.tree.structure(form), [arrays[p] for p in forms])
+    found = [p for p in folder.glob("*") if p.name.isdecimal()] if folder.is_dir() else []
+    for path in found:
+        if not path.is_dir():
+            raise CheckpointError(
+                f"{path} is not a checkpoint: it is no folder", "restore it from a backup, or move it away"
+            )
+    return sorted(int(p.name) for p in found)
 
 
 def _variables(record: Mapping[str, Any], like: Variables | None) -> Variables:
@@ -355,12 +357,19 @@ def _best(folder: Path) -> int | None:
     """Return the step of the newest checkpoint that was the best when it was written."""
     for step in reversed(saved_steps(folder.parent)):
         try:
-            record = _record(folder, step)
-        except (OSError, ValueError, KeyError):
+            record = stored.record(folder, step)
+        except (OSError, ValueError):
             continue
         if record.get("best"):
             return step
     return None
+
+
+def _unreadable(folder: Path, causes: Mapping[int, str]) -> str:
+    """Return which checkpoints cannot be read, and why, in words."""
+    first, *others = causes
+    more = f", nor can {', '.join(map(str, others))}" if others else ""
+    return f"checkpoint {first} in {folder} cannot be read ({causes[first]}){more}"
 
 
 def _unfinished(folder: Path) -> list[str]:
@@ -372,12 +381,7 @@ def _unfinished(folder: Path) -> list[str]:
     return [re.sub(r"\.orbax-checkpoint-tmp.*", "", n) for n in names]
 
 
-def _cause(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300] if text else ''}"
-
-
 def _failed(what: str, error: BaseException, hint: str = "") -> CheckpointError:
     return CheckpointError(
-        f"{what}: {_cause(error)}", hint or "free space or give the right to write, and run again"
+        f"{what}: {stored.cause(error)}", hint or "free space or give the right to write, and run again"
     )

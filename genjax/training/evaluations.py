@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.errors import ConfigError
 from genjax.training.engine import Engine
 from genjax.training.logbook import values
 from genjax.training.step import TrainState
@@ -28,7 +29,15 @@ class Evaluations:
         Args:
           split: the held-out part of the data.
           rows: of the global batch of an evaluation.
+
+        Raises:
+          ConfigError: such a batch cannot be divided over the devices.
         """
+        if rows % engine.ways:
+            raise ConfigError(
+                f"an evaluation batch of {rows} rows cannot be divided over {engine.ways} devices",
+                f"make data.eval_batch a multiple of {engine.ways}",
+            )
         self._engine = engine
         self._split = split
         self._how = {"order": "once", "batch": rows, "seed": 0, "process": engine.share}

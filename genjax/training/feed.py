@@ -53,3 +53,15 @@ def _alike(batches: Batches) -> list[Batches]:
     """
     forms = {tuple(x.shape for x in b.values()) for b in batches}
     return [batches] if len(forms) == 1 else [[b] for b in batches]
+
+
+def first_rows(split: Any, most: int, ways: int, **how: Any) -> dict[str, np.ndarray]:
+    """Return this process's part of the first rows of the shuffled split, for `Model.fit`.
+
+    Args:
+      most: rows in all, if there are as many.
+      ways: the number of rows is a multiple of it, and at least it.
+      how: seed and process of the stream.
+    """
+    num = max(min(most, len(split)) // ways, 1) * ways
+    return split.stream(order="shuffled", batch=num, **how)[0]

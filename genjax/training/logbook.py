@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genjax.core import Mean
-from genjax.errors import ConfigError
+from genjax.errors import CheckpointError, ConfigError
 from genjax.training.events import Events
 from genjax.training.metricslog import MetricsLog
 
@@ -43,12 +44,13 @@ class Logbook:
 
         Raises:
           ConfigError: `wandb` is given, and the package is not installed.
-          OSError: a file cannot be read or written.
+          CheckpointError: a file cannot be read or written.
         """
         self._directory = directory
         self._tensorboard = tensorboard
         self._metrics = MetricsLog(directory)
         self._events: Events | None = None
+        self._step = step
         self._wandb = _wandb(wandb, directory) if wandb else None
         self.cut(step, again)
 
@@ -58,7 +60,7 @@ class Logbook:
         Lines that cannot be read are removed too, with a warning.
 
         Raises:
-          OSError: a file cannot be read or written.
+          CheckpointError: a file cannot be read or written.
         """
         self.close(wandb=False)
 
@@ -66,35 +68,55 @@ class Logbook:
             repeated = again and line["step"] == step and line["split"] == "eval"
             return line["step"] <= step and not repeated
 
-        self._metrics.cut(keep)
-        if self._tensorboard:
-            self._events = Events(self._directory, step)
+        with _writing(self._directory, step):
+            self._metrics.cut(keep)
+            if self._tensorboard:
+                self._events = Events(self._directory, step)
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        """Append one line and flush it. Raises OSError if it cannot be written."""
+        """Append one line and flush it. Raises CheckpointError if it cannot be written."""
         plain = {k: _plain(v) for k, v in values.items()}
-        self._metrics.write({"step": step, "split": split, **plain})
         scalars = {f"{split}/{k}": v for k, v in plain.items() if isinstance(v, (int, float))}
-        if self._events is not None:
-            self._events.scalars(step, scalars)
+        with _writing(self._directory, step):
+            self._metrics.write({"step": step, "split": split, **plain})
+            if self._events is not None:
+                self._events.scalars(step, scalars)
+        self._step = step
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
     def sync(self) -> None:
-        """Return when every line is on the disk. Raises OSError if one is not."""
-        self._metrics.sync()
+        """Return when every line is on the disk. Raises CheckpointError if one is not."""
+        with _writing(self._directory, self._step):
+            self._metrics.sync()
 
     def close(self, wandb: bool = True) -> None:
-        """Close the files; with `wandb` also the Weights & Biases run."""
+        """Close the files; with `wandb` also the Weights & Biases run.
+
+        Raises:
+          CheckpointError: a line cannot be written.
+        """
         events = self._events
         self._events = None
-        try:
-            self._metrics.close()
-        finally:
+        with _writing(self._directory, self._step), contextlib.ExitStack() as last:
             if events is not None:
-                events.close()
+                last.callback(events.close)
+            last.callback(self._metrics.close)
         if wandb and self._wandb is not None:
             self._wandb.finish()
+
+
+@contextlib.contextmanager
+def _writing(directory: Path, step: int) -> Iterator[None]:
+    """Turn an error of the file system into a CheckpointError that names the step."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"the log of step {step} in {error.filename or directory} cannot be written: "
+            f"{error.strerror or error}",
+            "free space or give the right to write, and run again: it goes on from the last checkpoint",
+        ) from error
 
 
 def _plain(x: Any) -> Any:

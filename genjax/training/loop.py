@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from genjax.training.config import Config
 from genjax.training.hooks import Hooks
 from genjax.training.run import Result, Run
 
+log = logging.getLogger("genjax")
 __all__ = ["Hooks", "Result", "train"]
 
 
@@ -70,6 +72,7 @@ def train(
       NonFiniteError: a loss, gradient or parameter is NaN or infinite; none of it was saved.
       BusyError: another process is training in this directory.
       HookError: a hook failed; training has finished and is saved.
+      Exception: of the data, or of the model in an evaluation; the steps taken are saved before.
       PeerError: another process of the run stopped responding.
       Interrupted: SIGTERM or SIGINT stopped the run after it saved, and work remains (see
         genjax.training.signals).
@@ -123,17 +126,27 @@ def complete_identity(
 
 @contextlib.contextmanager
 def _closing(run: Run) -> Iterator[None]:
-    """Close the run when the block ends. Raises CheckpointError if its logs cannot be written."""
+    """Close the run when the block ends, with one error whatever fails.
+
+    Raises:
+      CheckpointError: a checkpoint or a log cannot be written.
+    """
     try:
-        # A second guard, inside of `finally`: a process that fails must not wait for ever in `close`.
+        # A second guard, inside of `except`: a process that fails must not wait for ever in `close`.
         with distributed.guarded():
             yield
-    except OSError as error:  # of the logs: checkpoints and hooks report their own
-        raise CheckpointError(
-            f"{run.directory} cannot be written: {error}", "free space there, and run again"
-        ) from error
-    finally:
-        run.close()
+    except BaseException as error:
+        try:
+            run.close()
+        except CheckpointError as another:
+            if not isinstance(error, CheckpointError | OSError):
+                log.warning("%s", another.message)
+        if isinstance(error, OSError):  # checkpoints, logs and hooks report their own
+            raise CheckpointError(
+                f"{run.directory} cannot be written: {error}", "free space there, and run again"
+            ) from error
+        raise
+    run.close()
 
 
 def _check_average(config: Config, average: str | None) -> None:

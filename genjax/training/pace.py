@@ -267,6 +267,19 @@ def of_run(config: Config, rows: int, batch: int, directory: Path) -> Pace | Non
     return Pace(Limits(config.seconds, config.steps, most, config.steps_per_call), directory)
 
 
+def restart(pace: Pace | None, directory: Path, step: int, clock: Clock) -> None:
+    """Go on at `step` under the decisions that were recorded before it.
+
+    Raises:
+      ConfigError: a run that was limited by seconds goes on without a limit, or under another one.
+      CheckpointError: pace.json is missing or cannot be read.
+    """
+    if pace is not None:
+        pace.restart(step, clock)
+    elif step and (directory / FILE).exists():
+        raise ConfigError(f"{directory} holds a run that is limited by train.seconds", AGAIN)
+
+
 def optimizers_of_run(
     model: Model, configs: Mapping[str, optimizers.Config], config: Config, pace: Pace | None
 ) -> tuple[Any, Callable[[int], Mapping[str, float]]]:

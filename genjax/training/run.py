@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +12,14 @@ from typing import Any
 import jax
 
 from genjax.core import Model, Variables
-from genjax.errors import ConfigError, Interrupted
-from genjax.training import distributed, optimizers, pace, sharding
+from genjax.errors import Interrupted
+from genjax.training import distributed, optimizers, pace, rescue, sharding
 from genjax.training.best import Best
 from genjax.training.checkpoint import Checkpoints
 from genjax.training.config import Config
 from genjax.training.engine import Engine
 from genjax.training.evaluations import Evaluations
-from genjax.training.feed import feed
+from genjax.training.feed import feed, first_rows
 from genjax.training.hooks import Caller, Hooks
 from genjax.training.logbook import Logbook, Progress
 from genjax.training.meter import IN_FLIGHT, Clock, Meter, NonFinite
@@ -41,6 +42,7 @@ class Run:
       begin: called before the first file is written, or None.
       step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
+      handled: the last step after which nothing that was due is left.
       complete: the last step is saved and its hooks have returned.
       evaluations: hold the results of the last one.
       record: what a checkpoint holds beside the state.
@@ -80,6 +82,7 @@ class Run:
         self.clock = Clock()
         self.step = 0
         self.saved = -1
+        self.handled = 0
         self.complete = False
         self.checkpoints: Checkpoints | None = None
         self.logbook: Logbook | None = None
@@ -107,11 +110,6 @@ class Run:
         transforms, rates = pace.optimizers_of_run(self.model, optimizer, c, self.pace)
         example = self._stream(0)[0]
         self.engine = Engine(self.model, transforms, c, example, frozen=frozen, seed=seed, devices=devices)
-        if self.eval_batch % self.engine.ways:
-            raise ConfigError(
-                f"an evaluation batch of {self.eval_batch} rows cannot be divided "
-                f"over {self.engine.ways} devices"
-            )
         self.caller = Caller(hooks, self.directory)
         self.evaluations = Evaluations(self.engine, self.dataset.eval, self.eval_batch)
         known = self.evaluations.names() if c.keep_best else []
@@ -121,6 +119,7 @@ class Run:
         self.record = Record(self.identity, self.dataset.digest, *parts)
         self.checkpoints = Checkpoints(self.directory, c.keep_last)
         pending = self._restore()
+        again = rescue.EVENTS in pending
         primary = distributed.is_primary()
         if primary and self.begin is not None:
             self.begin()
@@ -130,23 +129,30 @@ class Run:
                 tensorboard=c.tensorboard,
                 wandb=c.wandb,
                 step=self.step,
-                again="on_eval" in pending,
+                again=again or "on_eval" in pending,
             )
             self.meter.logbook = self.logbook
-        title = self.directory.name
-        self.progress = Progress(title, self.end, self.step, self.data["batch"], c.progress and primary)
-        if pending:
+        show = c.progress and primary
+        self.progress = Progress(self.directory.name, self.end, self.step, self.data["batch"], show)
+        if again:
+            self.handled = -1
+        elif pending:
             self._call_hooks(pending, written="on_eval" not in pending, end=self.step >= self.end)
-        self.complete = self.step >= self.end
+        self.complete = self.step >= self.end and not again
 
     def close(self) -> None:
-        """Close the logs and wait for the checkpoints."""
-        if self.progress is not None:
-            self.progress.close()
-        if self.logbook is not None:
-            self.logbook.close()
-        if self.checkpoints is not None and not distributed.lost():
-            self.checkpoints.close()
+        """Close the logs and wait for the checkpoints, all of them if one fails.
+
+        Raises:
+          CheckpointError: one has failed.
+        """
+        with contextlib.ExitStack() as last:
+            if self.checkpoints is not None and not distributed.lost():
+                last.callback(self.checkpoints.close)
+            if self.logbook is not None:
+                last.callback(self.logbook.close)
+            if self.progress is not None:
+                last.callback(self.progress.close)
 
     def _restore(self) -> list[str]:
         """Restore the newest readable checkpoint, or create the first state; return hooks left to call."""
@@ -156,24 +162,19 @@ class Run:
         self.step = found.step if found else 0
         self.saved = self.step if found else -1
         self.record.restore(self.step, record)
-        self._restart_pace()
+        pace.restart(self.pace, self.directory, self.step, self.clock)
+        if self.pace is not None:
+            self.engine.line = self.pace.arguments()
         unfinished = self.caller.resume(self.step, self.evaluations.step)
-        self.state = (
-            self.engine.adopt(found.state) if found else self.engine.start(self._fit_rows(), self.initial)
-        )
+        self.state = self.engine.adopt(found.state) if found else self._first()
+        self.handled = self.step
         return record.get("hooks", []) if found and unfinished else []
 
-    def _restart_pace(self) -> None:
-        """Go on under the decisions that were recorded before this step.
-
-        Raises:
-          ConfigError: a run that was limited by seconds goes on without a limit.
-        """
-        if self.pace is not None:
-            self.pace.restart(self.step, self.clock)
-            self.engine.line = self.pace.arguments()
-        elif self.step and (self.directory / pace.FILE).exists():
-            raise ConfigError(f"{self.directory} holds a run that is limited by train.seconds", pace.AGAIN)
+    def _first(self) -> TrainState:
+        """Return the state that step 1 starts from, fitted on the first rows of the shuffled split."""
+        how = {"ways": self.engine.ways, "seed": self.data["seed"], "process": self.process}
+        rows = first_rows(self.dataset.train, self.config.fit_rows, **how) if self.model.fit else {}
+        return self.engine.start(rows, self.initial)
 
     def nothing_lost(self) -> bool:
         """Return True if the process may end now, and no step is repeated later. Called from a thread."""
@@ -188,21 +189,34 @@ class Run:
     # --- the loop ----------------------------------------------------------------------------------
 
     def __call__(self, stop: Stop) -> Result:
-        """Take all remaining steps. Raises as `loop.train`."""
-        while True:
-            try:
-                self._advance(stop)
-                break
-            except NonFinite as bad:
-                self._step_back(bad)
+        """Take all remaining steps. Raises as `loop.train`.
+
+        Other errors, of the data or an evaluation for example, are raised when the steps are saved.
+        """
+        try:
+            self._all(stop)
+        except Exception as error:
+            rescue.save(self, error)
+            raise
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
         self.caller.check()
         variables = self.engine.variables(self.state)
         metrics = {**self.evaluations.losses, **self.caller.values}
         return Result(self.step, variables, metrics, self.clock.seconds, tuple(self.skips.batches))
 
+    def _all(self, stop: Stop) -> None:
+        """Take steps until the last one, going back where one is not finite."""
+        if self.handled != self.step:
+            self._events(stop, end=self.step >= self.end)
+        while True:
+            try:
+                return self._advance(stop)
+            except NonFinite as bad:
+                self._step_back(bad)
+
     def _advance(self, stop: Stop) -> None:
         """Take steps until the last one. Raises NonFinite, and Interrupted at a signal."""
-        assert self.checkpoints is not None
         c = self.config
         trace = Trace(c.profile, self.directory)
         self.clock.start()
@@ -229,7 +243,6 @@ class Run:
         trace.close()
         if self.saved != self.step:  # the data ended before the last step
             self._events(stop, end=True)
-        self.checkpoints.wait()
 
     def _take(self, batch: Any, phases: tuple[Phases, ...]) -> Any:
         """Take the steps of one call and return its packed metrics. A call that compiles is not timed."""
@@ -268,7 +281,7 @@ class Run:
           hooks: names of the hooks to call when the run is resumed.
         """
         assert self.checkpoints is not None
-        self._save(hooks=hooks)
+        self.save(hooks=hooks)
         self.checkpoints.wait()
         signal = next(s for s in distributed.gather(stop.signal) if s)
         raise Interrupted(
@@ -279,16 +292,6 @@ class Run:
     def _stream(self, start: int) -> Any:
         skip = tuple(self.skips.batches)
         return self.dataset.train.stream(**self.data, start=start, process=self.process, skip=skip)
-
-    def _fit_rows(self) -> Any:
-        """Return this process's first rows of the shuffled split, for `Model.fit`; {} without one."""
-        if self.model.fit is None:
-            return {}
-        ways = self.engine.ways
-        num = min(self.config.fit_rows, len(self.dataset.train))
-        num = max(num // ways, 1) * ways
-        how = {"order": "shuffled", "batch": num, "seed": self.data["seed"], "process": self.process}
-        return self.dataset.train.stream(**how)[0]
 
     # --- events ------------------------------------------------------------------------------------
 
@@ -305,6 +308,7 @@ class Run:
         sample = end or _every(c.sample_every, n)
         save = end or _every(c.checkpoint_every, n)
         if not (evaluate or sample or save):
+            self.handled = n
             return
         self.meter.read(n)
         self.clock.pause()
@@ -320,7 +324,7 @@ class Run:
             better = self.best.improved(self.evaluations.losses)
         later = [h for h in due if h != "on_eval" or not early]
         if save or better:
-            self._save(best=better, hooks=later)
+            self.save(best=better, hooks=later)
         if early and self.best.from_hook and not self.caller.failed("on_eval"):
             self.best.check(self.evaluations.losses)
         if end:
@@ -328,6 +332,7 @@ class Run:
         if later and self._stopping(stop):
             self._leave(stop, later)
         self._call_hooks(due, written=early, end=end)
+        self.handled = n
         self.clock.start()
 
     def _call_hooks(self, due: Sequence[str], written: bool, end: bool) -> None:
@@ -353,7 +358,7 @@ class Run:
 
     # --- saving, and steps that are not finite -----------------------------------------------------
 
-    def _save(self, best: bool = False, hooks: Sequence[str] = ()) -> None:
+    def save(self, best: bool = False, hooks: Sequence[str] = ()) -> None:
         """Start a checkpoint of this step, if there is none. Raises NonFinite if the state is not finite.
 
         Args:
@@ -362,6 +367,8 @@ class Run:
         assert self.checkpoints is not None
         self.meter.read(self.step)
         if self.saved == self.step:
+            if best:
+                self.checkpoints.mark_best(self.step)
             return
         if leaf := self.engine.nonfinite(self.state):
             raise NonFinite(self.step - 1, f"{leaf} is not finite")

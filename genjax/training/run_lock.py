@@ -36,7 +36,8 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
         return
     try:
-        owner.write_text(f"{os.getpid()}\n")
+        with contextlib.suppress(OSError):  # of a full disk: it only tells others who holds the lock
+            owner.write_text(f"{os.getpid()}\n")
         yield
     finally:
         if lock.lock_counter == 1:  # the outermost

@@ -23,4 +23,5 @@ def measure(context: Context) -> list[Score]:
     """Return precision, recall, density and coverage of each set against the reference."""
     manifold = context.reference.manifold
     statistic = lambda x: prdc(manifold, x)
-    return estimates.of_sets(context, SCORES, statistic, context.embeddings, "prdc", k=context.config.k)
+    k = context.config.k
+    return estimates.of_sets(context, SCORES, statistic, context.embeddings, "prdc", k + 1, k=k)
