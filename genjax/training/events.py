@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,19 +29,19 @@ class Events:
 
     def __init__(self, directory: Path, step: int):
         """Open a new file. Events of steps after `step` in older files become void."""
-        from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.record_writer import RecordWriter
         from tensorboardX.summary import scalar
 
         self._event = Event
         self._scalar = scalar
         folder = directory / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        # Without a suffix, a file of the same second would be written over.
-        suffix = f".{os.getpid()}.{next(_numbers)}"
-        self._writer = EventsWriter(str(folder / "events"), suffix)
-        start = SessionLog(status=SessionLog.START)
-        self._write(step + 1, session_log=start)
+        # With its number, a file of the same second is not written over.
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self._file = RecordWriter(str(folder / name))
+        self._write(0, file_version="brain.Event:2")
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
         self._flushed = time.monotonic()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -48,12 +49,13 @@ class Events:
         for name, value in values.items():
             self._write(step, summary=self._scalar(name, value))
         if time.monotonic() - self._flushed > FLUSH_EVERY:
-            self._writer.flush()
+            self._file.flush()
             self._flushed = time.monotonic()
 
     def _write(self, step: int, **what: Any) -> None:
-        self._writer.write_event(self._event(step=step, wall_time=time.time(), **what))
+        event = self._event(step=step, wall_time=time.time(), **what)
+        self._file.write(event.SerializeToString())
 
     def close(self) -> None:
         """Write what is left, and close the file."""
-        self._writer.close()
+        self._file.close()

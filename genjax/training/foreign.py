@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import traceback
-from types import TracebackType
+from typing import Any
 
 _MARKS = ("orbax", "tensorstore", "OCDBT")
 """Parts of a message or of a file's path that show where an error comes from."""
@@ -25,13 +25,13 @@ def silence() -> None:
     """
     logging.getLogger("absl").addFilter(_not_orbax)
     logging.getLogger("asyncio").addFilter(_not_left_over)
-    before = sys.excepthook
+    before = sys.unraisablehook
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not _late(error):
-            before(kind, error, trace)
+    def hook(unraisable: Any) -> None:
+        if not _late(unraisable.exc_value):
+            before(unraisable)
 
-    sys.excepthook = hook
+    sys.unraisablehook = hook
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
@@ -46,7 +46,7 @@ def _not_left_over(record: logging.LogRecord) -> bool:
     return not any(mark in text for mark in _MARKS)
 
 
-def _late(error: BaseException) -> bool:
+def _late(error: BaseException | None) -> bool:
     """Return whether a thread reports a result to a loop that has been closed."""
     aside = threading.current_thread() is not threading.main_thread()
     return aside and isinstance(error, RuntimeError) and "Event loop is closed" in str(error)

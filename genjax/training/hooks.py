@@ -112,10 +112,19 @@ class Caller:
         return record.get("step", -1) < step
 
     def _read(self) -> dict[str, Any]:
-        try:
-            return json.loads(self._path.read_text())
-        except (OSError, ValueError):
+        """Return the record; empty, with a warning, if it is damaged: the hooks are then called once more."""
+        if not self._path.exists():
             return {}
+        try:
+            record = json.loads(self._path.read_text("utf-8"))
+            numbers = (record["step"], record["evaluated"])
+            if isinstance(record["values"], dict) and all(isinstance(n, int) for n in numbers):
+                return record
+            what = "its fields have other types"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            what = repr(error)
+        log.warning("%s cannot be read (%s): the last hooks are called again", self._path, what)
+        return {}
 
     def check(self) -> None:
         """Raise HookError, in every process, if a hook failed in one of them."""

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import files
+from genjax.config import build
 from genjax.core import Model
 from genjax.errors import CheckpointError, ConfigError
 from genjax.training import distributed, optimizers
@@ -298,10 +299,10 @@ def read(path: Path) -> tuple[Limits, list[Decision]] | None:
     """
     try:
         raw = json.loads(path.read_text("utf-8"))
-        return Limits(**raw["limits"]), [Decision(**d) for d in raw["decisions"]]
+        return build(Limits, raw["limits"]), [build(Decision, d) for d in raw["decisions"]]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, ConfigError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error!r}", "restore the file, or train in a new directory"
         ) from error
