@@ -304,7 +304,11 @@ class Job:
 
 
 def test_jobs_of_slurm_run_the_points_and_one_that_dies_is_a_failure(trainer: Trainer, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", types.SimpleNamespace(AutoExecutor=Executor))
+    monkeypatch.setitem(
+        sys.modules,
+        "submitit",
+        types.SimpleNamespace(AutoExecutor=Executor, JobEnvironment=types.SimpleNamespace(USR_SIG="USR2")),
+    )
     main = point.main
 
     def dies(directory: str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Execute the runs of a sweep: in this process, in several processes side by side, or as jobs of SLURM.
+"""Execute the runs of a sweep: in this process, or in several processes side by side (slurm.py: as jobs).
 
 Each function calls `done(point, error)` as soon as a run has ended; the error is empty if it has not failed.
 """
@@ -9,13 +9,12 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from genjax.errors import ConfigError, Interrupted
+from genjax.errors import Interrupted
 from genjax.training.signals import Stop
 from genjax.workflows.sweep import point as runs
 from genjax.workflows.sweep.plan import Point
@@ -102,95 +101,3 @@ def _outcome(where: Path, point: Point, code: int) -> str:
         message = f"its process ended with code {code} (see {_log(where, point)})"
         return runs.fail(where / point.name, message)
     return runs.failure(where, point)
-
-
-class Task:
-    """Run one point in a job of SLURM; a job that SLURM stops is submitted again and resumes."""
-
-    def __call__(self, directory: str, name: str) -> int:
-        """Run the point; return its exit code."""
-        return runs.main(directory, name)
-
-    def checkpoint(self, directory: str, name: str) -> Any:
-        """Return what is submitted again when the job's time is over; submitit calls it."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self, directory, name)
-
-
-def on_slurm(where: Path, points: Sequence[Point], options: Mapping[str, Any], done: Done) -> None:
-    """Execute runs as an array of SLURM jobs, and wait for them.
-
-    Args:
-      options: parameters of submitit's AutoExecutor (timeout_min, gpus_per_node, slurm_partition ...), and
-        `cluster`: "slurm", or "local" for processes of this machine.
-
-    Raises:
-      ConfigError: submitit is missing, there is no SLURM here, or an option is unknown.
-      Interrupted: a signal has stopped the sweep, which has cancelled its jobs.
-    """
-    executor = executor_of(where, options)
-    jobs = executor.map_array(Task(), [str(where.resolve())] * len(points), [p.name for p in points])
-    running = dict(zip([p.name for p in points], zip(points, jobs, strict=True), strict=True))
-    with Stop() as stop:
-        try:
-            while running:
-                time.sleep(max(POLL, 0.01 * len(running)))
-                if stop.signal is not None:
-                    raise Interrupted(
-                        f"stopped by {stop.signal}; the jobs of {where} are cancelled",
-                        "run the same command again to go on from their checkpoints",
-                    )
-                for name, (point, job) in list(running.items()):
-                    if job.done():
-                        del running[name]
-                        done(point, _job_outcome(where, point, job))
-        finally:
-            for _, job in running.values():
-                job.cancel()
-
-
-def _job_outcome(where: Path, point: Point, job: Any) -> str:
-    """Return the error of a run whose job has ended; an empty string if it has not failed."""
-    error = job.exception()
-    code = None if error is not None else job.result()
-    if error is not None or code:
-        said = str(error).strip().split("\n")[0] if error is not None else f"code {code}"
-        return runs.fail(
-            where / point.name, f"its job {job.job_id} ended with {said} (see {job.paths.stderr})"
-        )
-    return runs.failure(where, point)
-
-
-def check_slurm(options: Mapping[str, Any]) -> None:
-    """Refuse options of jobs before anything is written to the sweep's directory.
-
-    Raises:
-      ConfigError: as `executor_of`.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        executor_of(Path(folder), options)
-
-
-def executor_of(where: Path, options: Mapping[str, Any]) -> Any:
-    """Return submitit's executor with some options.
-
-    Raises:
-      ConfigError: submitit is missing, there is no SLURM here, or an option is unknown.
-    """
-    try:
-        import submitit
-    except ImportError:
-        raise ConfigError("--slurm needs submitit", "pip install 'genjax-lab[slurm]'") from None
-    rest = {"timeout_min": 24 * 60, "name": "genjax-sweep", **options}
-    cluster = rest.pop("cluster", "slurm")
-    try:
-        executor = submitit.AutoExecutor(folder=where / LOGS, cluster=cluster)
-        executor.update_parameters(**rest)
-    except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise ConfigError(
-            f"--slurm: {first}",
-            "give parameters of submitit's AutoExecutor, e.g. --slurm.timeout_min=60",
-        ) from error
-    return executor

@@ -23,6 +23,7 @@ from genjax.workflows.compare import environment
 from genjax.workflows.sweep import check, jobs, results
 from genjax.workflows.sweep import plan as plans
 from genjax.workflows.sweep import point as runs
+from genjax.workflows.sweep import slurm as slurm_jobs
 from genjax.workflows.sweep.plan import Plan, Point
 
 
@@ -75,7 +76,7 @@ def sweep(
       directory: runs/sweep-NAME if None. One that holds a sweep of the same config and fields goes on with
         the settings and seeds of both.
       side_by_side: processes that run at the same time; 1 runs everything in this process.
-      slurm: options of jobs of SLURM, which execute the runs if it is not None (see jobs.on_slurm).
+      slurm: options of jobs of SLURM, which execute the runs if it is not None (see slurm.py).
 
     Returns:
       The path of report.html.
@@ -93,7 +94,7 @@ def sweep(
     datasets = Datasets()
     first = check.plan(plan, datasets)
     if slurm is not None:
-        jobs.check_slurm(slurm)
+        slurm_jobs.check(slurm)
     directories.create(where)
     with run_lock.exclusive(where):
         runner = runs.Runner(where, plan, datasets)
@@ -131,7 +132,7 @@ def _execute(
         report.write(where)
 
     if slurm is not None and left:
-        jobs.on_slurm(where, left, slurm, done)
+        slurm_jobs.execute(where, left, slurm, done)
     elif side_by_side > 1:
         jobs.side_by_side(where, left, side_by_side, done)
     else:
