@@ -114,7 +114,6 @@ def ended(state: Path) -> None:
     [
         ({"slurm_partition": "none"}, "could not be submitted: sbatch: error: invalid partition"),
         ({"slurm_partitoin": "a"}, "Unknown argument 'partitoin'"),
-        ({"partition": "a"}, "'partition' need to be prefixed"),
         ({"timeout_min": "long"}, 'Parameter "timeout_min" expected type'),
         ({"cluster": "debug"}, "--slurm.cluster=debug: no such cluster"),
     ],
