@@ -37,7 +37,7 @@ format: $(VENV)/.dev ## format, and fix what ruff can fix
 bench: $(VENV)/.peers ## time genjax against PyTorch and others (experiments/benchmarks)
 	$(BIN)/python -m experiments.benchmarks
 
-docs: $(VENV)/.docs ## build the documentation: build/site/index.html
+docs: $(VENV)/.docs ## build the documentation: build/site/index.html (search needs a server: python -m http.server -d build/site)
 	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 figures: $(VENV)/.base ## draw the README's picture from runs/compare-digits
