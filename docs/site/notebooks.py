@@ -17,7 +17,8 @@ def _page(path: Path) -> str:
     """Return the cells of a notebook, with a line on how to run it below its heading."""
     cells = json.loads(path.read_text("utf-8"))["cells"]
     first, *rest = (_cell(cell) for cell in cells)
-    note = f"!!! note\n    This page is `notebooks/{path.name}`: run it with `jupyter lab notebooks`."
+    how = "run it with `jupyter lab notebooks` (`pip install jupyterlab` installs Jupyter)."
+    note = f"!!! note\n    This page is `notebooks/{path.name}`: {how}"
     return "\n\n".join((first, note, *rest)) + "\n"
 
 
