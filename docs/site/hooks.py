@@ -23,8 +23,12 @@ import notebooks  # noqa: E402
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Append the pages of the API to the navigation: there is one for each package."""
+    """Append to the navigation the pages of the API, one for each package, and guides that it lacks."""
     assert config.nav is not None
+    sections = {title: pages for section in config.nav for title, pages in section.items()}
+    named = {path for entry in sections["Guides"] for path in entry.values()}
+    guides = sorted(f"guides/{path.name}" for path in (HERE.parent / "guides").glob("*.md"))
+    sections["Guides"] += [path for path in guides if path not in named]
     config.nav.append({"API": [{title: path} for path, title in api.titles().items()]})
     return config
 
