@@ -76,6 +76,8 @@ def test_samples_keep_what_is_given_and_fill_the_masks():
     assert not np.isin(rows, (0, 3)).any()
     with pytest.raises(ConfigError, match="positions"):
         model.sample(variables, keys(2), {}, length=T + 1)
+    with pytest.raises(ConfigError, match="positions"):
+        bert.build(bert.Config(layers=1, heads=2, width=16, positions=T - 1), TEXT, {})
 
 
 def test_images_are_pixels_after_their_label():

@@ -126,6 +126,12 @@ def test_a_search_refuses_what_it_does_not_use(options: dict):
         draw("gpt", built("gpt")[1], {"beams": 2, **options})
 
 
+@pytest.mark.parametrize("options", [{"min_length": 3}, {"pad": 2}, {"stop": 1, "min_length": 99}], ids=str)
+def test_ends_that_rows_do_not_have_are_refused(options: dict):
+    with pytest.raises(ConfigError, match=list(options)[-1]):
+        draw("gpt", built("gpt")[1], options)
+
+
 def test_a_length_penalty_without_a_search_is_refused():
     with pytest.raises(ConfigError, match="length_penalty"):
         draw("gpt", built("gpt")[1], {"length_penalty": 0.5})

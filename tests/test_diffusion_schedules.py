@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import schedules
 
@@ -76,7 +77,7 @@ def test_times_are_points_of_the_chain(spacing, steps, chain):
 
 @pytest.mark.parametrize(("steps", "spacing"), [(0, "trailing"), (11, "trailing"), (5, "sideways")])
 def test_impossible_times_are_refused(steps, spacing):
-    with pytest.raises(ValueError, match=r"steps|spacing"):
+    with pytest.raises(ConfigError, match=r"steps|spacing"):
         schedules.times(steps, 10, spacing)
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from genjax import cli, settings
+from genjax import cli, commands, settings
 from genjax.errors import ConfigError, DataError
 from genjax.models import gpt, t5
 from genjax.workflows import sample, text, train
@@ -27,7 +27,7 @@ QUIET = ("train.progress=False", "train.tensorboard=False", "train.compilation_c
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    directory = tmp_path_factory.mktemp("prompting")
+    directory = tmp_path_factory.mktemp("prompting-é→")
     config = settings.load("pydoc/gpt:smoke", (*QUIET, "model.position=rope"))
     train.train(settings.complete(config), directory, devices=jax.devices()[:1])
     return restore(directory)
@@ -236,6 +236,38 @@ def test_a_terminal_that_lacks_characters_gets_replacements(
         assert written.getvalue().startswith(b"a??b")
     else:
         assert (trained.directory / "shown.txt").read_text("utf-8").startswith("a\N{REPLACEMENT CHARACTER}→b")
+
+
+@pytest.mark.parametrize("verb", cli.PREFIXES)
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_every_verb_prints_to_a_terminal_that_lacks_characters(
+    monkeypatch: pytest.MonkeyPatch, verb: str, encoding: str
+):
+    def run(args: Any, overrides: Any) -> int:
+        print("a→\udcff")
+        return 0
+
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, write_through=True))
+    monkeypatch.setattr(commands, "run", run)
+    given = {"train": ["--config=x"], "sweep": ["--config=x"], "compare": [], "export": ["x", "y"]}
+    assert cli.main([verb, *given.get(verb, ["x"])]) == 0
+    assert written.getvalue() == b"a??\n"
+
+
+@pytest.mark.parametrize("verb", ["config", "report"])
+def test_paths_are_printed_with_replacements(trained: Trained, monkeypatch: pytest.MonkeyPatch, verb: str):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii", write_through=True))
+    given = {"config": ["pydoc/gpt:smoke", "--config.data.name=text:é→"], "report": [str(trained.directory)]}
+    assert cli.main([verb, *given[verb]]) == 0
+    assert b"??" in written.getvalue()
+
+
+def test_a_directory_that_is_no_unicode_text_is_refused_at_once(tmp_path: Path, capsys: Any):
+    assert cli.main(["train", "--config=pydoc/gpt:smoke", f"--dir={tmp_path}/a\udcff"]) == 2
+    assert "no Unicode text" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_with_an_ascii_terminal(trained: Trained):

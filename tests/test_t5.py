@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -158,3 +159,24 @@ def test_what_does_not_fit_is_refused():
         Pairs.of(TEXT, vocabulary=V)
     with pytest.raises(ValueError, match="smoothing"):
         t5.Config(smoothing=1.0)
+
+
+def test_rows_beyond_the_learned_positions_are_refused():
+    """They would all share the last position."""
+    few = t5.Config(layers=1, heads=2, width=16, position="learned", positions=8)
+    with pytest.raises(ConfigError, match="8 learned positions"):
+        t5.build(few, TEXT, {})
+    enough = dataclasses.replace(few, positions=TEXT["tokens"].shape[0] + 2)
+    model = t5.build(enough, TEXT, {})
+    variables = jax.eval_shape(lambda key: model.init(key, TEXT.example(1), {}), jax.random.key(0))
+    draw = lambda length: jax.eval_shape(lambda v: model.sample(v, keys(1), {}, length=length), variables)
+    draw(TEXT["tokens"].shape[0])
+    with pytest.raises(ConfigError, match="length"):
+        draw(TEXT["tokens"].shape[0] + 1)
+
+
+def test_a_least_length_that_has_no_effect_is_refused():
+    for spec_name, least in (("text", 3), ("pairs", T + 1)):
+        model, variables = made("t5", spec_name)
+        with pytest.raises(ConfigError, match="min_length"):
+            model.sample(variables, keys(1), {}, min_length=least)

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from genjax.errors import ConfigError
+
 Path: TypeAlias = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 """t -> (alpha, sigma), elementwise."""
 
@@ -134,10 +136,10 @@ def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.nd
         "quadratic" is denser near data (Song et al. 2021, arXiv:2010.02502, app. D.2).
 
     Raises:
-      ValueError: steps is not in 1 .. chain, or the spacing is unknown.
+      ConfigError: steps is not in 1 .. chain, or the spacing is unknown.
     """
     if not 1 <= steps <= chain:
-        raise ValueError(f"cannot take {steps} sampling steps along a chain of {chain}")
+        raise ConfigError(f"steps={steps} along a chain of {chain} steps", f"give 1 to {chain} steps")
     if spacing == "trailing":
         index = np.round(np.arange(steps, 0, -1) * (chain / steps))
     elif spacing == "leading":
@@ -147,5 +149,5 @@ def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.nd
         # Near data, rounding may give a point twice: the next free one is taken instead.
         index = np.maximum(np.round(index), np.arange(steps, 0, -1))
     else:
-        raise ValueError(f"unknown spacing {spacing!r}: trailing, leading or quadratic")
+        raise ConfigError(f"unknown spacing {spacing!r}", "give trailing, leading or quadratic")
     return (np.append(index, 0) / chain).astype(np.float32)

@@ -211,7 +211,8 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     """Build a BERT for text or quantised images. Player "model"; no likelihood.
 
     Raises:
-      ConfigError: the data has no discrete target, or `heads` does not divide `width`.
+      ConfigError: the data has no discrete target, its rows are longer than the learned positions, or
+        `heads` does not divide `width`.
     """
     del stages
     sequence = Sequence.of(spec)
@@ -220,7 +221,13 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     mask = special.get("mask", top)
     vocabulary = max(config.vocabulary or 0, top, mask + 1)
     width = sequence.length + 1  # with the first token of a text or the start token of an image
-    network = BERT(config, vocabulary, config.positions or width)
+    places = config.positions or width
+    if config.position == "learned" and places < width:
+        raise ConfigError(
+            f"a row has {width} tokens, and model.positions={places}",
+            "raise model.positions, or leave it out",
+        )
+    network = BERT(config, vocabulary, places)
     m = _BERT(config, spec, sequence, network, mask, tuple(special.values()))
     return Model(
         init=m.init,

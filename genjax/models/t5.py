@@ -112,6 +112,14 @@ class Config:
     def __post_init__(self):
         check(self)
 
+    def check_length(self, length: int, what: str) -> None:
+        """Raise ConfigError if `length` tokens are more than the learned positions."""
+        if self.position == "learned" and length > self.positions:
+            raise ConfigError(
+                f"{what} has {length} tokens, beyond the {self.positions} learned positions",
+                "raise model.positions, or use relative ones or rope",
+            )
+
     def stack(self, *, decoder: bool) -> Stack:
         """Return the form of the encoder or of the decoder."""
         features = self.head_features or self.width // self.heads
@@ -237,10 +245,13 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
     that of the dropped spans given the rest, and its kind is "conditional": it is not the text's likelihood.
 
     Raises:
-      ConfigError: the data has neither pairs nor text, or `heads` does not divide `width`.
+      ConfigError: the data has neither pairs nor text, its rows are longer than the learned positions, or
+        `heads` does not divide `width`.
     """
     del stages
     pairs = Pairs.of(spec, config.density, config.mean_span, config.vocabulary)
+    for name in {pairs.source, pairs.target} & {*spec.elements}:
+        config.check_length(spec[name].shape[0], f"a row of {name!r}")
     m = _T5(config, spec, pairs, T5(config, pairs.vocabulary))
     return Model(
         init=m.init,
@@ -367,12 +378,17 @@ class _T5:
                 return generate(decoder, variables, keys, first, policy=policy, **more, **how).tokens
 
         paired = self.pairs.paired or self.pairs.source in prompt
+        if min_length and not paired:
+            raise ConfigError(f"min_length={min_length} has no effect: a row has no stop", "leave it out")
+        if min_length > (length or self.pairs.width):
+            raise ConfigError(f"min_length={min_length} is beyond the length", "lower it, or raise length")
         return (self.write if paired else self.go_on)(prompt, keys.shape[0], length, draw)
 
     def write(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
         """Return the targets of the prompt's source, with their lengths."""
         pairs = self.pairs
         new = length or pairs.width
+        self.config.check_length(new, "length: a target")
         given = {k: v for k, v in prompt.items() if k in (pairs.source, length_of(pairs.source))}
         decoder = self.text if pairs.paired else self.decoder
         first = jnp.full((num, 1), pairs.pad, jnp.int32)
@@ -384,6 +400,8 @@ class _T5:
     def go_on(self, prompt: Batch, num: int, length: int | None, draw: Callable[..., jax.Array]) -> Batch:
         """Return rows of `length` tokens that begin with those of the prompt."""
         total = length or self.pairs.width
+        # The sentinel and the eos of a source, and the two tokens that begin a target, need positions too.
+        self.config.check_length(total + 2, "length: a row and its marks")
         name = self.pairs.target
         tokens, lengths = given_tokens(prompt, name, num, total)
         need = total - (0 if LENGTH in prompt else tokens.shape[1])

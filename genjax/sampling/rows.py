@@ -101,6 +101,7 @@ class _Sampler:
         stops = (stop,) if isinstance(stop, int) else stop
         self._check_tokens(stops, pad)
         total = _total(self.sequence, length)
+        _check_ends(bool(stops), constraint is not None, pad, min_length, total)
         rule = _Rule(total, stops, pad, min_length, constraint, beams, length_penalty)
         given = _Given(*self.sequence.prefix(prompt, keys.shape[0]))
         count = given.tokens.shape[1] - given.starts
@@ -197,6 +198,16 @@ def _check_frames(policy: Truncation, beams: int, length_penalty: float) -> None
             raise ConfigError(
                 f"{name}={value}: frames are drawn with a temperature alone", f"leave {name} out"
             )
+
+
+def _check_ends(stops: bool, constrained: bool, pad: int, min_length: int, total: int) -> None:
+    """Refuse options of the end of a row, by name, if rows have no end, or none before their length."""
+    if min_length and not (stops or constrained):
+        raise ConfigError(f"min_length={min_length} has no effect without a stop", "leave it out")
+    if min_length > total:
+        raise ConfigError(f"min_length={min_length} is beyond the length of {total} tokens", "lower it")
+    if pad and not (stops or constrained):
+        raise ConfigError(f"pad={pad} has no effect: rows have no stop and no constraint", "leave it out")
 
 
 def _total(sequence: View, length: int | None) -> int:
