@@ -37,6 +37,7 @@ from genjax.config import (
     check,
 )
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.errors import ConfigError
 from genjax.functional.readout import readout, row_nats
 from genjax.nn.activations import Activation
 from genjax.nn.attention import Implementation
