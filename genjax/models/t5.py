@@ -45,10 +45,11 @@ from genjax.nn.dropout import dropout, fold
 from genjax.nn.embedding import lookup, sinusoids
 from genjax.nn.relative import RelativeBias
 from genjax.nn.transformer import Cache, Stack, Transformer
-from genjax.sampling.autoregressive import generate, without
-from genjax.sampling.beam import beam_search, check_options
+from genjax.sampling.autoregressive import without
+from genjax.sampling.beam import check_options
 from genjax.sampling.constraints import Constraint
 from genjax.sampling.logits import Truncation
+from genjax.sampling.rows import go_on
 from genjax.views.columns import LENGTH, TARGET, length_of
 from genjax.views.pairs import Pair, Pairs, inside
 from genjax.views.sequences import given_tokens, positions
@@ -365,18 +366,11 @@ class _T5:
         narrow = (top_k, top_p, min_p, typical_p, repetition_penalty, frequency_penalty, presence_penalty)
         policy = Truncation(temperature, *narrow)
         check_options(policy, beams, length_penalty)
-        how = {"min_length": min_length, "constraint": constraint, "pad": self.pairs.pad}
-        if beams > 1:
-            search = {**how, "beams": beams, "length_penalty": length_penalty}
-            search["repetition_penalty"] = repetition_penalty
+        how: dict[str, Any] = {"beams": beams, "length_penalty": length_penalty, "min_length": min_length}
+        how |= {"constraint": constraint, "pad": self.pairs.pad}
 
-            def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
-                return beam_search(decoder, variables, first, **more, **search).tokens[:, 0]
-
-        else:
-
-            def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
-                return generate(decoder, variables, keys, first, policy=policy, **more, **how).tokens
+        def draw(decoder: Decoder, first: Int[Array, "B P"], **more: Any) -> Int[Array, "B N"]:
+            return go_on(decoder, variables, keys, first, policy, **how, **more)[0]
 
         paired = self.pairs.paired or self.pairs.source in prompt
         if min_length and not paired:

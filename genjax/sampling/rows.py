@@ -142,18 +142,10 @@ class _Sampler:
             "min_length": rule.min_length,
             "constraint": rule.constraint,
         }
-        if rule.beams > 1:
-            assert isinstance(policy, Truncation)
-            search = {**shared, "beams": rule.beams, "length_penalty": rule.length_penalty}
-            search["repetition_penalty"] = policy.repetition_penalty
-            found = beam_search(decoder, variables, given.tokens, **search)
-            drawn = found.tokens[:, 0]
-            count = found.lengths[:, 0]
-        else:
-            limit = rule.length - known if ends and ragged else None
-            out = generate(decoder, variables, keys, given.tokens, policy=policy, limit=limit, **shared)
-            drawn = out.tokens
-            count = out.lengths
+        if rule.beams == 1 and ends and ragged:
+            shared["limit"] = rule.length - known
+        search = {"beams": rule.beams, "length_penalty": rule.length_penalty}
+        drawn, count = go_on(decoder, variables, keys, given.tokens, policy, **search, **shared)
         rows = _join(given.tokens[:, given.starts :], drawn, known, rule.length, rule.pad)
         found_rows = self.sequence.decode(rows)
         if not ends:
@@ -187,6 +179,32 @@ class _Sampler:
         return functools.lru_cache(maxsize=None)(
             lambda scale: guide(self.decoder, scale, self.sequence.unconditional)
         )
+
+
+def go_on(
+    decoder: Decoder,
+    variables: Variables,
+    keys: Keys,
+    tokens: Int[Array, "B P ..."],
+    policy: Policy,
+    *,
+    beams: int,
+    length_penalty: float,
+    **shared: Any,
+) -> tuple[Int[Array, "B N ..."], Int[Array, " B"]]:
+    """Return (tokens, their number) that follow each row: drawn by the policy, or the best of several beams.
+
+    Args:
+      shared: of `generate` or `beam_search`.
+    """
+    if beams == 1:
+        out = generate(decoder, variables, keys, tokens, policy=policy, **shared)
+        return out.tokens, out.lengths
+    assert isinstance(policy, Truncation)
+    search = {"beams": beams, "length_penalty": length_penalty}
+    search["repetition_penalty"] = policy.repetition_penalty
+    found = beam_search(decoder, variables, tokens, **search, **shared)
+    return found.tokens[:, 0], found.lengths[:, 0]
 
 
 def _check_frames(policy: Truncation, beams: int, length_penalty: float) -> None:
