@@ -60,9 +60,13 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write UTF-8 text atomically and flush it to disk; return the path."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    """Write UTF-8 text atomically and flush it to disk; return the path.
+
+    A lone surrogate, which stands for a byte of a file name that is not UTF-8, is written as its escape in
+    JSON.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
         file.flush()
         os.fsync(file.fileno())
     return Path(path)

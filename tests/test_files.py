@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
     with pytest.raises(RuntimeError, match="broken"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_are_not_utf8_are_kept_in_json_and_readable_in_text(tmp_path: Path):
+    """Python gives the bytes of such a name as lone surrogates."""
+    name = "caf\udce9"
+    path = files.write_json(tmp_path / "x.json", {"path": name})
+    assert json.loads(path.read_text("utf-8")) == {"path": name}
+    assert files.write_text(tmp_path / "x.html", name).read_text("utf-8") == "caf\\udce9"
 
 
 def test_a_file_that_fails_keeps_the_old_one(tmp_path: Path):

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from genjax import cli, commands, settings
-from genjax.errors import ConfigError, DataError
+from genjax.errors import ConfigError, DataError, NonFiniteError
 from genjax.models import gpt, t5
-from genjax.workflows import sample, text, train
+from genjax.workflows import directory, sample, text, train
 from genjax.workflows.assemble import Trained, restore
 
 QUIET = ("train.progress=False", "train.tensorboard=False", "train.compilation_cache=False")
@@ -188,6 +188,14 @@ def test_a_stream_refuses_what_the_sampler_refuses(trained: Trained, given: dict
     assert streamed.value.message == whole.value.message
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_stream_of_weights_that_are_nan_is_an_error(trained: Trained, temperature: float):
+    broken = jax.tree.map(lambda x: np.full_like(x, np.nan), trained.variables.params)
+    diverged = dataclasses.replace(trained, variables=trained.variables.replace(params=broken, ema={}))
+    with pytest.raises(NonFiniteError, match="not finite"):
+        list(text.stream(diverged, {"temperature": temperature}, {}, average="none"))
+
+
 def test_a_prompt_that_fills_the_row_streams_nothing(trained: Trained):
     start = _prompt(trained, "abcd", 1)
     assert list(text.stream(trained, {"length": 4}, start)) == []
@@ -267,6 +275,8 @@ def test_paths_are_printed_with_replacements(trained: Trained, monkeypatch: pyte
 def test_a_directory_that_is_no_unicode_text_is_refused_at_once(tmp_path: Path, capsys: Any):
     assert cli.main(["train", "--config=pydoc/gpt:smoke", f"--dir={tmp_path}/a\udcff"]) == 2
     assert "no Unicode text" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no Unicode text"):
+        directory.create(tmp_path / "a\udcff")
     assert not list(tmp_path.iterdir())
 
 

@@ -25,20 +25,27 @@ def path_of(settings: Settings, directory: str | Path | None = None) -> Path:
     """Return the directory of a run: `directory`, or runs/<name>.
 
     Raises:
-      ConfigError: its path has bytes that are no Unicode text, which checkpoints cannot have.
+      ConfigError: see `check_path`.
     """
     where = Path(directory) if directory else Path("runs") / settings.name
+    check_path(where)
+    return where
+
+
+def check_path(where: Path) -> None:
+    """Raise ConfigError if a path has bytes that are no Unicode text: Orbax writes no checkpoint there."""
     if any(0xD800 <= ord(c) < 0xE000 for c in str(where.absolute())):
         raise ConfigError(f"the path {str(where)!r} is no Unicode text", "give --dir another directory")
-    return where
 
 
 def create(where: Path) -> None:
     """Create a run directory.
 
     Raises:
+      ConfigError: see `check_path`.
       CheckpointError: it cannot be created or written to.
     """
+    check_path(where)
     try:
         where.mkdir(parents=True, exist_ok=True)
     except OSError as error:
