@@ -236,3 +236,11 @@ def test_included_files_are_included():
     """A formatter of Markdown takes the marker for an expression of Python."""
     for path in DOCS.rglob("*.md"):
         assert not re.search(r"--8\s+<", path.read_text("utf-8")), path
+
+
+def test_a_pipe_in_the_code_of_a_table_is_shown_without_its_backslash(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(DOCS / "site"))
+    import tables
+
+    page = "| `a\\|b` | x \\| y | ``c`\\|`` |\nprose: `a\\|b`"
+    assert tables.shown(page) == "| `a|b` | x \\| y | ``c`|`` |\nprose: `a\\|b`"

@@ -18,6 +18,7 @@ for folder in (HERE, ROOT):
 import api  # noqa: E402 (found beside this file)
 import config_reference  # noqa: E402
 import sources  # noqa: E402
+import tables  # noqa: E402
 
 import notebooks  # noqa: E402
 
@@ -48,5 +49,5 @@ def _markdown(files: Files) -> list[File]:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Let links to files of the checkout lead to their pages."""
-    return sources.linked(markdown, page.file.src_uri)
+    """Let links to files of the checkout lead to their pages, and show pipes in the code of tables."""
+    return tables.shown(sources.linked(markdown, page.file.src_uri))
