@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from genjax.errors import ConfigError, GenjaxError, Interrupted
 
@@ -23,13 +23,39 @@ EXAMPLES = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raise ConfigError for what is wrong, in place of leaving the process."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.given: set[str] = set()
+        self.register("action", None, _Once)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, f"see `{self.prog} --help`")
+
+
+class _Once(argparse.Action):
+    """Store a value, which must not be empty; refuse an option that is given twice."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: Any = None) -> None:
+        name = option or self.dest
+        if name in parser.given:
+            parser.error(f"{name} is given twice")
+        if values == "" and self.dest not in TEXTS:
+            parser.error(f"{name} has an empty value")
+        parser.given.add(name)
+        setattr(namespace, self.dest, values)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the grammar of the command line."""
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog="genjax",
         description="Train, sample, evaluate and compare generative models.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     p.add_argument("--version", action="store_true", help="print the version and leave")
     p.add_argument("--traceback", action="store_true", help="show where an error came from")
@@ -143,8 +169,39 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (0, or the error's own: see genjax.errors)."""
     _forgive(sys.stdout)
-    p = parser()
-    args, rest = p.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    show = "--traceback" in words
+    command = ""
+    try:
+        args, rest = parser().parse_known_args(words)
+        command = args.command or ""
+        return _run(args, rest)
+    except GenjaxError as error:
+        if show:
+            raise
+        print(f"genjax: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("genjax: interrupted", file=sys.stderr)
+        return Interrupted.exit_code if command in ("train", "compare") else 130
+    except BrokenPipeError:  # `genjax data digits | head`: the reader has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if show or error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        print(f"genjax: {error}\n  hint: free space, or give a writable folder", file=sys.stderr)
+        return 4
+    except Exception as error:
+        if show or not _is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or ["no memory is left"])[0]
+        print(f"genjax: out of memory: {first}\n  hint: use a smaller batch or model", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Run the command that the arguments name."""
     for name in TEXTS:
         given = getattr(args, name, None)
         if given is not None:
@@ -155,28 +212,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"genjax {__version__}")
         return 0
     if not args.command:
-        p.print_help()
+        if rest:
+            raise ConfigError(f"unknown argument {rest[0]!r}", "see `genjax --help`")
+        parser().print_help()
         return 2
-    try:
-        from genjax import commands
+    overrides = _overrides(args.command, rest)
+    from genjax import commands
 
-        return commands.run(args, _overrides(args.command, rest))
-    except GenjaxError as error:
-        if args.traceback:
-            raise
-        print(f"genjax: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("genjax: interrupted", file=sys.stderr)
-        return Interrupted.exit_code if args.command in ("train", "compare") else 130
-    except BrokenPipeError:  # `genjax data digits | head`: the reader has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        if args.traceback or error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise
-        print(f"genjax: {error}\n  hint: free space, or give a writable folder", file=sys.stderr)
-        return 4
+    return commands.run(args, overrides)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether NumPy or a device could not allocate an array. JAX need not be imported for that."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)[:200]
 
 
 TEXTS = ("prompt", "label", "regex", "words", "json_schema", "stop")
@@ -209,7 +257,11 @@ PREFIXES = {
 
 
 def _overrides(command: str, rest: Sequence[str]) -> dict[str, list[str]]:
-    """{prefix: ["key=value", ...]} of the arguments argparse does not know, e.g. --config.seed=1."""
+    """Return {prefix: ["key=value", ...]} of the arguments that argparse does not know, e.g. --config.seed=1.
+
+    Raises:
+      ConfigError: an argument of another form, or two that set the same field.
+    """
     found: dict[str, list[str]] = {prefix: [] for prefix in PREFIXES[command]}
     items = list(rest)
     while items:
@@ -220,8 +272,20 @@ def _overrides(command: str, rest: Sequence[str]) -> dict[str, list[str]]:
             raise ConfigError(f"unknown argument {item!r} of `genjax {command}`", f"overrides here: {forms}")
         if "=" not in key and items and not items[0].startswith("--"):
             key = f"{key}={items.pop(0)}"
+        _refuse_again(prefix, key, found[prefix])
         found[prefix].append(key)
     return found
+
+
+def _refuse_again(prefix: str, override: str, earlier: Sequence[str]) -> None:
+    """Raise ConfigError if an earlier override sets the same field, or a section that contains it."""
+    path = override.partition("=")[0].split(".")
+    for other in earlier:
+        set_before = other.partition("=")[0].split(".")
+        shared = min(len(path), len(set_before))
+        if path[:shared] == set_before[:shared]:
+            names = " and ".join(dict.fromkeys(f"--{prefix}.{'.'.join(p)}" for p in (set_before, path)))
+            raise ConfigError(f"{names}: the same field is set twice", "leave one of them out")
 
 
 def script() -> None:

@@ -7,11 +7,14 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from genjax.config import Range, Rows, coerce
 from genjax.errors import ConfigError
 from genjax.training import memory, signals
 
+Index = Annotated[int, Range(least=0, most=2**31 - 2**24)]
+"""The index of a sample, after which as many samples as a command draws have an index of 32 bits."""
 Overrides = Mapping[str, list[str]]
 
 
@@ -104,10 +107,8 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _number_of_samples(args: argparse.Namespace) -> int:
     """Return how many samples to draw; refuse what has no meaning for one that is streamed."""
-    if args.num is not None and args.num < 1:
-        raise ConfigError(f"--num={args.num} is not a number of samples", "give 1 or more")
-    if args.start is not None and args.start < 0:
-        raise ConfigError(f"--start={args.start} is not the index of a sample", "give 0 or more")
+    coerce(Rows | None, args.num, "--num")
+    coerce(Index | None, args.start, "--start")
     if not args.stream:
         return 64 if args.num is None else args.num
     if args.num not in (None, 1):

@@ -1,7 +1,8 @@
 """Build the frozen dataclasses of a config from plain values, and check their ranges. Standard library only.
 
 A field declares its range in its type: `dropout: Rate = 0.1`, `layers: Count = 4`, or
-`sigma: Annotated[float, Range(above=0, most=2)] = 0.1`. `build` refuses any other value.
+`sigma: Annotated[float, Range(above=0, most=2)] = 0.1`. `build` refuses any other value. A range is a `Rule`;
+`plugins.Entry` is another one.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 from genjax.errors import ConfigError, nearest
 
 T = TypeVar("T")
 BELOW = 2**31
 """Integers lie between -BELOW and BELOW (excluded) if their range says nothing else: they fit into int32."""
+SMALLEST, LARGEST = 2.0**-126, (2 - 2**-23) * 2.0**127
+"""The normal numbers of 32 bits. A network would see zero or infinity in place of others."""
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """Declare which values of a type a field permits: Annotated[TYPE, rule]. `str(rule)` is them in words."""
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with a value of the type; None if it is permitted."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,26 +48,62 @@ class Range:
     above: float | None = None
     below: float | None = None
 
-    def __contains__(self, value: float) -> bool:
-        return (
+    def fault(self, value: float) -> str | None:
+        inside = (
             (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )
+        return None if inside else f"is out of range, it must be {self}"
 
     def __str__(self) -> str:
         bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
         return " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
 
 
-@dataclasses.dataclass(frozen=True)
 class Pattern:
-    """Declare that a string is a regular expression: Annotated[str, Pattern()]."""
+    """Declare that a text is a regular expression."""
+
+    def fault(self, value: str) -> str | None:
+        try:
+            re.compile(value)
+        except (re.error, OverflowError, RecursionError) as error:
+            return f"is not a regular expression: {error}"
+        return None
+
+    def __str__(self) -> str:
+        return "a regular expression"
 
 
-Natural = Annotated[int, Range(least=0)]
-Count = Annotated[int, Range(least=1)]
+class Named:
+    """Declare that a text names something outside the config: a file, a folder, a dataset."""
+
+    def fault(self, value: str) -> str | None:
+        return None if value and "\0" not in value else "is not a name"
+
+    def __str__(self) -> str:
+        return "text that is not empty and has no character of code 0"
+
+
+class Part:
+    """Declare that a text can be the name of a folder: of a run, a stage, an average, an entry."""
+
+    def fault(self, value: str) -> str | None:
+        if value in ("", ".", "..") or set(value) & set("/\\") or not value.isprintable():
+            return "is not the name of a folder"
+        if len(value.encode()) > 200:
+            return "has more than 200 bytes"
+        return None
+
+    def __str__(self) -> str:
+        return "a name of printable characters other than '/' and '\\', of 200 bytes at most"
+
+
+Natural = Annotated[int, Range(least=0, below=BELOW)]
+Count = Annotated[int, Range(least=1, below=BELOW)]
+Rows = Annotated[int, Range(least=1, most=2**24)]
+"""Rows, tokens or pixels that are held in memory at once."""
 Width = Annotated[int, Range(least=1, most=2**20)]
 """Features, channels or rows of a layer."""
 Layers = Annotated[int, Range(least=1, most=10_000)]
@@ -69,6 +117,10 @@ Rate = Annotated[float, Range(least=0, below=1)]
 Multiple = Annotated[float, Range(above=0, most=1000)]
 """A width as a multiple of another."""
 Regex = Annotated[str, Pattern()]
+Name = Annotated[str, Named()]
+"""The name of something outside the config, such as the path of a file."""
+Folder = Annotated[str, Part()]
+"""The name of something that gets a folder of this name, or is a part of a path."""
 
 
 def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
@@ -111,7 +163,7 @@ def coerce(hint: Any, value: Any, where: str, default: Any = dataclasses.MISSING
     """Return `value` as the type that a field or parameter declares.
 
     Args:
-      hint: the type; Annotated with a Range or Pattern to check.
+      hint: the type; Annotated with rules to check.
       where: the dotted name of the field, for error messages.
       default: of the field, for the hint of the error.
 
@@ -146,9 +198,9 @@ def describe(hint: Any) -> str:
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
     if origin is Annotated:
-        if any(isinstance(a, Pattern) for a in args[1:]):
-            return "a regular expression"
-        return " ".join((describe(args[0]), *(str(a) for a in args[1:])))
+        rules = [a for a in args[1:] if isinstance(a, Rule)]
+        # What a text must be says that it is one.
+        return " ".join((*(() if args[0] is str and rules else (describe(args[0]),)), *map(str, rules)))
     if origin in (typing.Union, types.UnionType):
         return ", or ".join(describe(a) for a in sorted(args, key=lambda a: a is type(None)))
     if origin is typing.Literal:
@@ -174,7 +226,7 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
     if hint is Any:
-        return value
+        return _anything(value, where)
     if origin is Annotated:
         return _checked(args[1:], _coerce(args[0], value, where), where)
     if origin in (typing.Union, types.UnionType):
@@ -190,17 +242,27 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     return _scalar(hint, value, where)
 
 
+def _anything(value: Any, where: str) -> Any:
+    """Return a value of any type. A number in it must be finite: JSON has no other ones."""
+    if isinstance(value, Mapping):
+        return {k: _anything(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_anything(v, where) for v in value)
+    return _float(value, where) if isinstance(value, float) else value
+
+
 def _checked(rules: Iterable[Any], value: Any, where: str) -> Any:
-    """Return `value` if it satisfies every Range and Pattern among `rules`."""
+    """Return `value` if it satisfies every rule."""
     for rule in rules:
-        if isinstance(rule, Range) and value not in rule:
-            raise ConfigError(f"{where}: {value!r} is out of range, it must be {rule}")
-        if isinstance(rule, Pattern):
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ConfigError(f"{where}: {value!r} is not a regular expression: {error}") from error
+        if isinstance(rule, Rule) and (fault := rule.fault(value)):
+            raise ConfigError(f"{where}: {shown(value)} {fault}")
     return value
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error message shows it: on one line, and not at any length."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def _one_of(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -222,7 +284,7 @@ def _section(cls: Any, value: Any, where: str) -> Any:
         return value
     # Config objects of other libraries are not Mappings, but have items().
     if not hasattr(value, "items"):
-        raise ConfigError(f"{where}: expected a section, got {value!r}")
+        raise ConfigError(f"{where}: expected a section, got {shown(value)}")
     return build(cls, dict(value), where)
 
 
@@ -230,7 +292,7 @@ def _choice(options: tuple[Any, ...], value: Any, where: str) -> Any:
     # 1 == True, but a choice is of the same type.
     if not any(type(value) is type(o) and value == o for o in options):
         raise ConfigError(
-            f"{where}: {value!r} is not a choice{nearest(str(value), map(str, options))}",
+            f"{where}: {shown(value)} is not a choice{nearest(str(value), map(str, options))}",
             f"choose one of {', '.join(map(str, options))}",
         )
     return value
@@ -239,22 +301,22 @@ def _choice(options: tuple[Any, ...], value: Any, where: str) -> Any:
 def _tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     """Return the items of a tuple[X, ...], or of a tuple[X, Y] of exactly that many items."""
     if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
-        raise ConfigError(f"{where}: expected a sequence, got {value!r}")
+        raise ConfigError(f"{where}: expected a sequence, got {shown(value)}")
     items = tuple(value)
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_coerce(args[0], v, where) for v in items)
     if not args:
         return items
     if len(items) != len(args):
-        raise ConfigError(f"{where}: expected {len(args)} items, got {value!r}")
+        raise ConfigError(f"{where}: expected {len(args)} items, got {shown(value)}")
     return tuple(_coerce(a, v, where) for a, v in zip(args, items, strict=True))
 
 
 def _mapping(args: tuple[Any, ...], value: Any, where: str) -> dict[Any, Any]:
     if not hasattr(value, "items"):
-        raise ConfigError(f"{where}: expected a mapping, got {value!r}")
-    inner = args[1] if len(args) == 2 else Any
-    return {k: _coerce(inner, v, f"{where}.{k}") for k, v in value.items()}
+        raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
+    outer, inner = args if len(args) == 2 else (Any, Any)
+    return {coerce(outer, k, where): _coerce(inner, v, f"{where}.{k}") for k, v in value.items()}
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
@@ -266,12 +328,21 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
             value = int(value)
     # bool is a subclass of int, but True is no number of layers.
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is int)):
-        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r} ({type(value).__name__})")
-    if hint is float and not math.isfinite(value):
-        raise ConfigError(f"{where}: {value!r} is not a finite number")
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {shown(value)} ({type(value).__name__})")
     if hint is int and not -BELOW < value < 2 * BELOW:
-        raise ConfigError(f"{where}: {value!r} is too large for a 32-bit integer")
+        raise ConfigError(f"{where}: {shown(value)} is too large for a 32-bit integer")
+    if hint is str and not _is_text(value):
+        raise ConfigError(f"{where}: {shown(value)} is not Unicode text")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a text can be written as UTF-8, or is a path of other bytes, which Python keeps."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_number(value: Any) -> bool:
@@ -281,6 +352,13 @@ def _is_number(value: Any) -> bool:
 
 def _float(value: Any, where: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise ConfigError(f"{where}: {value!r} is too large for a number") from None
+        number = math.inf
+    if math.isnan(number):
+        raise ConfigError(f"{where}: {shown(value)} is not a finite number")
+    if abs(number) > LARGEST:
+        raise ConfigError(f"{where}: {shown(value)} is too large, it is not a finite number of 32 bits")
+    if 0 < abs(number) < SMALLEST:
+        raise ConfigError(f"{where}: {shown(value)} is too small for a number of 32 bits, in which it is 0")
+    return number

@@ -8,20 +8,22 @@ therefore fails before anything is compiled, and config.json states every defaul
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 from ml_collections import ConfigDict
 
 from genjax import plugins
-from genjax.config import Seed, build, coerce
-from genjax.errors import ConfigError, nearest
+from genjax.config import Folder, Name, Part, Seed, build, coerce, shown
+from genjax.errors import ConfigError, GenjaxError, nearest
 
 SECTIONS = (
     "name",
@@ -52,6 +54,10 @@ def find(name: str) -> Path:
     for path in candidates:
         if path.suffix in (".py", ".json") and path.is_file():
             return path
+    if Path(name).is_dir():
+        raise ConfigError(
+            f"{name!r} is a folder, not a config file", f"give a file, such as {name}/config.json"
+        )
     known = sorted({str(p.relative_to(ROOT / "configs"))[:-3] for p in (ROOT / "configs").rglob("*.py")})
     raise ConfigError(
         f"no config file {name!r}{nearest(name.removeprefix('configs/').removesuffix('.py'), known)}",
@@ -74,7 +80,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
       ConfigError: no such file, a file without get_config, or an override of an unknown section.
     """
-    file, _, size = name.partition(":")
+    file, _, size = (name, "", "") if Path(name).is_file() else name.partition(":")
     path = find(file)
     raw = _saved(path, size) if path.suffix == ".json" else _returned(path, size)
     for override in overrides:
@@ -85,12 +91,56 @@ def load(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def _returned(path: Path, size: str) -> dict[str, Any]:
     """Return the plain data of a file's get_config(size)."""
     module = _module(path)
-    if not hasattr(module, "get_config"):
+    if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{path} defines no get_config(size='full')", "return a ConfigDict from it")
-    config = module.get_config(size) if size else module.get_config()
-    if not isinstance(config, (ConfigDict, Mapping)):
-        raise ConfigError(f"get_config of {path} returned {config!r}", "return a ConfigDict from it")
-    return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    config = _called(path, module, size)
+    if size and size not in SIZES and config == _unless_refused(path, module, f"no {size}"):
+        raise ConfigError(f"{path} has no size {size!r}", "give full or smoke, or a size that the file knows")
+    return config
+
+
+SIZES = ("full", "smoke")
+"""Sizes that every config has. Another one that changes nothing is unknown to the file."""
+
+
+def _called(path: Path, module: ModuleType, size: str) -> dict[str, Any]:
+    """Return get_config(size) as plain data.
+
+    Raises:
+      ConfigError: it raised an error, or returned something else than sections.
+    """
+    with _blaming(path):
+        config = module.get_config(size) if size else module.get_config()
+        config = config.to_dict() if isinstance(config, ConfigDict) else config
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"get_config of {path} returned {shown(config)}", "return a ConfigDict from it")
+    return dict(config)
+
+
+def _unless_refused(path: Path, module: ModuleType, size: str) -> dict[str, Any] | None:
+    """Return get_config(size); None if the file refuses the size."""
+    try:
+        return _called(path, module, size)
+    except ConfigError:
+        return None
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn every error of a config file into a ConfigError that names its line."""
+    try:
+        yield
+    except GenjaxError:
+        raise
+    except SyntaxError as error:
+        where = f"{path}:{error.lineno}" if error.lineno else str(path)
+        raise ConfigError(f"{where}: {error.msg}", "fix the syntax of the file") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename).absolute() == path.absolute()]
+        where = f"{path}:{lines[-1]}" if lines else str(path)
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{where}: {type(error).__name__}: {said}", "fix the config file") from error
 
 
 def _saved(path: Path, size: str) -> dict[str, Any]:
@@ -110,7 +160,10 @@ def saved(path: Path) -> dict[str, Any]:
       OSError: the file cannot be read.
       ValueError: it is not JSON, or has no sections.
     """
-    raw = json.loads(path.read_text("utf-8-sig"))
+    try:
+        raw = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_distinct)
+    except RecursionError:
+        raise ValueError("it has too many lists or sections in each other") from None
     if not isinstance(raw, dict):
         raise ValueError("it holds no sections")
     folder = path.absolute().parent
@@ -120,6 +173,15 @@ def saved(path: Path) -> dict[str, Any]:
         return str(own) if name and own.exists() else name
 
     return with_paths(raw, placed)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Raises ValueError if it has a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(k for k in keys if keys.count(k) > 1)!r} twice")
+    return found
 
 
 def with_paths(raw: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
@@ -137,10 +199,8 @@ def _module(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
+    with _blaming(path):
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}", "fix the syntax of the file") from error
     return module
 
 
@@ -159,7 +219,7 @@ def set_dotted(raw: dict[str, Any], override: str) -> None:
       ConfigError: not of this form, or a part of the key is a value already.
     """
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ConfigError(
             f"override {override!r} is not of the form key=value", "e.g. --config.model.width=128"
         )
@@ -194,8 +254,8 @@ class Stage:
       ValueError: neither or both of run and config.
     """
 
-    run: str | None = None
-    config: str | None = None
+    run: Name | None = None
+    config: Name | None = None
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -260,9 +320,9 @@ def complete(config: Mapping[str, Any]) -> Settings:
             )
     model = _section(raw, "model")
     name = model.pop("name", None)
-    if not name or not isinstance(name, str):
-        wrong = "missing" if name is None else f"{name!r}, not the name of a model"
-        raise ConfigError(f"config.model.name is {wrong}", f"name one of {', '.join(models())}")
+    if name is None:
+        raise ConfigError("config.model.name is missing", f"name one of {', '.join(models())}")
+    name = coerce(Annotated[str, plugins.Entry(MODELS, "model")], name, "model.name")
     module = model_module(name)
     players = _section(raw, "optimizers")
     settings = Settings(
@@ -272,11 +332,11 @@ def complete(config: Mapping[str, Any]) -> Settings:
         model_name=name,
         model=build(module.Config, model, "model"),
         optimizer=build(optimizers.Config, _section(raw, "optimizer"), "optimizer"),
-        optimizers={player: _section(players, player, "optimizers.") for player in players},
+        optimizers={coerce(Folder, p, "optimizers"): _section(players, p, "optimizers.") for p in players},
         train=build(training.Config, _section(raw, "train"), "train"),
         sample=_section(raw, "sample"),
         evaluate=build(evaluation.Config, _section(raw, "evaluate"), "evaluate"),
-        stages={name: _stage(name, stage) for name, stage in _section(raw, "stages").items()},
+        stages={coerce(Folder, n, "stages"): _stage(n, s) for n, s in _section(raw, "stages").items()},
     )
     for player in settings.optimizers:
         settings.optimizer_of(player)
@@ -284,14 +344,32 @@ def complete(config: Mapping[str, Any]) -> Settings:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a config as JSON has it."""
+    """Return a copy of a config as JSON has it.
+
+    Raises:
+      ConfigError: a value that JSON cannot hold; names its key.
+    """
+    return {str(key): _jsonable(x, str(key)) for key, x in config.items()}
+
+
+DEPTH = 50
+"""Levels of sections and lists in a config. JSON's own functions end with a RecursionError at about 1,000."""
+
+
+def _jsonable(x: Any, where: str, depth: int = 0) -> Any:
+    """Return a value with lists for tuples and texts for the keys of sections."""
+    if depth > DEPTH:
+        raise ConfigError(f"{where[:60]}...: a value in more than {DEPTH} lists or sections", "use fewer")
+    if isinstance(x, Mapping):
+        return {str(key): _jsonable(each, f"{where}.{key}", depth + 1) for key, each in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_jsonable(each, where, depth + 1) for each in x]
     try:
-        return json.loads(json.dumps(config))
-    except (TypeError, ValueError) as error:
+        return json.loads(json.dumps(x))
+    except (TypeError, ValueError):
         raise ConfigError(
-            f"the config holds a value that JSON cannot hold: {error}",
-            "use numbers, text, lists and sections",
-        ) from error
+            f"{where}: {shown(x)} is a value that JSON cannot hold", "use numbers, text, lists and sections"
+        ) from None
 
 
 def _section(raw: Mapping[str, Any], key: str, path: str = "") -> dict[str, Any]:
@@ -301,7 +379,8 @@ def _section(raw: Mapping[str, Any], key: str, path: str = "") -> dict[str, Any]
         return {}
     if not isinstance(section, Mapping):
         raise ConfigError(
-            f"{path}{key}: expected a section, got {section!r}", f"set its fields: {path}{key}.FIELD=VALUE"
+            f"{path}{key}: expected a section, got {shown(section)}",
+            f"set its fields: {path}{key}.FIELD=VALUE",
         )
     return dict(section)
 
@@ -315,25 +394,21 @@ def _run_name(given: Any, model: str) -> str:
     if given is None or given == "":
         return model
     if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise ConfigError(f"name: {given!r} is not the name of a run", "give text, such as digits-gpt")
-    name = str(given)
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in name or not name.isprintable():
-        raise ConfigError(
-            f"name: {name!r} cannot be the name of a directory", "leave out '..', a '/' at an end, and '\\'"
-        )
-    if max(len(part.encode("utf-8", "replace")) for part in parts) > 200:
-        raise ConfigError(f"name: {name[:20]!r}... has more than 200 bytes", "give a shorter name")
-    return name
+        raise ConfigError(f"name: {shown(given)} is not the name of a run", "give text, such as digits-gpt")
+    part = Part()
+    for each in str(given).split("/"):
+        if fault := part.fault(each):
+            raise ConfigError(f"name: {shown(each)} {fault}", f"give {part}; '/' separates folders")
+    return str(given)
 
 
 def _stage(name: str, given: Any) -> Stage:
     """Build a stage; a string is a run directory."""
     if isinstance(given, str):
-        return Stage(run=given)
+        return build(Stage, {"run": given}, f"stages.{name}")
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"stages.{name}: expected a run directory or a section, got {given!r}",
+            f"stages.{name}: expected a run directory or a section, got {shown(given)}",
             f'set stages.{name} to a run directory, or to {{"config": NAME}}',
         )
     return build(Stage, given, f"stages.{name}")
@@ -350,4 +425,4 @@ def model_module(name: str) -> ModuleType:
     Raises:
       ConfigError: no such module; names the nearest.
     """
-    return plugins.load(MODELS, name, "model")
+    return plugins.load(MODELS, name, "model", ("Config", "build"))

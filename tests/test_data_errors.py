@@ -26,7 +26,6 @@ def refused(name: str, *says: str, **config) -> None:
     ("name", "says"),
     [
         ("digit", ["'digit'", "did you mean 'digits'", "tfds:NAME"]),
-        ("", ["unknown dataset ''"]),
         ("_split", ["unknown dataset '_split'"]),
         ("zip:digits", ["zip: needs two datasets"]),
         ("zip:digits,moon", ["unknown dataset 'moon'"]),
@@ -119,6 +118,13 @@ def test_captions_that_do_not_fit(tmp_path: Path, line, says: list[str]):
 
 
 def test_fields_that_do_not_fit():
-    for wrong in ({"batch": 0}, {"eval_fraction": 1.0}, {"limit": 0}, {"lenght": 3}):
+    for wrong in (
+        {"name": ""},
+        {"name": "text:\0"},
+        {"batch": 0},
+        {"eval_fraction": 1.0},
+        {"limit": 0},
+        {"lenght": 3},
+    ):
         with pytest.raises(ConfigError):
             gd.load(**{"name": "digits", **wrong})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from genjax.config import Count, Natural, Range, Seed, check
+from genjax.config import Count, Name, Range, Rows, Seed, check
+from genjax.plugins import Entry
 
+TOKENIZERS = "genjax.data.tokenizers"
+"""The package whose files are the built-in tokenizers."""
 Order = Literal["shuffled", "lanes", "once"]
 
 
@@ -60,29 +63,29 @@ class Config:
       ValueError: a value out of its range.
     """
 
-    name: str = "digits"
-    batch: Count = 128
-    eval_batch: Count = 512
+    name: Name = "digits"
+    batch: Rows = 128
+    eval_batch: Rows = 512
     order: Order = "shuffled"
-    length: Count = 64
-    tokenizer: str = "bytes"
-    vocabulary: Count | None = None
+    length: Rows = 64
+    tokenizer: Annotated[str, Entry(TOKENIZERS, "tokenizer")] = "bytes"
+    vocabulary: Rows | None = None
     min_count: Count = 1
-    sentinels: Natural = 0
-    tokenizer_file: str | None = None
+    sentinels: Annotated[int, Range(least=0, most=100_000)] = 0
+    tokenizer_file: Name | None = None
     documents: str | None = None
     pack: bool = False
-    buckets: tuple[Count, ...] = ()
-    transpose: Natural = 0
+    buckets: tuple[Rows, ...] = ()
+    transpose: Annotated[int, Range(least=0, most=127)] = 0
     per_quarter: Annotated[int, Range(least=1, most=480)] | None = None
-    size: Count | None = None
+    size: Annotated[int, Range(least=1, most=2**16)] | None = None
     eval_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
-    eval_split: str | None = None
-    feature: str | None = None
+    eval_split: Name | None = None
+    feature: Name | None = None
     limit: Count | None = None
     seed: Seed = 0
-    originals: str | None = None
-    cache: str | None = None
+    originals: Name | None = None
+    cache: Name | None = None
 
     def __post_init__(self):
         check(self)

@@ -51,9 +51,10 @@ def read(config: Config) -> Loaded:
     source, _, argument = config.name.partition(":")
     if "." not in source and source not in names():
         raise DataError(
-            f"unknown dataset {config.name!r}{nearest(source, names())}", f"use one of {', '.join(_usages())}"
+            f"data.name: unknown dataset {config.name!r}{nearest(source, names())}",
+            f"use one of {', '.join(_usages())}",
         )
-    return plugins.load(sources.__name__, source, "dataset").load(config, argument)
+    return plugins.load(sources.__name__, source, "dataset", ("load",)).load(config, argument)
 
 
 def _usages() -> list[str]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from genjax import plugins
-from genjax.config import Count, Range, Seed, check
-from genjax.errors import ConfigError, nearest
+from genjax.config import Name, Range, Rows, Seed, check
+from genjax.plugins import Entry
 
 METRICS = "genjax.evaluation.metrics"
 """The package whose files are the built-in metrics."""
+FEATURES = "genjax.evaluation.features"
+"""The package whose files are the built-in feature extractors."""
+Extractor = Annotated[str, Entry(FEATURES, "feature extractor", argument=True)]
+"""The name of an extractor, which an argument may follow."""
+Times = Annotated[int, Range(least=1, most=10_000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,27 +43,24 @@ class Config:
       seed: of the samples, of a bound's noise and of random subsets.
 
     Raises:
-      ConfigError: an unknown metric; names the nearest.
-      ValueError: a number out of range.
+      ValueError: a value out of its range.
     """
 
-    metrics: tuple[str, ...] | None = None
-    features: str | None = None
-    samples: Annotated[int, Range(least=8)] | None = None
-    sets: Count = 3
-    batch: Count = 64
-    reference: Annotated[int, Range(least=8)] | None = None
+    metrics: tuple[Annotated[str, Entry(METRICS, "metric")], ...] | None = None
+    features: Extractor | None = None
+    samples: Annotated[int, Range(least=8, most=2**24)] | None = None
+    sets: Times = 3
+    batch: Rows = 64
+    reference: Annotated[int, Range(least=8, most=2**24)] | None = None
     k: Annotated[int, Range(least=1, most=1000)] = 5
-    kid_subset: Annotated[int, Range(least=2)] | None = None
+    kid_subset: Annotated[int, Range(least=2, most=2**24)] | None = None
     labels: bool | None = None
-    average: str | None = "eval"
-    speed_batches: tuple[Count, ...] = (1, 64)
-    repeats: Count = 3
+    average: Name | None = "eval"
+    speed_batches: tuple[Rows, ...] = (1, 64)
+    repeats: Times = 3
     seed: Seed = 0
 
     def __post_init__(self):
-        for name in self.metrics or ():
-            _check_metric(name)
         check(self)
 
     def set_size(self, eval_rows: int) -> int:
@@ -69,13 +70,3 @@ class Config:
     def reference_size(self, train_rows: int) -> int:
         """Return the number of reference rows for a training split of `train_rows` rows."""
         return min(self.reference or 50_000, train_rows)
-
-
-def _check_metric(name: str) -> None:
-    """Raise ConfigError if `name` is not a built-in metric. Dotted modules are found when they are loaded."""
-    known = plugins.names(METRICS)
-    if "." not in name and name not in known:
-        raise ConfigError(
-            f"unknown metric {name!r}{nearest(name, known)}",
-            f"use {', '.join(known)}, or the dotted path of a module outside {METRICS}",
-        )

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Float, Int
 
-from genjax.config import Layers, Multiple, Natural, NotNegative, Positive, Range, Rate, Share, Width
+from genjax.config import Layers, Multiple, Natural, NotNegative, Positive, Range, Rate, Share, Width, check
 from genjax.core import Aux, Batch, Decoder, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.losses import per_row
@@ -90,6 +90,7 @@ class Config:
     implementation: Implementation = "auto"
 
     def __post_init__(self):
+        check(self)
         if self.windows is not None:
             object.__setattr__(self, "windows", tuple(self.windows))
 

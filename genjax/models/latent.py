@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from genjax import compose, plugins
+from genjax.config import Folder, coerce
 from genjax.config import build as build_config
 from genjax.core import Model, Spec
 from genjax.errors import ConfigError
@@ -32,20 +33,21 @@ class Config:
     """
 
     prior: dict[str, Any] = dataclasses.field(default_factory=dict)
-    codec: str = "codec"
+    codec: Folder = "codec"
 
     def __post_init__(self):
         # Complete, so that config.json states every default of the prior.
         fields = dict(self.prior)
         name = fields.pop("name", None)
-        if not isinstance(name, str):
+        if name is None:
             raise ConfigError("model.prior.name is missing", "name the architecture of the prior, e.g. gpt")
+        name = coerce(Annotated[str, plugins.Entry(PACKAGE, "model")], name, "model.prior.name")
         own = build_config(_module(name).Config, fields, "model.prior")
         object.__setattr__(self, "prior", {"name": name, **dataclasses.asdict(own)})
 
 
 def _module(name: str) -> Any:
-    return plugins.load(PACKAGE, name, "model")
+    return plugins.load(PACKAGE, name, "model", ("Config", "build"))
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from genjax.config import Count, Natural, Positive, Range, Regex, check
+from genjax.config import Count, Folder, Name, Natural, Positive, Probability, Range, Regex, check
 
 Axis = Annotated[int, Range(least=-1, most=2**20)]
 
@@ -57,9 +57,9 @@ class Average:
       ramp_up: the half-life is at most this fraction of the examples seen so far; None for no limit.
     """
 
-    players: tuple[str, ...] | None = None
+    players: tuple[Name, ...] | None = None
     half_life: Positive = 500_000.0
-    ramp_up: Positive | None = 0.05
+    ramp_up: Probability | None = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +112,9 @@ class Config:
     mesh: Mesh = Mesh()
     sharding: tuple[tuple[Regex, Any], ...] = ()
     logical: tuple[tuple[str, Any], ...] = (("batch", ("data", "fsdp")),)
-    averages: dict[str, Average] = dataclasses.field(default_factory=dict)
+    averages: dict[Folder, Average] = dataclasses.field(default_factory=dict)
     fit_rows: Count = 1024
-    init_from: str | None = None
+    init_from: Name | None = None
     init_match: Regex = ""
     freeze: Regex | None = None
     log_every: Natural = 50
@@ -123,14 +123,14 @@ class Config:
     sample_every: Natural = 0
     checkpoint_every: Natural = 1000
     keep_last: Count = 3
-    keep_best: str | None = None
+    keep_best: Name | None = None
     best: Literal["min", "max"] = "min"
     on_nonfinite: Literal["stop", "skip"] = "stop"
     skip_limit: Natural = 10
     profile: tuple[Natural, Natural] | None = None
     compilation_cache: bool = True
     tensorboard: bool = True
-    wandb: str | None = None
+    wandb: Name | None = None
     progress: bool = True
 
     def __post_init__(self):
@@ -147,6 +147,8 @@ class Config:
             )
         if self.profile is not None and self.profile[0] > self.profile[1]:
             raise ValueError(f"profile must be (first, last) steps, not {self.profile}")
+        if "none" in self.averages:
+            raise ValueError("averages: 'none' stands for the last weights, choose another name")
         if self.engine == "pmap" and (self.mesh.fsdp, self.mesh.tensor) != (1, 1):
             raise ValueError(
                 "engine 'pmap' is data parallel: set mesh.fsdp and mesh.tensor to 1, or engine 'jit'"

@@ -7,7 +7,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ import optax
 import optax.contrib
 
 from genjax import plugins
-from genjax.config import Count, Natural, NotNegative, Positive, Rate, Regex
+from genjax.config import Count, Natural, NotNegative, Positive, Range, Rate, Regex, Share, check
 from genjax.core import Model, Tree
-from genjax.errors import ConfigError, nearest
+from genjax.errors import ConfigError
 
 # Input (i) and output (o) axes of a kernel, aligned at the right. Axes to the left of the word are a stack
 # of matrices (layers under a scan, experts). Linen's own attention has kernels of shape (model, heads,
@@ -34,6 +34,16 @@ AXES = (
 POINTS = 1025
 """Points of a schedule between which the learning rates of a log are interpolated."""
 NAMES = ("sgd", "adam", "adamw", "lion", "muon")
+
+
+class Axes:
+    """Declare that a text names the axes of a kernel by the letters of AXES."""
+
+    def fault(self, value: str) -> str | None:
+        return None if set(value) <= set("iob") else "has other letters than i, o and b"
+
+    def __str__(self) -> str:
+        return "a word of the letters i, o and b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +75,11 @@ class Config:
       options: of an optimizer outside genjax.
     """
 
-    name: str = "adamw"
-    learning_rate: NotNegative = 3e-4
+    name: Annotated[str, plugins.Entry(__name__, "optimizer", builtin=NAMES)] = "adamw"
+    learning_rate: Annotated[float, Range(least=0, most=1000)] = 3e-4
     b1: Rate = 0.9
     b2: Rate = 0.999
-    eps: NotNegative = 1e-8
+    eps: Share = 1e-8
     momentum: Rate = 0.95
     nesterov: bool = True
     weight_decay: NotNegative = 0.0
@@ -78,32 +88,19 @@ class Config:
     schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
     warmup: Natural | Rate = 0
     decay_steps: Count | None = None
-    end: NotNegative = 0.0
-    muon_axes: tuple[tuple[Regex, str], ...] = ()
+    end: Share = 0.0
+    muon_axes: tuple[tuple[Regex, Annotated[str, Axes()]], ...] = ()
     muon_exclude: Regex = r"embed|logits|head(/|$)|readout"
     consistent_rms: Positive | None = 0.2
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if self.name not in NAMES and "." not in self.name:
-            raise ValueError(
-                f"name {self.name!r} is not an optimizer{nearest(self.name, NAMES)}: use one of "
-                f"{', '.join(NAMES)}, or the dotted path of a module"
-            )
+        check(self)
         if self.options and self.name in NAMES:
             raise ValueError(f"options {sorted(self.options)} are for an optimizer outside genjax")
         if self.name == "adam" and self.weight_decay:
             raise ValueError("adam has no weight decay: name adamw, whose decay is decoupled")
-        if self.decay_steps is not None and self.decay_steps < 1:
-            raise ValueError(f"decay_steps={self.decay_steps} is not a count of updates")
-        if not self.warmup >= 0 or (self.warmup >= 1 and self.warmup != int(self.warmup)):
-            raise ValueError(
-                f"warmup={self.warmup} is neither a count of updates nor a fraction of the run below 1"
-            )
         object.__setattr__(self, "muon_axes", tuple((str(r), str(a)) for r, a in self.muon_axes))
-        for rule, axes in self.muon_axes:
-            if not set(axes) <= set("iob"):
-                raise ValueError(f"muon_axes: {axes!r} of rule {rule!r} has other letters than i, o and b")
 
 
 def learning_rate(config: Config, total_steps: int) -> optax.Schedule:
@@ -298,12 +295,7 @@ def _outside(config: Config, rate: optax.Schedule) -> optax.GradientTransformati
     Raises:
       ConfigError: no such module, or one without a function `build`.
     """
-    module = plugins.load(__name__, config.name, "optimizer")
-    if not hasattr(module, "build"):
-        raise ConfigError(
-            f"the optimizer {config.name} defines no build(config, learning_rate, decayed)",
-            "return an optax.GradientTransformation from it",
-        )
+    module = plugins.load(__name__, config.name, "optimizer", ("build",))
     return module.build(config, rate, functools.partial(decayed, config))
 
 

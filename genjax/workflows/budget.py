@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 
+from genjax.config import Range, check
 from genjax.errors import ConfigError
 from genjax.evaluation import cost
 from genjax.workflows.assemble import Experiment
@@ -26,11 +27,10 @@ class Budget:
     """
 
     kind: Literal["steps", "examples", "seconds", "flops"] = "seconds"
-    value: float = 60.0
+    value: Annotated[float, Range(above=0, most=1e30)] = 60.0
 
     def __post_init__(self):
-        if not (math.isfinite(self.value) and self.value > 0):
-            raise ValueError(f"value must be positive and finite, got {self.value}")
+        check(self)
 
 
 def limits(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from genjax import evaluation
-from genjax.config import Count, Positive, Seed, build
+from genjax.config import Folder, Name, Positive, Range, Seed, build
 from genjax.errors import ConfigError
+from genjax.evaluation.config import Extractor
 from genjax.settings import Settings, complete, load
 from genjax.workflows.budget import Budget
 
@@ -25,7 +25,7 @@ class Entry:
       overrides: "section.field=value" over its config.
     """
 
-    config: str
+    config: Name
     family: str = ""
     description: str = ""
     passes: Positive | None = None
@@ -49,13 +49,13 @@ class Config:
       evaluate: fields of the evaluate section, the same for all.
     """
 
-    name: str
-    entries: dict[str, Entry]
+    name: Folder
+    entries: dict[Folder, Entry]
     title: str = ""
     seed: Seed = 0
-    seeds: Count = 1
+    seeds: Annotated[int, Range(least=1, most=10_000)] = 1
     budget: Budget = dataclasses.field(default_factory=Budget)
-    features: str | None = None
+    features: Extractor | None = None
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -88,7 +88,7 @@ def read(name: str, overrides: list[str]) -> Config:
     if not config.entries:
         raise ConfigError(f"{name} compares nothing", "give it config.entries")
     for entry in config.entries:
-        if Path(entry).name != entry or entry in RESERVED:
+        if entry in RESERVED:
             raise ConfigError(f"config.entries: {entry!r} cannot be the name of a run", "choose another name")
     assert config.protocol
     return config

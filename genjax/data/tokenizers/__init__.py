@@ -41,7 +41,7 @@ def load(kind: str) -> Module:
     Raises:
       ConfigError: no such kind; names the nearest.
     """
-    return cast(Module, plugins.load(PACKAGE, kind, "tokenizer"))
+    return cast(Module, plugins.load(PACKAGE, kind, "tokenizer", ("fit", "from_json")))
 
 
 def fit(kind: str, text: str, options: Options = Options(), also: str = "") -> Tokenizer:

@@ -114,7 +114,7 @@ def build(name: str | None, request: Request) -> Features | None:
     if name is None:
         return None
     module, _, argument = name.partition(":")
-    return plugins.load(PACKAGE, module, "feature extractor").build(argument, request)
+    return plugins.load(PACKAGE, module, "feature extractor", ("build",)).build(argument, request)
 
 
 def default(request: Request) -> str | None:

@@ -56,7 +56,7 @@ def load(name: str) -> Metric:
     Raises:
       ConfigError: no such metric; names the nearest.
     """
-    return cast(Metric, plugins.load(METRICS, name, "metric"))
+    return cast(Metric, plugins.load(METRICS, name, "metric", ("SCORES", "REQUIRES", "measure")))
 
 
 def wanted(config: Config) -> dict[str, Metric]:

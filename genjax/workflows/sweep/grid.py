@@ -31,6 +31,8 @@ RESERVED = {
     "model.name": "compare models with `genjax compare`",
 }
 """{field that cannot be swept: what to do instead}."""
+MOST = 10_000
+"""Draws of a sweep."""
 LONGEST = 80
 """Characters of a setting's label in the name of its directories."""
 
@@ -173,8 +175,10 @@ def combine(
         raise ConfigError(f"{both[0]!r} has values and a range", "give it in --grid or in --range")
     if not values and not drawn:
         raise ConfigError("nothing to vary", "give --grid FIELD=A,B or --range FIELD=log:LOW,HIGH --random=N")
-    if drawn and draws < 1:
-        raise ConfigError(f"--range needs --random=N with N at least 1, not {draws}", "e.g. --random=10")
+    if drawn and not 1 <= draws <= MOST:
+        raise ConfigError(
+            f"--range needs --random=N with N from 1 to {MOST}, not {draws}", "e.g. --random=10"
+        )
     if draws and not drawn:
         raise ConfigError(f"--random={draws} draws from ranges, and none is given", "add --range FIELD=...")
     points = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
