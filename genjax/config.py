@@ -331,7 +331,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: expected {hint.__name__}, got {shown(value)} ({type(value).__name__})")
     if hint is int and not -BELOW < value < 2 * BELOW:
         raise ConfigError(f"{where}: {shown(value)} is too large for a 32-bit integer")
-    if hint is str and not _is_text(value):
+    if hint is str and isinstance(value, str) and not _is_text(value):
         raise ConfigError(f"{where}: {shown(value)} is not Unicode text")
     return value
 

@@ -11,7 +11,7 @@ import pytest
 from genjax import settings
 from genjax.config import build
 from genjax.errors import ConfigError, DataError
-from genjax.workflows import assemble, budget, compare, entries, train, validate
+from genjax.workflows import assemble, budget, compare, entries, planned, train
 
 ENTRIES = {
     "counts": {"config": "digits/ngram:smoke", "family": "n-gram", "passes": 0.01},
@@ -115,8 +115,8 @@ def test_wrong_entries_are_refused_before_anything_is_trained(tmp_path: Path):
 
 def test_an_entry_on_stages_is_checked_without_training_them():
     resolved = settings.complete(settings.load("digits/latent:smoke"))
-    planned = validate.planned(resolved, assemble.Datasets())
-    assert planned.stages["codec"].trained.step == 0
+    found = planned.experiment(resolved, assemble.Datasets())
+    assert found.stages["codec"].trained.step == 0
 
 
 def test_a_failed_entry_is_marked_and_begins_again_with_its_new_config(

@@ -13,7 +13,7 @@ from test_data_sources import make_folder, write_captions
 
 from genjax import settings
 from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
-from genjax.workflows import assemble, conditions, train
+from genjax.workflows import assemble, conditions, planned
 
 
 def experiment(config: str, *overrides: str) -> assemble.Experiment:
@@ -93,7 +93,7 @@ def test_training_on_captions_says_that_they_are_not_read(
     write_captions(root, [{"file_name": name, "text": "a picture"} for name in names])
     monkeypatch.setattr(logging.getLogger("genjax"), "propagate", True)
     with caplog.at_level(logging.INFO, "genjax"):
-        train.check(experiment("digits/diffusion", f"data.name=folder:{root}", "data.length=8"))
+        planned.name_ignored(experiment("digits/diffusion", f"data.name=folder:{root}", "data.length=8"))
     lines = [r.getMessage() for r in caplog.records if "does not read" in r.getMessage()]
     assert len(lines) == 1
     assert lines[0].startswith("model diffusion does not read the condition 'caption' of ")

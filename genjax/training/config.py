@@ -145,8 +145,12 @@ class Config:
             raise ValueError(
                 f"passes={self.passes} limits a run of train.seconds; without seconds, set steps"
             )
-        if self.profile is not None and self.profile[0] > self.profile[1]:
-            raise ValueError(f"profile must be (first, last) steps, not {self.profile}")
+        if self.profile is not None and not self.profile[0] < self.profile[1]:
+            raise ValueError(
+                f"profile must be (first, last) steps, the first before the last: {self.profile}"
+            )
+        if self.profile is not None and self.seconds is None and self.profile[0] >= self.steps:
+            raise ValueError(f"profile={self.profile} begins after the last of {self.steps} steps")
         if "none" in self.averages:
             raise ValueError("averages: 'none' stands for the last weights, choose another name")
         if self.engine == "pmap" and (self.mesh.fsdp, self.mesh.tensor) != (1, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import sys
 import time
@@ -126,13 +127,16 @@ def _plain(x: Any) -> Any:
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
+def require_wandb(project: str | None) -> None:
+    """Raise ConfigError if a project is named, and the package is not installed."""
+    if project is not None and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("train.wandb is set and wandb is not installed", "pip install genjax-lab[wandb]")
+
+
 def _wandb(project: str, directory: Path) -> Any:
-    try:
-        import wandb  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConfigError(
-            "train.wandb is set and wandb is not installed", "pip install genjax-lab[wandb]"
-        ) from error
+    require_wandb(project)
+    import wandb  # pyright: ignore[reportMissingImports]
+
     return wandb.init(
         project=project, dir=str(directory), name=directory.name, id=directory.name, resume="allow"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from genjax.core import Model, Variables
 from genjax.errors import CheckpointError, ConfigError
-from genjax.training import distributed, optimizers, run_lock, signals
+from genjax.training import distributed, logbook, optimizers, run_lock, signals
 from genjax.training.cache import cache_compilations
 from genjax.training.config import Config
 from genjax.training.hooks import Hooks
@@ -79,6 +79,7 @@ def train(
     """
     directory = _created(Path(directory))
     _check_average(config, average)
+    logbook.require_wandb(config.wandb)
     if config.compilation_cache:
         cache_compilations()
     data = {"order": order, "batch": batch, "seed": seed if data_seed is None else data_seed}

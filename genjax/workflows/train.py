@@ -13,12 +13,12 @@ from typing import Any
 
 from genjax import data
 from genjax.core import Variables
-from genjax.errors import ConfigError, nearest
+from genjax.errors import GenjaxError
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
-from genjax.training import checkpoint, distributed, loop, run_lock, signals
-from genjax.workflows import conditions, sample
+from genjax.training import checkpoint, loop, run_lock, signals
 from genjax.workflows import directory as directories
+from genjax.workflows import planned, sample
 from genjax.workflows.assemble import (
     Datasets,
     Experiment,
@@ -29,7 +29,6 @@ from genjax.workflows.assemble import (
     identity,
     read_origins,
     restore,
-    shapes,
     write_origins,
 )
 
@@ -55,8 +54,14 @@ def train(
     where = directories.path_of(settings, directory)
     # Before stages are trained and data is read; and once more with the lock, which another may have held.
     directories.check_same_run(where, settings)
+    datasets = datasets or Datasets()
+    if not _resumes(where):
+        _initial_run(settings)
+        if settings.stages:  # before they are trained
+            planned.experiment(settings, datasets)
     experiment = prepare(settings, where, datasets, devices)
-    check(experiment)
+    planned.check(experiment)
+    planned.name_ignored(experiment)
     with directories.refusing(where) as begun, run_lock.exclusive(where):
         directories.check_same_run(where, settings)
         origins, initial = _initial(settings, where)
@@ -90,50 +95,9 @@ def train(
 def _write_record(where: Path, experiment: Experiment, origins: Mapping[str, Any]) -> None:
     """Write what a run is made of: its config, the record of its data, and what it was built on."""
     directories.save_config(where, experiment.settings.raw)
-    if not (checkpoint.saved_steps(where) and data.record.exists(where)):
+    if not _resumes(where):
         experiment.dataset.save(where)
     write_origins(where, experiment, origins.get("initial"))
-
-
-def check(experiment: Experiment) -> None:
-    """Refuse names and options of the config that only this model and data show to be wrong.
-
-    Raises:
-      ConfigError: an unknown player or average, or options of the sampler that do not fit.
-    """
-    settings = experiment.settings
-    players = experiment.model.players
-    named = [(f"optimizers.{p}", p) for p in settings.optimizers]
-    for name, average in settings.train.averages.items():
-        named += [(f"train.averages.{name}.players", p) for p in average.players or ()]
-    for where, player in named:
-        if player not in players:
-            raise ConfigError(
-                f"{where}: this model has no player {player!r}{nearest(player, players)}",
-                f"its players are {', '.join(players)}",
-            )
-    asked = settings.evaluate.average
-    if not settings.train.averages and asked not in (None, type(settings.evaluate).average):
-        raise ConfigError(
-            f"evaluate.average={asked!r}: this run keeps no averages",
-            f"add train.averages.{asked}, or leave it out",
-        )
-    if settings.sample and experiment.model.sample is not None:
-        sample.sampler(experiment, batch=1).check(shapes(experiment))
-    _name_ignored(experiment)
-
-
-def _name_ignored(experiment: Experiment) -> None:
-    """Log the conditions of the data that the model does not read, in one line."""
-    variables = shapes(experiment).replace(frozen=experiment.frozen)
-    ignored = conditions.ignored(experiment.model, variables, experiment.dataset.spec)
-    if ignored and distributed.is_primary():
-        log.info(
-            "model %s does not read the condition %s of %s: its samples will not depend on it",
-            experiment.settings.model_name,
-            " or ".join(map(repr, ignored)),
-            experiment.dataset.name,
-        )
 
 
 def prepare(
@@ -150,8 +114,12 @@ def prepare(
     datasets = datasets or Datasets()
     stages = {name: _stage(name, stage, where, datasets, devices) for name, stage in settings.stages.items()}
     # A resumed run keeps its own tokenizer, and refuses rows that are not those it has been trained on.
-    resumed = checkpoint.saved_steps(where) and data.record.exists(where)
-    return assemble(settings, datasets, stages, run=where if resumed else None)
+    return assemble(settings, datasets, stages, run=where if _resumes(where) else None)
+
+
+def _resumes(where: Path) -> bool:
+    """Return whether a directory holds a run with a checkpoint, and the record of its data."""
+    return bool(checkpoint.saved_steps(where)) and data.record.exists(where)
 
 
 def _stage(name: str, stage: Named, where: Path, datasets: Datasets, devices: Sequence[Any] | None) -> Stage:
@@ -181,10 +149,26 @@ def _initial(settings: Settings, where: Path) -> tuple[dict[str, Any], Variables
     if checkpoint.saved_steps(where) and origins.get("initial"):
         return origins, None  # resumed: the weights it started from are not needed again
     source = Path(settings.train.init_from)
-    average = directories.saved_settings(source).evaluate.average
+    earlier = _initial_run(settings)
+    assert earlier is not None
+    average = earlier.evaluate.average
     variables = checkpoint.load(source).variables.at(average).replace(ema={})
     initial = {"directory": os.path.relpath(source, where), "digest": checkpoint.digest(variables)}
     return {**origins, "initial": initial}, variables
+
+
+def _initial_run(settings: Settings) -> Settings | None:
+    """Return the config of the run whose weights a new run starts from; None if it starts from none.
+
+    Raises:
+      GenjaxError: there is no such run.
+    """
+    if settings.train.init_from is None:
+        return None
+    try:
+        return directories.saved_settings(Path(settings.train.init_from))
+    except GenjaxError as error:
+        raise type(error)(f"train.init_from: {error.message}", error.hint) from error
 
 
 def reusable(

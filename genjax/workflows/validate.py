@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import jax
 
 from genjax.data import Dataset
 from genjax.errors import ConfigError, GenjaxError
-from genjax.settings import Settings, complete, load
-from genjax.settings import Stage as Named
-from genjax.training import optimizers
-from genjax.workflows.assemble import (
-    Datasets,
-    Experiment,
-    Stage,
-    Trained,
-    assemble,
-    restore,
-    shapes,
-)
+from genjax.workflows import planned
+from genjax.workflows.assemble import Datasets
 from genjax.workflows.entries import Config, Training, trainings
-from genjax.workflows.train import check
 
 
 def all_trainings(config: Config) -> dict[str, list[Training]]:
@@ -55,36 +41,11 @@ def entries(found: Mapping[str, Sequence[Training]], datasets: Datasets) -> Data
     wrong: dict[str, GenjaxError] = {}
     for name, each in found.items():
         try:
-            read[name] = planned(each[0].settings, datasets).dataset
+            read[name] = planned.experiment(each[0].settings, datasets).dataset
         except GenjaxError as error:
             wrong[name] = error
     refuse(wrong)
     return _one_dataset(read)
-
-
-def planned(settings: Settings, datasets: Datasets) -> Experiment:
-    """Assemble an experiment on stages that may not be trained yet: they have shapes in place of variables.
-
-    Raises:
-      GenjaxError: it, or one of its stages, cannot be trained or sampled.
-    """
-    stages = {name: _stage(stage, datasets) for name, stage in settings.stages.items()}
-    experiment = assemble(settings, datasets, stages)
-    check(experiment)
-    configs = {player: settings.optimizer_of(player) for player in experiment.model.players}
-    optimizers.of_players(experiment.model, configs, settings.train.steps, 0)
-    return experiment
-
-
-def _stage(stage: Named, datasets: Datasets) -> Stage:
-    if stage.run is not None:
-        trained = restore(stage.run, datasets=datasets)
-    else:
-        assert stage.config is not None
-        experiment = planned(complete(load(stage.config, stage.overrides)), datasets)
-        trained = Trained(experiment, shapes(experiment), 0, {}, Path())
-    variables = jax.eval_shape(trained.experiment.model.finish, trained.variables)
-    return Stage(trained, variables, "")
 
 
 def refuse(wrong: Mapping[str, GenjaxError], what: str = "cannot be trained") -> None:

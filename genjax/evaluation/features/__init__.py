@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,8 +114,16 @@ def build(name: str | None, request: Request) -> Features | None:
     name = default(request) if name is None else name
     if name is None:
         return None
-    module, _, argument = name.partition(":")
-    return plugins.load(PACKAGE, module, "feature extractor", ("build",)).build(argument, request)
+    return load(name).build(name.partition(":")[2], request)
+
+
+def load(name: str) -> ModuleType:
+    """Import the module of the extractor "NAME" or "NAME:ARGUMENT".
+
+    Raises:
+      ConfigError: no such extractor; names the nearest.
+    """
+    return plugins.load(PACKAGE, name.partition(":")[0], "feature extractor", ("build",))
 
 
 def default(request: Request) -> str | None:

@@ -14,7 +14,7 @@ from genjax.evaluation.metrics.likelihood import CODES
 from genjax.evaluation.scores import LIKELIHOOD_KINDS
 from genjax.settings import Settings
 from genjax.training import optimizers
-from genjax.workflows import train
+from genjax.workflows import planned
 from genjax.workflows.assemble import Datasets, Experiment, assemble
 from genjax.workflows.sweep import grid
 from genjax.workflows.sweep.plan import Plan, Point
@@ -69,7 +69,7 @@ def experiments(given: Plan, build: Callable[[dict[str, Any], Settings], Experim
         try:
             if key not in found:
                 found[key] = build(values, settings)
-                train.check(found[key])
+                planned.check(found[key])
             model = found[key].model
             players = {player: settings.optimizer_of(player) for player in model.players}
             optimizers.of_players(model, players, settings.train.steps, 0)
