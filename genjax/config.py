@@ -8,6 +8,7 @@ A field declares its range in its type: `dropout: Rate = 0.1`, `layers: Count = 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import re
@@ -116,6 +117,8 @@ Rate = Annotated[float, Range(least=0, below=1)]
 """A probability of dropping something: never all of it."""
 Multiple = Annotated[float, Range(above=0, most=1000)]
 """A width as a multiple of another."""
+Signed = Annotated[float, Range(least=-1000, most=1000)]
+"""A scale or a penalty of either sign."""
 Regex = Annotated[str, Pattern()]
 Name = Annotated[str, Named()]
 """The name of something outside the config, such as the path of a file."""
@@ -135,7 +138,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
       ConfigError: an unknown or missing key, or a value of another type or out of its range; names the key,
         and the nearest known one.
     """
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     out = {}
     for key, value in values.items():
@@ -185,12 +188,17 @@ def check(config: Any) -> None:
     Raises:
       ValueError: a field has another type or is out of its range.
     """
-    hints = typing.get_type_hints(type(config), include_extras=True)
+    hints = _hints(type(config))
     for field in dataclasses.fields(config):
         try:
             coerce(hints[field.name], getattr(config, field.name), field.name)
         except ConfigError as error:
             raise ValueError(error.message) from None
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def describe(hint: Any) -> str:
@@ -261,7 +269,10 @@ def _checked(rules: Iterable[Any], value: Any, where: str) -> Any:
 
 def shown(value: Any) -> str:
     """Return a value as an error message shows it: on one line, and not at any length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits
+        return f"a value of the type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
@@ -324,7 +335,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     if _is_number(value):
         if hint is float:
             value = _float(value, where)
-        elif hint is int and math.isfinite(value) and value == int(value):
+        elif hint is int and not isinstance(value, int) and math.isfinite(value) and value == int(value):
             value = int(value)
     # bool is a subclass of int, but True is no number of layers.
     if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is int)):

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from genjax.config import Count, Layers, NotNegative, Positive, Probability, Range, Rate, Share, Width
+from genjax.config import Count, Layers, NotNegative, Positive, Probability, Range, Rate, Share, Signed, Width
 from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
@@ -335,7 +335,7 @@ class _Diffusion:
         sampler: str | sampling.Method = "ddim",
         eta: NotNegative | None = None,
         variance: gaussian.Variance | None = None,
-        guidance: float = 1.0,
+        guidance: Signed = 1.0,
         clip: Positive | None = 1.0,
         quantile: Probability | None = None,
     ) -> Batch:

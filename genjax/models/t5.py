@@ -33,6 +33,7 @@ from genjax.config import (
     Range,
     Rate,
     Share,
+    Signed,
     Width,
     check,
 )
@@ -350,12 +351,12 @@ class _T5:
         min_p: Share | None = None,
         typical_p: Probability | None = None,
         repetition_penalty: Positive = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
+        frequency_penalty: Signed = 0.0,
+        presence_penalty: Signed = 0.0,
         min_length: Natural = 0,
         constraint: Constraint | None = None,
         beams: Count = 1,
-        length_penalty: float = 1.0,
+        length_penalty: Signed = 1.0,
     ) -> Batch:
         """Sample the targets of the prompt's sources, or continue running text.
 

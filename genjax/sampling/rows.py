@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from genjax.config import Count, Natural, NotNegative, Positive, Probability, Share
+from genjax.config import Count, Natural, NotNegative, Positive, Probability, Share, Signed
 from genjax.core import Batch, Decoder, Keys, Variables
 from genjax.errors import ConfigError
 from genjax.sampling.autoregressive import generate, guide
@@ -70,16 +70,16 @@ class _Sampler:
         min_p: Share | None = None,
         typical_p: Probability | None = None,
         repetition_penalty: Positive = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        guidance: float = 1.0,
+        frequency_penalty: Signed = 0.0,
+        presence_penalty: Signed = 0.0,
+        guidance: Signed = 1.0,
         length: Count | None = None,
         stop: Natural | tuple[Natural, ...] | StopText = (),
         pad: Natural = 0,
         min_length: Natural = 0,
         constraint: Constraint | None = None,
         beams: Count = 1,
-        length_penalty: float = 1.0,
+        length_penalty: Signed = 1.0,
     ) -> Batch:
         """Draw rows. If rows may end early, the column LENGTH counts the tokens of each, prompt included.
 

@@ -36,7 +36,7 @@ def options(model: Model, given: Mapping[str, Any], path: str = "sample") -> dic
     """
     if model.sample is None:
         return {}
-    known = {p.name: p for p in _parameters(model.sample) if p.kind is p.KEYWORD_ONLY}
+    known = declared(model)
     for key in given:
         if key not in known:
             raise ConfigError(
@@ -46,12 +46,22 @@ def options(model: Model, given: Mapping[str, Any], path: str = "sample") -> dic
     return {key: _typed(known[key], value, f"{path}.{key}") for key, value in given.items()}
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return a function's parameters, with their types where these can be resolved."""
+def declared(model: Model) -> dict[str, inspect.Parameter]:
+    """Return the options of a model's sampler by name, with the types that it declares."""
+    if model.sample is None:
+        return {}
+    # The signature of a jitted function has its annotations as text, and no place where they are looked up.
+    names = getattr(inspect.unwrap(model.sample), "__globals__", {})
+    options = [p for p in inspect.signature(model.sample).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {p.name: p.replace(annotation=_type(p.annotation, names)) for p in options}
+
+
+def _type(annotation: Any, names: dict[str, Any]) -> Any:
+    """Return the type of an annotation; its text if it names one that is imported for type checkers only."""
     try:
-        return [*inspect.signature(function, eval_str=True).parameters.values()]
-    except NameError:  # a type that is imported for type checkers only
-        return [*inspect.signature(function).parameters.values()]
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    except NameError:
+        return annotation
 
 
 def _typed(parameter: inspect.Parameter, value: Any, where: str) -> Any:

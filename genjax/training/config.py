@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 
 from genjax.config import Count, Folder, Name, Natural, Positive, Probability, Range, Regex, check
 
-Axis = Annotated[int, Range(least=-1, most=2**20)]
+
+class NotZero:
+    """Declare that a number is not 0."""
+
+    def fault(self, value: int) -> str | None:
+        return None if value else f"is out of range, it must be {self}"
+
+    def __str__(self) -> str:
+        return "other than 0"
+
+
+Axis = Annotated[int, Range(least=-1, most=2**20), NotZero()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +37,9 @@ class Mesh:
 
     def __post_init__(self):
         sizes = (self.data, self.fsdp, self.tensor)
-        if 0 in sizes or sizes.count(-1) > 1:
-            raise ValueError(f"mesh {sizes} must be sizes of at least 1, at most one of them -1")
+        check(self)
+        if sizes.count(-1) > 1:
+            raise ValueError(f"data, fsdp and tensor are {sizes}: at most one of them may be -1")
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
         """Return (data, fsdp, tensor) for this many devices.
