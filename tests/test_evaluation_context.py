@@ -50,7 +50,7 @@ def test_all_built_in_metrics_apply_where_they_can_and_are_in_the_order_of_the_c
 
 
 def test_unknown_metrics_and_numbers_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match=r"'frecht' \(did you mean 'frechet'\?\)"):
+    with pytest.raises(ValueError, match=r"metrics: 'frecht' .* \(did you mean 'frechet'\?\)"):
         Config(metrics=("frecht",))
     data = Data()
     model = gaussian()
