@@ -51,9 +51,16 @@ def declared(model: Model) -> dict[str, inspect.Parameter]:
     if model.sample is None:
         return {}
     # The signature of a jitted function has its annotations as text, and no place where they are looked up.
-    names = getattr(inspect.unwrap(model.sample), "__globals__", {})
+    names = getattr(_innermost(model.sample), "__globals__", {})
     options = [p for p in inspect.signature(model.sample).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return {p.name: p.replace(annotation=_type(p.annotation, names)) for p in options}
+
+
+def _innermost(function: Any) -> Any:
+    """Return the function inside of wrappers (jit, functools.wraps) and partial calls."""
+    while inner := getattr(function, "__wrapped__", None) or getattr(function, "func", None):
+        function = inner
+    return function
 
 
 def _type(annotation: Any, names: dict[str, Any]) -> Any:

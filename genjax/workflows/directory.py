@@ -56,19 +56,24 @@ def create(where: Path) -> None:
 
 @contextlib.contextmanager
 def refusing(where: Path) -> Iterator[threading.Event]:
-    """Create a run directory; remove it again if the block fails before it has set the event.
+    """Create a run directory. Remove it again if the block fails before it has set the event.
+
+    The folders that were made for it are removed too.
 
     Raises:
       CheckpointError: it cannot be created or written to.
     """
-    fresh = distributed.is_primary() and not where.exists()
+    missing = [p for p in (where, *where.parents) if not p.exists()] if distributed.is_primary() else []
     begun = threading.Event()
     create(where)
     try:
         yield begun
     except BaseException:
-        if fresh and not begun.is_set():
+        if missing and not begun.is_set():
             shutil.rmtree(where, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another process has written there
+                for parent in missing[1:]:
+                    parent.rmdir()
         raise
 
 
