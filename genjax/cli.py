@@ -272,6 +272,8 @@ def _overrides(command: str, rest: Sequence[str]) -> dict[str, list[str]]:
             raise ConfigError(f"unknown argument {item!r} of `genjax {command}`", f"overrides here: {forms}")
         if "=" not in key and items and not items[0].startswith("--"):
             key = f"{key}={items.pop(0)}"
+        if "=" not in key:
+            raise ConfigError(f"{item} has no value", f"write {item}=VALUE")
         _refuse_again(prefix, key, found[prefix])
         found[prefix].append(key)
     return found
