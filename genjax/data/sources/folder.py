@@ -4,8 +4,9 @@ Subfolders are classes, in order of their names. A subfolder `train` with images
 other subfolders of images and without a test part, is a class too. Captions are read from a metadata.jsonl
 beside the images, with one {"file_name": ..., "text": ...} per line. They are the element `caption`
 (data.length tokens, padded), with `caption_mask` (1 on its tokens). All images must have one size, unless
-data.size gives the side of the square to which they are cropped and resized. Without a test part, a fixed
-random data.eval_fraction of the images is held out. Images are turned upright (EXIF).
+data.size gives the side of the square to which they are cropped and resized. Of several evaluation parts
+(test, eval, val, valid, validation) the first is read, and the description names the others. Without one, a
+fixed random data.eval_fraction of the images is held out. Images are turned upright (EXIF).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def load(config: Config, argument: str) -> Loaded:
     pixels = sum(len(part[0]) for part in (train, held)) * int(np.prod(shape))
     rows = [images.Images(part[0], part[1], shape, config.size) for part in (train, held)]
     elements = _elements(config, shape, classes, tokenizer)
-    info = f"{len(everything):,} images in {root}"
+    info = f"{len(everything):,} images in {root}{_unread(root, parts)}"
     if pixels > MEMORY:
         content = _sums(everything) + digest(*(c for r in rows for c in r.columns.values()))
         return Loaded(elements, rows[0], rows[1], content, tokenizer, tuple(classes), info)
@@ -95,6 +96,14 @@ def _parts(root: Path) -> dict[str, Path]:
             "move these images into a part, or out of the folder",
         )
     return {"train": root}
+
+
+def _unread(root: Path, parts: dict[str, Path]) -> str:
+    """Return what is said of evaluation parts beside the one that is read."""
+    if "eval" not in parts:
+        return ""
+    others = [name for name in HELD if (root / name).is_dir() and root / name != parts["eval"]]
+    return "".join(f"; the part {name!r} is not read" for name in others)
 
 
 def _classes(folder: Path, files: list[Path]) -> set[str]:
