@@ -107,7 +107,7 @@ Rows = Annotated[int, Range(least=1, most=2**24)]
 """Rows, tokens or pixels that are held in memory at once."""
 Width = Annotated[int, Range(least=1, most=2**20)]
 """Features, channels or rows of a layer."""
-Layers = Annotated[int, Range(least=1, most=10_000)]
+Layers = Annotated[int, Range(least=1, most=1000)]
 Seed = Annotated[int, Range(least=0, below=2**32)]
 Positive = Annotated[float, Range(above=0, most=1e12)]
 NotNegative = Annotated[float, Range(least=0, most=1e12)]
