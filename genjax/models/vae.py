@@ -11,14 +11,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.config import NotNegative, Positive, Width, check
+from genjax.config import NotNegative, Range, Width, check
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.functional import likelihoods, pixels
 from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
@@ -31,6 +31,10 @@ from genjax.nn.mlp import MLP
 PLAYER = "vae"
 LATENT = "latent"
 """The name of the codes."""
+
+
+Scale = Annotated[float, Range(above=0, most=10)]
+"""A scale of values in [-1, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +65,8 @@ class Config:
     hidden: tuple[Width, ...] = (400,)
     likelihood: Likelihood = "discretised_logistic"
     scale: Literal["pixel", "shared", "fixed"] = "pixel"
-    sigma: Positive = 0.1
-    smallest: Positive = 1e-3
+    sigma: Scale = 0.1
+    smallest: Scale = 1e-3
     beta: NotNegative = 1.0
     conditional: bool = True
 

@@ -95,6 +95,8 @@ class Stack:
     relative_std: float = 0.02
 
     def __post_init__(self):
+        if self.hidden < 1:
+            raise ConfigError(f"the MLP has {self.hidden} hidden features", "raise model.mlp or model.width")
         if self.windows is not None:
             # A config file gives a list; Linen needs hashable fields.
             object.__setattr__(self, "windows", tuple(self.windows))
