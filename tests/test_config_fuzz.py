@@ -231,6 +231,8 @@ REFUSED = [
     ("digits/gpt", "sample.length=1000", "length"),
     ("digits/diffusion", "sample.guidance=nan", "sample.guidance"),
     ("digits/diffusion", "sample.steps=[]", "sample.steps"),
+    ("digits/diffusion", "sample.steps=51", "timesteps=50"),
+    ("digits/gpt", "model.mlp=0.001", "hidden features"),
     ("digits/diffusion", "sample.sampler=dimm", "dimm"),
     ("digits/latent", "optimizer.warmup=100", "do not fit into 8 updates"),
     ("digits/latent", "model.codec=x", "stages.x"),

@@ -344,7 +344,15 @@ class _Diffusion:
         Args:
           steps: of the sampler, spaced over the chain of `timesteps`.
           spacing: of the steps: see functional.schedules.times.
+
+        Raises:
+          ConfigError: more steps than the chain has, or options that do not fit the sampler.
         """
+        chain = self.config.timesteps
+        if steps > chain:
+            raise ConfigError(
+                f"steps={steps} of the sampler are more than timesteps={chain}", "take fewer steps"
+            )
         given = self.label.given(prompt)
         index = self.label.index(prompt, keys.shape[0])
         null = {name: jnp.full_like(index, conditions.NULL) for name in given} or None
@@ -353,7 +361,7 @@ class _Diffusion:
             variables,
             keys,
             dict.fromkeys(given, index),
-            schedules.times(steps, self.config.timesteps, spacing),
+            schedules.times(steps, chain, spacing),
             shape=self.shape,
             sampler=sampler,
             eta=eta,
