@@ -119,6 +119,12 @@ def test_the_faster_form_is_taken_and_remembered(tmp_path, monkeypatch):
     assert choose(slow=slow, fast=lambda x: x + 1) == "slow"
 
 
+def test_arguments_that_may_not_fit_into_memory_are_not_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENJAX_FORMS_FILE", str(tmp_path / "forms.json"))
+    assert measured.fastest("test", {"a": jnp.sin, "b": jnp.cos}, ((2**40, 2), (3,)), "float32") == "a"
+    assert not (tmp_path / "forms.json").exists()
+
+
 def test_the_form_may_be_chosen_while_a_program_is_traced(tmp_path, monkeypatch):
     """The choice compiles and runs programs of its own, in the middle of the trace of a gradient."""
     monkeypatch.setenv("GENJAX_FORMS_FILE", str(tmp_path / "forms.json"))

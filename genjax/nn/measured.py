@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import functools
 import json
+import math
 import os
 import platform
 import time
@@ -24,6 +25,8 @@ from filelock import FileLock
 
 from genjax.files import replacing
 
+MOST = 2**27
+"""Values in the arguments (0.5 GB in float32) above which nothing is measured: it may not fit into memory."""
 CALLS = 3
 """Timed calls of each form; the fastest one counts."""
 MARGIN = 0.8
@@ -40,11 +43,12 @@ def fastest(
       forms: name -> function; the first one is the default.
       shapes, dtype: of the arguments.
 
-    With several processes the first form is taken: all processes must run the same program.
+    With several processes the first form is taken: all processes must run the same program. So it is for
+    arguments of more than MOST values.
     """
     first = next(iter(forms))
     path = _file()
-    if path is None or jax.process_count() > 1:
+    if path is None or jax.process_count() > 1 or sum(map(math.prod, shapes)) > MOST:
         return first
     key = f"{name} {' '.join('x'.join(map(str, s)) for s in shapes)} {dtype} {_machine()}"
     with contextlib.suppress(OSError):
