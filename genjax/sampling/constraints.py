@@ -1,6 +1,6 @@
 """Constrain decoding: every sample matches a regular expression, a JSON schema or a list of words.
 
-An automaton over bytes (sampling/automata.py) and the bytes of each token give tables over tokens (Willard &
+An automaton over bytes (genjax.languages) and the bytes of each token give tables over tokens (Willard &
 Louf 2023, arXiv:2307.09702): state x token -> state, and the fewest tokens from each state to an accepting
 one. Each draw is masked to the tokens after which an accepting state can still be reached in the remaining
 length, so every sample matches in full. The tables are small: tokens that lead to the same state from every
@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genjax.core import Keys
 from genjax.errors import ConfigError
-from genjax.sampling import automata
-from genjax.sampling.automata import Automaton
+from genjax.languages import automata, regexes
+from genjax.languages.automata import Automaton
 from genjax.sampling.logits import Seen, Truncation
 
 NEVER = 2**30
@@ -153,7 +153,7 @@ class Constraint:
 
 
 def regex(pattern: str, token_bytes: Sequence[bytes]) -> Constraint:
-    """Return the constraint that samples match `pattern` in full (see `automata.regex` for the syntax).
+    """Return the constraint that samples match `pattern` in full, as `re.fullmatch` does.
 
     Args:
       token_bytes: the bytes that each token adds to the text; b"" for tokens without text.
@@ -161,7 +161,7 @@ def regex(pattern: str, token_bytes: Sequence[bytes]) -> Constraint:
     Raises:
       ConfigError: no finite automaton expresses the pattern, or these tokens cannot write any match.
     """
-    return compile(automata.regex(pattern), token_bytes, f"the regular expression {pattern!r}")
+    return compile(regexes.regex(pattern), token_bytes, f"the regular expression {pattern!r}")
 
 
 def words(choices: Iterable[str], token_bytes: Sequence[bytes]) -> Constraint:
@@ -195,7 +195,7 @@ def json_schema(
             f"the JSON schema cannot be expressed as a regular expression: {error}",
             "outlines-core documents the supported part of JSON Schema",
         ) from error
-    return compile(automata.regex(pattern), token_bytes, "the JSON schema")
+    return compile(regexes.regex(pattern), token_bytes, "the JSON schema")
 
 
 def compile(automaton: Automaton, token_bytes: Sequence[bytes], name: str = "the constraint") -> Constraint:
