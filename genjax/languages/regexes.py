@@ -293,5 +293,5 @@ def _kinds() -> dict[int, Ranges]:
 
 
 def _class(pattern: str) -> Ranges:
-    (item,) = _parser.parse(pattern)
-    return _single(*item, re.UNICODE)
+    ((op, argument),) = _parser.parse(pattern)
+    return _single(op, argument, re.UNICODE)
