@@ -19,7 +19,7 @@ class TooLarge(Exception):
     """Report that an automaton would need more than STATES states."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Automaton:
     """Define a language of byte strings. State 0 is the start.
 

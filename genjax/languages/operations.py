@@ -18,17 +18,29 @@ Accept = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def union(automata: Iterable[Automaton]) -> Automaton:
     """Return the strings that at least one automaton accepts."""
-    return functools.reduce(lambda a, b: _product(a, b, np.logical_or), automata, NOTHING)
+    found = list(dict.fromkeys(a for a in automata if not a.empty))
+    if len(found) < 2:
+        return found[0] if found else NOTHING
+    sketch = Sketch()
+    start = sketch.state()
+    end = sketch.state()
+    for automaton in found:
+        sketch.chain(start, automaton, end)
+    return sketch.automaton(start, [end])
 
 
 def both(a: Automaton, b: Automaton) -> Automaton:
     """Return the strings that both accept."""
-    return a if a is b else _product(a, b, np.logical_and)
+    if a is b or a.empty:
+        return a
+    return b if b.empty else _product(a, b, np.logical_and)
 
 
 def without(a: Automaton, b: Automaton) -> Automaton:
     """Return the strings that `a` accepts and `b` does not."""
-    return _product(a, b, lambda x, y: x & ~y)
+    if a is b:
+        return NOTHING
+    return a if a.empty or b.empty else _product(a, b, lambda x, y: x & ~y)
 
 
 def joined(*automata: Automaton) -> Automaton:
@@ -41,6 +53,28 @@ def joined(*automata: Automaton) -> Automaton:
         sketch.chain(at, automaton, after)
         at = after
     return sketch.automaton(start, [at])
+
+
+def spaced(automaton: Automaton, *, lines: bool) -> Automaton:
+    """Return the strings that an automaton accepts once a space at their beginning is left out.
+
+    Args:
+      lines: a space after a newline is left out, too.
+    """
+    step = automaton.step
+    S = len(step)
+    # States S to 2S are those at a beginning.
+    after = step.copy()
+    if lines:
+        after[:, 0x0A] = np.where(step[:, 0x0A] < 0, -1, step[:, 0x0A] + S)
+    begins = after.copy()
+    begins[:, 0x20] = np.arange(S)
+    both_ways = np.concatenate([after, begins])
+    accepts = np.concatenate([automaton.accepts, automaton.accepts])
+    # The start is the first state.
+    order = np.roll(np.arange(2 * S), S)
+    number = np.append(order, -1)
+    return minimal(Automaton(number[both_ways[order]].astype(np.int32), accepts))
 
 
 def listed(automaton: Automaton, most: int) -> list[bytes] | None:
@@ -149,8 +183,12 @@ class Sketch:
             return number[key]
 
         find([start])
+        alone = functools.cache(lambda target: find([target]))
         rows = []
         for states in order:
+            if len(states) == 1:
+                rows.append({label: alone(target) for label, target in edges[next(iter(states))]})
+                continue
             targets: dict[int, set[int]] = {}
             for state in states:
                 for label, target in edges[state]:
@@ -183,14 +221,13 @@ def _edges(table: np.ndarray) -> list[list[tuple[int, int]]]:
 
 
 def _product(a: Automaton, b: Automaton, accept: Accept) -> Automaton:
-    """Run two automata side by side; `accept` combines their answers. State -1 accepts nothing."""
+    """Run two automata side by side; `accept` combines their answers, and needs that of the first."""
     first, letter = _letters(np.concatenate([a.step, b.step]))
     dead = np.full((1, len(first)), -1, np.int32)
     ours = np.concatenate([a.step[:, first], dead])
     theirs = np.concatenate([b.step[:, first], dead])
     width = len(theirs)
     # A pair is a number; -1 in a component is its last row.
-    needs_ours = not accept(np.array([False]), np.array([True]))[0]
     needs_theirs = not accept(np.array([True]), np.array([False]))[0]
     number: dict[int, int] = {0: 0}
     front = np.zeros(1, np.int64)
@@ -199,7 +236,7 @@ def _product(a: Automaton, b: Automaton, accept: Accept) -> Automaton:
     while len(front):
         i, j = ours[front // width], theirs[front % width]
         codes = (i % len(ours)).astype(np.int64) * width + j % width
-        codes[(i < 0) & (needs_ours | (j < 0)) | (j < 0) & needs_theirs] = -1
+        codes[(i < 0) | (j < 0) & needs_theirs] = -1
         found, inverse = np.unique(codes, return_inverse=True)
         new = [c for c in found.tolist() if c >= 0 and c not in number]
         number.update(zip(new, range(len(number), len(number) + len(new)), strict=True))

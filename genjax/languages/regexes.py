@@ -34,6 +34,8 @@ REFUSED = {
 }
 START, NEWLINE, ASCII_WORD, WORD, OTHER = range(5)
 """What stands before a position: nothing, or a character of one of four sorts."""
+ECMA = 1 << 20
+"""A flag beside those of re: see `parse`."""
 After = Callable[[int], Term]
 """The term of the rest of the text, given what stands before it."""
 
@@ -63,11 +65,13 @@ def too_large(name: str) -> ConfigError:
     )
 
 
-def parse(pattern: str, name: str, *, search: bool) -> Characters:
+def parse(pattern: str, name: str, *, search: bool, ecma: bool = False) -> Characters:
     """Return the automaton over characters of what `re.fullmatch` matches, or `re.search`.
 
     Args:
       name: of the pattern, for error messages.
+      ecma: read the pattern as ECMAScript does: classes in ASCII, `$` at the very end only, and `.` without
+        line separators.
 
     Raises:
       ConfigError: the pattern is not valid, or uses a construct that no finite automaton can express.
@@ -81,7 +85,7 @@ def parse(pattern: str, name: str, *, search: bool) -> Characters:
         except (re.error, OverflowError, RecursionError) as error:
             raise ConfigError(f"{name} is not valid: {error}", "see the syntax of Python's re") from error
         try:
-            reader = _Reader(tree, name)
+            reader = _Reader(tree, name, ecma)
             return reader.terms.automaton(reader.searched() if search else reader.full())
         except RecursionError:
             raise ConfigError(f"{name} is nested too deeply", "give a shorter pattern") from None
@@ -90,10 +94,11 @@ def parse(pattern: str, name: str, *, search: bool) -> Characters:
 class _Reader:
     """Read a parsed pattern."""
 
-    def __init__(self, tree: Any, name: str):
+    def __init__(self, tree: Any, name: str, ecma: bool):
         self.name = name
         self.tree = tree
-        own = list(self._sets(tree, tree.state.flags))
+        self.flags = tree.state.flags & ~re.UNICODE | re.ASCII | ECMA if ecma else tree.state.flags
+        own = list(self._sets(tree, self.flags))
         kinds = _kinds() if _asserts(tree) else {}
         sets = {ALL, *kinds.values(), *own}
         self.terms = Terms(Alphabet(sorted(sets)))
@@ -101,11 +106,11 @@ class _Reader:
 
     def full(self) -> Term:
         """Return the strings that match in full."""
-        return self._items(self.tree, START, lambda _: EMPTY, self.tree.state.flags)
+        return self._items(self.tree, START, lambda _: EMPTY, self.flags)
 
     def searched(self) -> Term:
         """Return the strings that hold a match."""
-        rest = lambda before: self._items(self.tree, before, lambda _: self.terms.all, self.tree.state.flags)
+        rest = lambda before: self._items(self.tree, before, lambda _: self.terms.all, self.flags)
         return self._then(self.terms.all, START, after=rest)
 
     def _refuse(self, what: str) -> ConfigError:
@@ -201,6 +206,8 @@ class _Reader:
         if where == "AT_END_STRING":
             return self.terms.both([rest, EMPTY])
         if where == "AT_END":
+            if flags & ECMA and not flags & re.MULTILINE:
+                return self.terms.both([rest, EMPTY])
             more = self.terms.all if flags & re.MULTILINE else EMPTY
             return self.terms.both([rest, self.terms.either([EMPTY, self.terms.then(newline, more)])])
         word = {ASCII_WORD} if flags & re.ASCII else {ASCII_WORD, WORD}
@@ -254,6 +261,8 @@ def _single(op: Any, argument: Any, flags: int) -> Ranges:
     """Return the characters that a part of one character takes: what Python's matcher finds among all."""
     if str(op) == "LITERAL" and not flags & re.IGNORECASE:
         return ((argument, argument),) if argument not in SURROGATES else ()
+    if str(op) == "ANY" and flags & ECMA and not flags & re.DOTALL:
+        return _class(r"[^\n\r\u2028\u2029]")
     kept = argument if not isinstance(argument, list) else tuple(argument)
     return _found(op, kept, flags & (re.IGNORECASE | re.ASCII | re.UNICODE | re.DOTALL))
 

@@ -9,7 +9,6 @@ state share a column (50,000 tokens need a few hundred columns), and only existi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from genjax.core import Keys
 from genjax.errors import ConfigError
 from genjax.languages import automata, regexes
 from genjax.languages.automata import Automaton
+from genjax.languages.operations import spaced
 from genjax.sampling.logits import Seen, Truncation
 
 NEVER = 2**30
@@ -152,61 +152,78 @@ class Constraint:
         return token, log_prob, token == logits.shape[-1]
 
 
-def regex(pattern: str, token_bytes: Sequence[bytes]) -> Constraint:
+def regex(pattern: str, token_bytes: Sequence[bytes], *, spaces: str | None = "kept") -> Constraint:
     """Return the constraint that samples match `pattern` in full, as `re.fullmatch` does.
 
     Args:
       token_bytes: the bytes that each token adds to the text; b"" for tokens without text.
+      spaces: how the text differs from the joined bytes: see `compile`.
 
     Raises:
       ConfigError: no finite automaton expresses the pattern, or these tokens cannot write any match.
     """
-    return compile(regexes.regex(pattern), token_bytes, f"the regular expression {pattern!r}")
+    return compile(regexes.regex(pattern), token_bytes, f"the regular expression {pattern!r}", spaces=spaces)
 
 
-def words(choices: Iterable[str], token_bytes: Sequence[bytes]) -> Constraint:
+def words(choices: Iterable[str], token_bytes: Sequence[bytes], *, spaces: str | None = "kept") -> Constraint:
     """Return the constraint that samples are one of these words.
 
     Raises:
       ConfigError: there are no words, or these tokens can write none of them.
     """
-    return compile(automata.words(choices), token_bytes, "the list of words")
+    return compile(automata.words(choices), token_bytes, "the list of words", spaces=spaces)
 
 
 def json_schema(
-    schema: str | Mapping[str, Any], token_bytes: Sequence[bytes], *, whitespace: str | None = None
+    schema: str | bool | Mapping[str, Any],
+    token_bytes: Sequence[bytes],
+    *,
+    whitespace: str | None = None,
+    spaces: str | None = "kept",
 ) -> Constraint:
-    """Return the constraint that samples are JSON of a schema, through a regular expression of outlines-core.
+    """Return the constraint that samples are JSON that a validator of the schema accepts.
+
+    Not all such JSON: docs/guides/constraints.md says which values are drawn.
 
     Args:
-      schema: as JSON or as a mapping.
+      schema: as JSON or as its value.
       whitespace: a regular expression of the whitespace between elements; None for at most one space.
 
     Raises:
-      ConfigError: the schema is not valid or uses a construct that no regular expression can express.
+      ConfigError: the schema is not valid, uses what is not supported, or accepts nothing.
     """
-    from outlines_core import json_schema as outlines
+    from genjax.languages import schema as schemas
 
-    text = schema if isinstance(schema, str) else json.dumps(schema)
-    try:
-        pattern = outlines.build_regex_from_schema(text, whitespace)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"the JSON schema cannot be expressed as a regular expression: {error}",
-            "outlines-core documents the supported part of JSON Schema",
-        ) from error
-    return compile(regexes.regex(pattern), token_bytes, "the JSON schema")
+    value = schemas.parse(schema) if isinstance(schema, str) else schema
+    return compile(schemas.automaton(value, whitespace), token_bytes, "the JSON schema", spaces=spaces)
 
 
-def compile(automaton: Automaton, token_bytes: Sequence[bytes], name: str = "the constraint") -> Constraint:
+def compile(
+    automaton: Automaton,
+    token_bytes: Sequence[bytes],
+    name: str = "the constraint",
+    *,
+    spaces: str | None = "kept",
+) -> Constraint:
     """Compute the tables over tokens of an automaton over bytes.
 
     Args:
       name: of the constraint, for the error message.
+      spaces: how the text differs from the joined bytes of its tokens. "kept": not at all. "start": a space
+        at its beginning is left out, also after a prompt; tokens with another space are never drawn. "lines":
+        so is a space after a newline. None: in ways that no constraint can follow.
 
     Raises:
-      ConfigError: these tokens cannot write any string of the language.
+      ConfigError: these tokens cannot write any string of the language, or `spaces` is None.
     """
+    if spaces is None:
+        raise ConfigError(
+            f"{name}: the text of this tokenizer's tokens depends on their neighbours",
+            "use a run with bytes, chars, words, or a tokenizer of bytes or Metaspace",
+        )
+    if spaces != "kept":
+        automaton = spaced(automaton, lines=spaces == "lines")
+        token_bytes = [b"" if b" " in token[1:] else token for token in token_bytes]
     edges, column = _edges(automaton, token_bytes)
     distance = _distances(edges, automaton.accepts)
     if distance[0] >= NEVER:

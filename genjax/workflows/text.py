@@ -136,18 +136,20 @@ def constraint(
         return None
     if len(given) > 1:
         raise ConfigError("several of --regex, --json-schema and --words", "give one")
-    pieces = _tokenizer(dataset, "a constraint").token_bytes()
+    tokenizer = _tokenizer(dataset, "a constraint")
+    pieces = tokenizer.token_bytes()
+    spaces = getattr(tokenizer, "spaces", "kept")  # a module outside the package may not know it
     if regex is not None:
-        return constraints.regex(regex, pieces)
+        return constraints.regex(regex, pieces, spaces=spaces)
     if words is not None:
-        return constraints.words(words.split(","), pieces)
+        return constraints.words(words.split(","), pieces, spaces=spaces)
     assert schema is not None
     if not schema.lstrip().startswith("{"):
         try:
             schema = Path(schema).read_text("utf-8-sig")
         except (OSError, ValueError) as error:
             raise DataError(f"--json-schema={schema}: {error}", "give JSON, or a file of it") from error
-    return constraints.json_schema(schema, pieces)
+    return constraints.json_schema(schema, pieces, spaces=spaces)
 
 
 def check_streams(trained: Trained, given: Mapping[str, Any]) -> None:

@@ -68,9 +68,18 @@ class Tokenizer(Protocol):
         """Return the UTF-8 bytes that each token adds to the text; b"" for pad, eos and others without text.
 
         Exact for bytes, chars and every byte-level tokenizer: the bytes of a sequence join to its text. If
-        the text of a token depends on its neighbours (words, WordPiece), these are its bytes within a line.
+        the text of a token depends on its neighbours, these are its bytes within a line: see `spaces`.
         """
         ...
+
+    @property
+    def spaces(self) -> str | None:
+        """How the text differs from the joined bytes of its tokens.
+
+        "kept": not at all. "start": a space at its beginning is left out. "lines": so is one after a line
+        end. None: in other ways.
+        """
+        return "kept"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, with "kind", that is sufficient to restore an equal tokenizer."""

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genjax.data.tokenizers._interface import Tokenizer
+from genjax.errors import DataError
 
+UNKNOWN_HINT = "use a tokenizer with an unknown token, or one of bytes"
 _MEANINGS = {
     "</s>": ("eos",),
     "<s>": ("bos",),
@@ -56,8 +58,32 @@ class Subwords(Tokenizer):
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        encode = self._tokenizer.encode_batch if self._drops else self._tokenizer.encode_batch_fast
+        try:
+            found = encode(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises Exception itself
+            raise DataError(f"the tokenizer cannot read this text: {error}", UNKNOWN_HINT) from error
+        if self._drops:
+            for text, encoding in zip(texts, found, strict=True):
+                self._check(text, encoding)
         return [np.array(e.ids, np.int32) for e in found]
+
+    @functools.cached_property
+    def _drops(self) -> bool:
+        """Whether the library drops characters that it does not know: BPE without an unknown token."""
+        model = self.data.get("model") or {}
+        unknown = model.get("unk_token") is not None or model.get("byte_fallback")
+        return model.get("type", "BPE") == "BPE" and not unknown
+
+    def _check(self, text: str, encoding: Any) -> None:
+        """Raise the error of a text of which a character is in no token."""
+        covered = {at for start, end in encoding.offsets for at in range(start, end)}
+        normalize = self._tokenizer.normalizer
+        for at, character in enumerate(text):
+            if at in covered or character.isspace():
+                continue
+            if normalize is None or normalize.normalize_str(character).strip():
+                raise DataError(f"the tokenizer has no token for {character!r}", UNKNOWN_HINT)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text without special tokens; bytes that are not UTF-8 become U+FFFD."""
@@ -76,6 +102,10 @@ class Subwords(Tokenizer):
             else:
                 out.append(_piece(token, steps, self.data.get("decoder") or {}))
         return out
+
+    @functools.cached_property
+    def spaces(self) -> str | None:  # type: ignore[override]
+        return _spaces(json.loads(self._tokenizer.to_str())["decoder"])
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "tokenizer": self.data}
@@ -112,8 +142,30 @@ def _steps(decoder: Mapping[str, Any] | None) -> set[str]:
     return {decoder["type"]}.union(*(_steps(d) for d in decoder.get("decoders", ())))
 
 
+def _spaces(decoder: Mapping[str, Any] | None) -> str | None:
+    """Return `Tokenizer.spaces` of a decoder."""
+    if decoder is None:
+        return "start"  # a space between two tokens
+    kind = decoder["type"]
+    if kind == "Sequence":
+        found = [_spaces(d) for d in decoder["decoders"]]
+        if None in found:
+            return None
+        return "start" if "start" in found else "kept"
+    if kind == "Metaspace":
+        return "kept" if decoder["prepend_scheme"] == "never" else "start"
+    if kind == "Strip":
+        cut = (decoder["content"], decoder["start"], decoder["stop"])
+        return {(" ", 1, 0): "start", (" ", 0, 0): "kept"}.get(cut)
+    if kind == "Replace":
+        return "kept" if (decoder["pattern"], decoder["content"]) == ({"String": "▁"}, " ") else None
+    return "kept" if kind in ("ByteLevel", "ByteFallback", "Fuse") else None
+
+
 def _piece(token: str, steps: set[str], decoder: Mapping[str, Any]) -> bytes:
     """Return the bytes that a token adds to a text, by the rules of its decoder."""
+    if not steps:
+        return b" " + token.encode()
     if "ByteLevel" in steps:
         table = _byte_level()
         return bytes(table[c] for c in token) if all(c in table for c in token) else token.encode()

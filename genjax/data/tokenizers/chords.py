@@ -95,6 +95,10 @@ class Chords(Tokenizer):
         pitches = [notes.name(p).encode() + b" " for p in range(self.lowest, self.highest + 1)]
         return [b"", b"", b"", _SILENT.encode() + b" ", *pitches]
 
+    @property
+    def spaces(self) -> None:
+        return None
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "lowest": self.lowest, "highest": self.highest}
 

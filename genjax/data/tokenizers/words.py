@@ -62,6 +62,10 @@ class Words(Tokenizer):
         words = [word.encode() if word == END else b" " + word.encode() for word in self.words]
         return words + [b""] * len(self.marks)
 
+    @property
+    def spaces(self) -> str:
+        return "lines"
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "words": list(self.words[2:]), "marks": list(self.marks)}
 
