@@ -189,3 +189,69 @@ def test_the_table_says_what_is_done(keyword: str, state: str, example: str):
         return
     assert state == "supported"
     check(schema, schemas.automaton(schema), random.Random(0), 20)
+
+
+NODE = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        # It is not known whether a validator checks formats, and which classes a pattern means.
+        ({"type": "string", "not": {"format": "date"}}, "no JSON value was found"),
+        ({"enum": ["é"], "pattern": r"^\w$"}, "no JSON value was found"),
+        ({"enum": ["é"], "not": {"pattern": r"^\w$"}}, "no JSON value was found"),
+        ({"enum": []}, "'enum' at #/enum: it is empty"),
+        ({"properties": {"a/b": {"minimun": 3}}}, "'minimun' at #/properties/a~1b/minimun"),
+        ({"format": "regex"}, "'format' at #/format: 'regex'"),
+        ({"items": [{"type": "null"}]}, "'items'|not valid at #/items"),
+        ({"$ref": "#"}, "back to itself"),
+        ({"$ref": "http://a.example/b"}, "is not in this document"),
+        ({"$ref": "#/$defs/a"}, "is not in this document"),
+        ({"pattern": "(a"}, "'pattern' at #/pattern: .*is not valid"),
+        ({"pattern": "(?<=a)b"}, "'pattern' at #/pattern: .*lookbehind"),
+        ({"type": "strin"}, "not valid at #/type"),
+        ({"minimum": "3"}, "not valid at #/minimum"),
+        ({"minLength": 100_000, "type": "string"}, "too many states at #"),
+        ({"minimum": 0.1234567890123456789}, "more than 15 digits"),
+        ({"uniqueItems": True}, "'uniqueItems' at #/uniqueItems"),
+        ({"$schema": "http://json-schema.org/draft-04/schema#"}, "'\\$schema' at #/\\$schema"),
+        (
+            {"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/a", "minimum": 1},
+            "draft",
+        ),
+        ({"allOf": [{"const": 1}, {"const": 2}]}, "no JSON value was found"),
+        (False, "no JSON value was found"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name(schema: Any, says: str):
+    with pytest.raises(ConfigError, match=says):
+        schemas.automaton(schema)
+
+
+@pytest.mark.parametrize("text", ['{"type": "null", "type": "string"}', '{"minimum": NaN}', "{", "[" * 5000])
+def test_a_schema_is_json(text: str):
+    with pytest.raises(ConfigError, match="JSON schema"):
+        schemas.parse(text)
+    assert schemas.parse("\ufefftrue") is True
+
+
+def test_a_pattern_holds_as_both_read_it():
+    automaton = schemas.automaton({"type": "string", "pattern": r"^\d$"})
+    assert automaton.matches(b'"1"')
+    assert not any(automaton.matches(text.encode()) for text in ('"٣"', '"1\\n"', '"1\n"'))
+
+
+def test_recursion_is_followed_twice():
+    automaton = schemas.automaton(NODE)
+    texts = ["{}", '{"next": {}}', '{"next": {"next": {}}}', '{"next": {"next": {"next": {}}}}']
+    assert all(automaton.matches(text.encode()) for text in texts)
+    assert not automaton.matches(b'{"next": {"next": {"next": {"next": {}}}}}')
+
+
+def test_white_space_is_as_asked():
+    indented = schemas.automaton({"const": [1]}, "[\n ]*")
+    assert indented.matches(b"[\n  1\n]")
+    assert schemas.automaton({"const": {"a": 1}}, "").matches(b'{"a":1}')
+    with pytest.raises(ConfigError, match="no white space of JSON"):
+        schemas.automaton({"const": [1]}, "a?")

@@ -107,8 +107,12 @@ def test_an_automaton_accepts_what_python_matches(pattern: str, texts: list[str]
     for text in texts:
         accepted = automaton is not None and automaton.matches(text.encode())
         assert accepted == bool(expected.fullmatch(text)), text
-    for text in [walk(automaton, rng) for _ in range(8)] if automaton else []:
-        assert text is None or expected.fullmatch(text.decode()), text
+    drawn = [walk(automaton, rng) for _ in range(8)] if automaton else []
+    for text in [text.decode() for text in drawn if text is not None]:
+        assert expected.fullmatch(text), text
+        for near in (text.swapcase(), text + "\n", text[1:], text + "a"):
+            assert automaton is not None
+            assert automaton.matches(near.encode()) == bool(expected.fullmatch(near)), near
 
 
 def found(pattern: str) -> Automaton | None:
@@ -157,6 +161,32 @@ def test_a_search_finds_what_python_finds(pattern: str, texts: list[str]):
 def test_what_cannot_be_kept_is_refused_by_name(pattern: str, says: str):
     with pytest.raises(ConfigError, match=says):
         regexes.regex(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("(?i:k)k", "Kk", "KK"),
+        ("(?i)(?-i:k)k", "kK", "KK"),
+        ("(?i)\\w", "\u212a", "-"),
+        ("(?a:\\w)\\w", "aé", "éa"),
+        ("[]a]", "]", "b"),
+        ("[^]a]", "b", "]"),
+        ("a(?#b|c)d", "ad", "abd"),
+        ("(?m)a$\\nb", "a\nb", "a\n"),
+        ("a$\\n?", "a\n", "a\n\n"),
+        ("(?s:.).", "\na", "a\n"),
+        ("(?!ab)[ab]{2}", "ba", "ab"),
+        ("a\\b.b", "a b", "aab"),
+        ("(?x) a b # c", "ab", "a b"),
+    ],
+)
+def test_syntax_that_is_easily_misread(pattern: str, yes: str, no: str):
+    assert re.fullmatch(pattern, yes)
+    assert not re.fullmatch(pattern, no)
+    automaton = regexes.regex(pattern)
+    assert automaton.matches(yes.encode())
+    assert not automaton.matches(no.encode())
 
 
 def test_characters_are_whole():
