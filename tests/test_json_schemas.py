@@ -18,6 +18,7 @@ from genjax.errors import ConfigError
 from genjax.languages import operations
 from genjax.languages import schema as schemas
 from genjax.languages.automata import Automaton
+from genjax.languages.schema import strings
 
 GUIDE = Path(__file__).parent.parent / "docs/guides/constraints.md"
 NAMES = ("a", "b", 'q"', "n/ä", "x-1")
@@ -234,6 +235,13 @@ def test_a_schema_is_json(text: str):
     with pytest.raises(ConfigError, match="JSON schema"):
         schemas.parse(text)
     assert schemas.parse("\ufefftrue") is True
+
+
+@pytest.mark.parametrize("name", strings.FORMATS)
+def test_strings_have_their_format(name: str):
+    """The validator checks the formats for which a package is installed."""
+    schema = {"type": "string", "format": name}
+    check(schema, schemas.automaton(schema), random.Random(0), 40)
 
 
 def test_a_pattern_holds_as_both_read_it():
