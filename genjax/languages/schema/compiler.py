@@ -20,54 +20,11 @@ from genjax.languages.schema.containers import Glue, Limits, Member, array, name
 from genjax.languages.schema.numbers import Sizes, exact, written
 from genjax.languages.schema.places import Place, item_schema, property_schemas
 from genjax.languages.schema.reading import LITERAL, TYPED, Node, Reader, refusal
+from genjax.languages.schema.sets import EMPTY, Set
 
 TYPES = ("null", "boolean", "number", "string", "array", "object")
 SPACE = " ?"
 BLANKS = "[ \\t\\n\\r]*"
-
-
-@dataclasses.dataclass(frozen=True)
-class Set:
-    """Hold a set of texts between two bounds.
-
-    Attributes:
-      sure: texts that the schema accepts.
-      maybe: all that it accepts, and perhaps more. The same object if the bounds are equal.
-    """
-
-    sure: Automaton
-    maybe: Automaton
-
-    @classmethod
-    def of(cls, texts: Automaton) -> Set:
-        """Return a set that is known exactly."""
-        return cls(texts, texts)
-
-    @property
-    def known(self) -> bool:
-        return self.sure is self.maybe
-
-    @classmethod
-    def by(cls, make: Callable[[Callable[[Set], Automaton]], Automaton], parts: Iterable[Set]) -> Set:
-        """Return what `make` makes of the lower, and of the upper bounds of the parts."""
-        sure = make(lambda part: part.sure)
-        return cls.of(sure) if all(p.known for p in parts) else cls(sure, make(lambda part: part.maybe))
-
-    def __and__(self, other: Set) -> Set:
-        return Set.by(lambda bound: both(bound(self), bound(other)), (self, other))
-
-    @classmethod
-    def any(cls, sets: Sequence[Set]) -> Set:
-        """Return the texts of at least one of the sets."""
-        return cls.by(lambda bound: union(map(bound, sets)), sets)
-
-    def __sub__(self, other: Set) -> Set:
-        sure = without(self.sure, other.maybe)
-        known = self.known and other.known
-        return Set.of(sure) if known else Set(sure, without(self.maybe, other.sure))
-
-
-EMPTY = Set.of(NOTHING)
 
 
 def automaton(schema: Any, space: str | None = None) -> Automaton:
