@@ -173,6 +173,9 @@ def test_lanes_hold_whole_pieces(batch: int):
         assert (np.diff((lane >= 0).astype(int)) <= 0).all()  # nothing after its end
     # No lane is longer than an equal share and the longest piece.
     assert len(lanes) <= -(-len(rows) // lanes.shape[1]) + np.diff(rows.bounds).max()
+    longest = sorted(np.diff(rows.bounds), reverse=True)[: lanes.shape[1]]
+    first = [np.diff(rows.bounds)[np.searchsorted(rows.bounds, row)] for row in lanes[0]]
+    assert sorted(first, reverse=True) == longest
     read = list(whole.batches(rows, batch, True))
     assert sum(int(b["mask"].sum()) for b, _ in read) == len(rows)
     for b, index in read:
