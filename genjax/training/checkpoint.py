@@ -129,13 +129,16 @@ class Checkpoints:
         if not saved:
             raise CheckpointError(f"the checkpoint of step {step} was not written to {self.folder}")
 
-    def mark_best(self, step: int) -> None:
-        """Keep a checkpoint that has been saved already until a better one is."""
-        self.wait()
-        self._keep.best = step
-        if distributed.is_primary():
-            path = self.folder / str(step) / "record" / "metadata"
-            files.write_json(path, {**stored.record(self.folder, step), "best": True})
+    def amend(self, step: int, record: Mapping[str, Any], best: bool) -> None:
+        """Replace fields of the record of a checkpoint that is on the disk, in a run of one process.
+
+        Args:
+          best: keep it until a better one is saved.
+        """
+        if best:
+            self._keep.best = step
+        path = self.folder / str(step) / "record" / "metadata"
+        files.write_json(path, {**stored.record(self.folder, step), **record, "best": best})
 
     def wait(self) -> None:
         """Wait until the last save is on the disk.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,12 +144,19 @@ def _closing(run: Run) -> Iterator[None]:
         except CheckpointError as another:
             if not isinstance(error, CheckpointError | OSError):
                 log.warning("%s", another.message)
-        if isinstance(error, OSError):  # checkpoints, logs and hooks report their own
+        if isinstance(error, OSError) and _of_directory(error, run.directory):
             raise CheckpointError(
                 f"{run.directory} cannot be written: {error}", "free space there, and run again"
             ) from error
         raise
     run.close()
+
+
+def _of_directory(error: OSError, directory: Path) -> bool:
+    """Return whether an error is that of a file in the run directory, or of a disk without space."""
+    if error.filename is None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(directory.absolute())
 
 
 def _check_average(config: Config, average: str | None) -> None:

@@ -43,6 +43,7 @@ class Run:
       step: steps dispatched; their metrics may not have been read yet.
       saved: step of the last checkpoint; -1 if there is none.
       handled: the last step after which nothing that was due is left.
+      again: what was due after the step of the checkpoint is done first; its record then says so.
       complete: the last step is saved and its hooks have returned.
       evaluations: hold the results of the last one.
       record: what a checkpoint holds beside the state.
@@ -83,6 +84,7 @@ class Run:
         self.step = 0
         self.saved = -1
         self.handled = 0
+        self.again = False
         self.complete = False
         self.checkpoints: Checkpoints | None = None
         self.logbook: Logbook | None = None
@@ -119,9 +121,8 @@ class Run:
         self.record = Record(self.identity, self.dataset.digest, *parts)
         self.checkpoints = Checkpoints(self.directory, c.keep_last)
         pending = self._restore()
-        again = rescue.EVENTS in pending
-        primary = distributed.is_primary()
-        if primary and self.begin is not None:
+        self.again = rescue.EVENTS in pending
+        if (primary := distributed.is_primary()) and self.begin is not None:
             self.begin()
         if primary:
             self.logbook = Logbook(
@@ -129,16 +130,14 @@ class Run:
                 tensorboard=c.tensorboard,
                 wandb=c.wandb,
                 step=self.step,
-                again=again or "on_eval" in pending,
+                again=self.again or "on_eval" in pending,
             )
             self.meter.logbook = self.logbook
         show = c.progress and primary
         self.progress = Progress(self.directory.name, self.end, self.step, self.data["batch"], show)
-        if again:
-            self.handled = -1
-        elif pending:
+        if pending and not self.again:
             self._call_hooks(pending, written="on_eval" not in pending, end=self.step >= self.end)
-        self.complete = self.step >= self.end and not again
+        self.complete = self.step >= self.end and not self.again
 
     def close(self) -> None:
         """Close the logs and wait for the checkpoints, all of them if one fails.
@@ -207,7 +206,7 @@ class Run:
 
     def _all(self, stop: Stop) -> None:
         """Take steps until the last one, going back where one is not finite."""
-        if self.handled != self.step:
+        if self.again:
             self._events(stop, end=self.step >= self.end)
         while True:
             try:
@@ -323,7 +322,7 @@ class Run:
                 self._write_evaluation()
             better = self.best.improved(self.evaluations.losses)
         later = [h for h in due if h != "on_eval" or not early]
-        if save or better:
+        if save or better or self.again:
             self.save(best=better, hooks=later)
         if early and self.best.from_hook and not self.caller.failed("on_eval"):
             self.best.check(self.evaluations.losses)
@@ -367,8 +366,9 @@ class Run:
         assert self.checkpoints is not None
         self.meter.read(self.step)
         if self.saved == self.step:
-            if best:
-                self.checkpoints.mark_best(self.step)
+            if self.again:
+                self.checkpoints.amend(self.step, self.record.saved(hooks), best)
+            self.again = False
             return
         if leaf := self.engine.nonfinite(self.state):
             raise NonFinite(self.step - 1, f"{leaf} is not finite")
