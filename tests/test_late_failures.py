@@ -159,3 +159,15 @@ def test_what_can_be_known_is_refused_before_step_1(tmp_path: Path, override: st
         train(complete(load(f"{config}:smoke", (*QUIET, override))), tmp_path / "run")
     assert error.value.hint or "choose" in error.value.message
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sampler_that_cannot_run_is_found_before_step_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without any option: the sampler is traced before training."""
+
+    def broken(self: Any, variables: Any, keys: Any, prompt: Any) -> Any:
+        raise ConfigError("this sampler does not fit the data", "mend it")
+
+    monkeypatch.setattr("genjax.models.vae._VAE.sample", broken)
+    with pytest.raises(ConfigError, match="does not fit"):
+        train(complete(load("digits/vae:smoke", QUIET)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
