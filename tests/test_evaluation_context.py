@@ -286,3 +286,28 @@ def test_psnr_of_rows_by_hand():
     targets = np.zeros((2, 4), np.float32)
     got = metrics.load("psnr").psnr(np.asarray([[0.1] * 4, [1, 0, 0, 0]], np.float32), targets)
     np.testing.assert_allclose(got, [20, 10 * np.log10(4)], rtol=1e-6)
+
+
+SMALL = ("frechet", "kid", "prdc")
+
+
+@pytest.mark.parametrize(("rows", "k"), [(6, 5), (11, 5), (12, 5), (2, 1)])
+def test_a_single_set_of_few_rows_has_scores_without_the_intervals_that_it_cannot_have(rows: int, k: int):
+    """Subsampling halves a set: the half must hold a k-th neighbour."""
+    data = Data(held_out=rows)
+    model = gaussian()
+    config = Config(sets=1, batch=8, k=k, metrics=SMALL)
+    found, _ = evaluate(model, fitted(model), data, FEATURES, config)
+    for scores in (by_name(found), by_name(floor(data, FEATURES, config))):
+        for name in ("precision", "recall", "density", "coverage"):
+            score = scores[name]
+            assert (score.low is not None) == (rows // 2 >= k + 1), (name, rows)
+            if score.low is None:
+                assert f"half of {rows} rows" in str(score.detail["interval"])
+        assert (scores["kid"].low is not None) == (rows // 2 >= 2)
+
+
+def test_no_more_rows_than_neighbours_are_one_error():
+    model = gaussian()
+    with pytest.raises(ConfigError, match=r"5 rows .* too few for k=5"):
+        evaluate(model, fitted(model), Data(held_out=5), FEATURES, Config(sets=1, k=5, metrics=SMALL))
