@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from genjax.training.checkpoint import FOLDER, saved_steps
 from genjax.training.logbook import WALL_CLOCK
 
+CONFIG = "digits/vae:smoke"
 STEPS = 40
 FIELDS = {
     "train.steps": STEPS,
@@ -66,7 +67,7 @@ def command(directory: Path, marks: Path) -> list[str]:
     """Return the command that trains in a directory, or resumes there."""
     fields = [f"--config.{key}={value}" for key, value in FIELDS.items()]
     worker = [sys.executable, "-m", "experiments.interruptions.worker", str(marks)]
-    return [*worker, "train", "--config=digits/gpt:smoke", f"--dir={directory}", *fields]
+    return [*worker, "train", f"--config={CONFIG}", f"--dir={directory}", *fields]
 
 
 def environment(directory: Path) -> dict[str, str]:
@@ -225,8 +226,10 @@ def main() -> int:
                 part = PARTS[n % len(PARTS)]
                 found = trial(name, part, long, root / f"{name}-{n}", whole, dice)
                 trials.append(found)
-                print(found, flush=True)
+                print(f"{time.monotonic() - began:.0f} s: {found}", flush=True)
     print(table(trials))
+    late = [t.seconds for t in trials if t.signal == "SIGTERM"]
+    print(f"SIGTERM to the exit: at most {max(late, default=0.0):.1f} s")
     wrong = [t for t in trials if not t.same or t.code != t.expected]
     print(f"{len(trials) - len(wrong)} of {len(trials)} trials as documented")
     return 1 if wrong else 0
