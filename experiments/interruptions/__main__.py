@@ -72,7 +72,13 @@ def command(directory: Path, marks: Path) -> list[str]:
 
 def environment(directory: Path) -> dict[str, str]:
     """Return an environment in which the first process compiles and a resumed one finds the programs."""
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": f"{directory}-xla"}
+    quick = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    return {
+        "XLA_FLAGS": quick,
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": f"{directory}-xla",
+    }
 
 
 def read(marks: Path) -> list[Mark]:
