@@ -70,7 +70,7 @@ def check(experiment: Experiment) -> None:
     evaluation.metrics.wanted(settings.evaluate)
     if settings.evaluate.features is not None:
         evaluation.features.load(settings.evaluate.features)
-    if settings.sample and experiment.model.sample is not None:
+    if experiment.model.sample is not None:
         sample.sampler(experiment, batch=1).check(shapes(experiment))
 
 
