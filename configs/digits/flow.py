@@ -20,7 +20,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "schedule": "cosine",
         "warmup": 0.05,
         "end": 0.01,
-        "clip": 50.0,
+        "clip": 1.0,
     }
     config.train = {"steps": 2000, "averages": {"eval": {"half_life": 5000.0}}, "eval_every": 500}
     config.sample = {"temperature": 0.8}

@@ -353,10 +353,14 @@ class _Flow:
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
-        nats = self.nats(variables, batch, keys)
-        unit = "bits_per_dim" if self.levels else "nats_per_dim"
-        per_dim = nats / (self.size * (math.log(2.0) if self.levels else 1.0))
-        return Mean.of(nats, batch["mask"]), Aux(variables.state, {unit: Mean.of(per_dim, batch["mask"])})
+        # Per dimension, so that gradients and their clipping do not depend on the size of the data.
+        nats_per_dim = self.nats(variables, batch, keys) / self.size
+        loss = Mean.of(nats_per_dim, batch["mask"])
+        if not self.levels:
+            return loss, Aux(variables.state, {"nats_per_dim": loss})
+        return loss, Aux(
+            variables.state, {"bits_per_dim": Mean.of(nats_per_dim / math.log(2.0), batch["mask"])}
+        )
 
     def likelihood(
         self, variables: Variables, batch: Batch, keys: Keys, *, samples: int = 1
