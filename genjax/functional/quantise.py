@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from genjax.core import across
 
 MARGIN = 1e-3
-"""Keeps the outermost integers of FSQ from being rounded beyond its levels."""
+"""Widens FSQ's bound, so that the outermost of its levels are reached and a bound of two levels exists."""
 
 
 def straight_through(z: Float[Array, "*S"], q: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -61,9 +61,7 @@ def assigned(
     return across(one_hot.sum(0)), across(one_hot.T @ z)
 
 
-def averaged(
-    book: Codebook, count: Float[Array, " K"], total: Float[Array, "K D"], decay: float
-) -> Codebook:
+def averaged(book: Codebook, count: Float[Array, " K"], total: Float[Array, "K D"], decay: float) -> Codebook:
     """Move the averages towards one batch (van den Oord et al. 2017, eq. 6 to 8).
 
     Counts are smoothed as by Laplace, so that a code without features keeps a finite value.
@@ -75,9 +73,7 @@ def averaged(
     return Codebook(m / smooth[:, None], N, m)
 
 
-def revived(
-    book: Codebook, z: Float[Array, "N D"], score: Float[Array, " N"], threshold: float
-) -> Codebook:
+def revived(book: Codebook, z: Float[Array, "N D"], score: Float[Array, " N"], threshold: float) -> Codebook:
     """Replace each code whose count is below `threshold` by a feature (Zeghidour et al. 2021, sec. III-C).
 
     Args:
@@ -100,9 +96,7 @@ def revived(
     return Codebook(*(choose(new, old) for new, old in zip(replaced, book, strict=True)))
 
 
-def kmeans(
-    z: Float[Array, "N D"], weight: Float[Array, " N"], size: int, rounds: int
-) -> Float[Array, "K D"]:
+def kmeans(z: Float[Array, "N D"], weight: Float[Array, " N"], size: int, rounds: int) -> Float[Array, "K D"]:
     """Return the means of `rounds` rounds of Lloyd's algorithm.
 
     Starts from features that lie evenly spread in the batch; a mean without features stays where it is.
@@ -136,7 +130,7 @@ def fsq(z: Float[Array, "*S D"], levels: tuple[int, ...]) -> Float[Array, "*S D"
     Channel i has levels[i] values. A channel of 0 gives a 0 for odd numbers of levels.
     """
     L, half, offset = _fsq_constants(levels)
-    # tanh(z + shift) half - offset lies strictly within the levels and is 0 at z = 0.
+    # tanh(z + shift) half - offset stays within half a unit of the levels and is 0 at z = 0.
     bounded = jnp.tanh(z + _rows(jnp.arctanh(offset / half), z)) * _rows(half, z) - _rows(offset, z)
     return straight_through(bounded, jnp.round(bounded)) / _rows(L // 2, z)
 
@@ -160,7 +154,7 @@ def fsq_codes(index: Int[Array, "*S"], levels: tuple[int, ...]) -> Float[Array, 
 def _fsq_constants(levels: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return (L, half-width of the bound, offset 1/2 of even L), each (D,)."""
     L = jnp.asarray(levels, jnp.float32)
-    return L, (L - 1) * (1 - MARGIN) / 2, jnp.where(L % 2 == 1, 0.0, 0.5)
+    return L, (L - 1) * (1 + MARGIN) / 2, jnp.where(L % 2 == 1, 0.0, 0.5)
 
 
 def _basis(levels: tuple[int, ...]) -> jax.Array:
