@@ -240,11 +240,12 @@ class _VQVAE:
         out = self.apply(variables, "decode", coded.q)
         distortion = -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3))
         target = pixels.to_signed(batch[self.name], self.element.levels or 2)
+        used = jax.vmap(quantise.perplexity)(quantisers.counts(variables.state))
         metrics = {
             "distortion": Mean.of(distortion, mask),
             "squared_error": Mean.of(jnp.square(out[0] - target).mean((1, 2, 3)), mask),
             "penalty": Mean.of(coded.penalty, mask),
-            "perplexity": Mean.of(jax.vmap(quantise.perplexity)(quantisers.counts(variables.state))),
+            "perplexity": Mean.of(jnp.broadcast_to(used.mean(), mask.shape), mask),
         }
         return Mean.of(distortion / self.dims + coded.penalty, mask), Aux(coded.state, metrics)
 
