@@ -171,6 +171,7 @@ def test_what_is_decoded_is_what_was_quantised(name: str):
     codes = codec.encode(variables, batch)
     element = codec.spec(SPEC)["codes"]
     assert codes["codes"].shape[1:] == element.shape
+    assert element.levels is not None
     assert 0 <= int(codes["codes"].min()) <= int(codes["codes"].max()) < element.levels
     # The loss reads the same reconstruction as the codec: nats and distortion agree.
     phase = model.phases["reconstruction"]
