@@ -136,7 +136,9 @@ def test_the_straight_path_is_that_of_flow_matching():
     t = jnp.array([0.7])
     at = lambda t: gaussian.diffuse(x_0, noise, schedules.straight(t))
     _, flow = jax.jvp(at, (t,), (jnp.ones_like(t),))
-    np.testing.assert_allclose(gaussian.target("flow", x_0, noise, schedules.straight(t)), flow, atol=1e-6)
+    np.testing.assert_allclose(
+        gaussian.target("flow_velocity", x_0, noise, schedules.straight(t)), flow, atol=1e-6
+    )
     assert [float(c) for c in schedules.straight(jnp.ones(()))] == [0.0, 1.0]
     # From pure noise, the posterior of the step to s is q(x_s | x_0), whatever x_t is.
     s = schedules.straight(jnp.array(0.6))

@@ -16,7 +16,13 @@ from genjax.nn import dit
 
 SPEC = Spec({"image": Element((4, 8, 3), "uint8", 17, "image", "target")}, 100)
 TINY = diffusion.Config(
-    network="transformer", width=16, blocks=2, head=8, timesteps=20, schedule="straight", prediction="flow"
+    network="transformer",
+    width=16,
+    blocks=2,
+    head=8,
+    timesteps=20,
+    schedule="straight",
+    prediction="flow_velocity",
 )
 
 

@@ -25,7 +25,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "blocks": 3,
         "head": 24,
         "schedule": "straight",
-        "prediction": "flow",
+        "prediction": "flow_velocity",
         "times": "logit_normal",
         "variance": "large",
     }

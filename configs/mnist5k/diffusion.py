@@ -23,7 +23,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "head": 32,
         "patch": 4,
         "schedule": "straight",
-        "prediction": "flow",
+        "prediction": "flow_velocity",
         "times": "logit_normal",
         "variance": "large",
     }

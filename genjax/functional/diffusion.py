@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from genjax.functional.schedules import log_snr
 
-Prediction = Literal["noise", "data", "velocity", "flow"]
+Prediction = Literal["noise", "data", "velocity", "flow_velocity"]
 Weighting = Literal["uniform", "min_snr", "bound"]
 Variance = Literal["small", "large"]
 Coefficients = tuple[jax.Array, jax.Array]
@@ -39,14 +39,14 @@ def target(
     """Return the regression target of a network with this prediction.
 
     "noise" is epsilon (Ho et al. 2020), "data" is x_0, "velocity" is alpha noise - sigma x_0 (Salimans & Ho
-    2022, arXiv:2202.00512, sec. 4), "flow" is noise - x_0, which is dx_t/dt on the straight path (Liu et al.
+    2022, arXiv:2202.00512, sec. 4), "flow_velocity" is noise - x_0, which is dx_t/dt on the straight path (Liu et al.
     2023, arXiv:2209.03003, eq. 1).
     """
     if prediction == "noise":
         return noise
     if prediction == "data":
         return x_0
-    if prediction == "flow":
+    if prediction == "flow_velocity":
         return noise - x_0
     return spread(at[0], x_0) * noise - spread(at[1], x_0) * x_0
 
@@ -60,7 +60,7 @@ def to_data(
         return (x_t - sigma * output) / alpha
     if prediction == "data":
         return output
-    if prediction == "flow":
+    if prediction == "flow_velocity":
         # x_t = alpha x_0 + sigma (x_0 + output).
         return (x_t - sigma * output) / (alpha + sigma)
     return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
@@ -124,7 +124,7 @@ def weight(
         "noise": snr,
         "data": jnp.ones_like(snr),
         "velocity": snr + 1.0,
-        "flow": (jnp.sqrt(snr) + 1.0) ** 2,
+        "flow_velocity": (jnp.sqrt(snr) + 1.0) ** 2,
     }[prediction]
     if weighting == "min_snr":
         return jnp.minimum(snr, gamma) / per_data

@@ -3,7 +3,7 @@
 One network learns to remove Gaussian noise of every strength; sampling removes it step by step. The papers
 differ in what the network predicts (the noise, the data, the velocity), in the schedule and in the weighting
 of the loss: all three are fields of the config. Flow matching is the schedule "straight" with the prediction
-"flow". The likelihood is bounded along the discrete chain.
+"flow_velocity". The likelihood is bounded along the discrete chain.
 
 Data are quantised images, or real values of about unit scale: images and feature maps (H, W, C) with a U-Net
 or a transformer, vectors (D,) with a residual MLP.
@@ -66,7 +66,7 @@ class Config:
       timesteps: T, the steps of the chain.
       times: distribution of the training times: "uniform", or "logit_normal" with parameters 0 and 1 (Esser
         et al. 2024, arXiv:2403.03206, sec. 3.1).
-      prediction: output of the network: "noise", "data", "velocity" or "flow" (see functional.diffusion).
+      prediction: output of the network: "noise", "data", "velocity" or "flow_velocity" (see functional.diffusion).
       weighting: of the squared error over times: "uniform", "min_snr" or "bound".
       gamma: of "min_snr".
       label_dropout: share of training rows whose label is hidden, which guidance needs.
@@ -222,7 +222,7 @@ def _check(config: Config, element: Element) -> None:
     if config.schedule == "straight" and config.prediction == "noise":
         raise ConfigError(
             "model.prediction='noise' does not determine the data at time 1 of the schedule 'straight'",
-            "set model.prediction to flow, velocity or data",
+            "set model.prediction to flow_velocity, velocity or data",
         )
     if config.network != "transformer":
         return

@@ -105,4 +105,4 @@ def test_flow_steps_are_diffusers_euler_steps():
         x = scheduler.step(network(x, float(sigma)), t, x).prev_sample
         trajectory.append(x)
     trajectory = [np.asarray(x) for x in trajectory]
-    compare(sampling.ddim(), schedules.straight, "flow", trajectory, [None] * 20, sigmas, clip=None)
+    compare(sampling.ddim(), schedules.straight, "flow_velocity", trajectory, [None] * 20, sigmas, clip=None)
