@@ -39,8 +39,8 @@ def target(
     """Return the regression target of a network with this prediction.
 
     "noise" is epsilon (Ho et al. 2020), "data" is x_0, "velocity" is alpha noise - sigma x_0 (Salimans & Ho
-    2022, arXiv:2202.00512, sec. 4), "flow_velocity" is noise - x_0, which is dx_t/dt on the straight path (Liu et al.
-    2023, arXiv:2209.03003, eq. 1).
+    2022, arXiv:2202.00512, sec. 4), "flow_velocity" is noise - x_0, which is dx_t/dt on the straight path
+    (Liu et al. 2023, arXiv:2209.03003, eq. 1).
     """
     if prediction == "noise":
         return noise

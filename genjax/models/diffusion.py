@@ -66,7 +66,8 @@ class Config:
       timesteps: T, the steps of the chain.
       times: distribution of the training times: "uniform", or "logit_normal" with parameters 0 and 1 (Esser
         et al. 2024, arXiv:2403.03206, sec. 3.1).
-      prediction: output of the network: "noise", "data", "velocity" or "flow_velocity" (see functional.diffusion).
+      prediction: output of the network: "noise", "data", "velocity" or "flow_velocity" (see
+        functional.diffusion).
       weighting: of the squared error over times: "uniform", "min_snr" or "bound".
       gamma: of "min_snr".
       label_dropout: share of training rows whose label is hidden, which guidance needs.
