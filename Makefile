@@ -1,5 +1,6 @@
 # Every target creates the environment that it needs. Requires Python 3.11 or later and a package index.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The newest supported version that runs: a command may exist (as a pyenv shim) without a version behind it.
+PYTHON ?= $(shell for v in 3.13 3.12 3.11 3; do python$$v -c '' 2>/dev/null && echo python$$v && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -11,7 +12,7 @@ compare bench: export MALLOC_MMAP_MAX_ = 0
 compare bench: export MALLOC_TRIM_THRESHOLD_ = -1
 compare bench: export MALLOC_ARENA_MAX = 1
 
-.PHONY: help compare test test-peers lint format bench docs figures clean
+.PHONY: help compare test test-selection test-peers lint format bench docs figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,13 @@ compare: $(VENV)/.base ## compare five families on real digits: runs/compare-dig
 
 test: $(VENV)/.dev ## run the tests
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore=tests/peers
+
+# What differs between versions of Python and JAX: compilation, convolutions, sharding, checkpoints, decoding, the CLI.
+SELECTION := $(addprefix tests/test_,architecture.py conv.py dit.py gpt.py training_engine.py training_optimizers.py \
+  checkpoint.py resume.py decoding.py t5.py nnx.py config.py cli.py)
+
+test-selection: $(VENV)/.dev ## run a selection of the tests, for a second version of Python
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadgroup $(SELECTION)
 
 test-peers: $(VENV)/.peers ## compare with torch, transformers, pytorch-fid, prdc and others
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest tests/peers

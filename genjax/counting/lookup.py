@@ -8,6 +8,8 @@ a text are read at once, depth by depth.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -115,7 +117,8 @@ def probability(
 def distribution(index: Index, places: Int[Array, "*S n-1"], levels: int) -> Float[Array, "*S V"]:
     """Compute the probability of every token after a context."""
     shape = places.shape[:-1]
-    places = places.reshape(-1, places.shape[-1])
+    # Not -1: a model of order 1 has no places, and an empty array has no inferred size.
+    places = places.reshape(math.prod(shape), places.shape[-1])
     p = jnp.broadcast_to(index.levels[0].gain[:levels] + index.mass / levels, (places.shape[0], levels))
     for depth in range(1, len(index.levels)):
         here = index.levels[depth - 1]
