@@ -166,7 +166,9 @@ def test_probabilities_equal_a_count_by_hand(smoothing, end):
 
 def build(family: str, data: dict[str, np.ndarray], levels: int, end: int | None = None, **fields) -> Model:
     if family in ("infinigram", "infinigram over unigrams"):
-        config = infinigram.Config(order=2 if family == "infinigram" else 1, mixed=2, strength=3.0, depth=6, end=end)
+        config = infinigram.Config(
+            order=2 if family == "infinigram" else 1, mixed=2, strength=3.0, depth=6, end=end
+        )
         return infinigram.build(config, spec_of(data, levels), {})
     config = ngram.Config(order=3, smoothing=family, counts="sorted", end=end, **fields)  # type: ignore[arg-type]
     return ngram.build(config, spec_of(data, levels), {})
@@ -176,7 +178,9 @@ FAMILIES = (*SMOOTHINGS, "infinigram")
 REPEATS = np.concatenate([np.tile([0, 1, 2, 3, 1], 8), TEXT % 4, np.tile([3, 2, 0], 8)]).astype(np.int32)
 
 
-@pytest.mark.parametrize(("family", "end"), [*((f, 2) for f in FAMILIES), ("infinigram", None), ("infinigram over unigrams", 2)])
+@pytest.mark.parametrize(
+    ("family", "end"), [*((f, 2) for f in FAMILIES), ("infinigram", None), ("infinigram over unigrams", 2)]
+)
 def test_distributions_sum_to_one_and_are_the_likelihood(family, end):
     """Every text of five tokens: by the likelihood, and by the decoder read in parts."""
     data = rows(REPEATS, 5)
