@@ -16,7 +16,7 @@ import numpy as np
 from genjax import kinds
 from genjax.core import Model, Variables
 from genjax.errors import NonFiniteError
-from genjax.sampling.prompts import prompts
+from genjax.sampling.conditions import prompts
 from genjax.sampling.sampler import Sampler
 from genjax.training.engine import compilations
 

@@ -17,7 +17,7 @@ from genjax.evaluation.config import Config
 from genjax.evaluation.features import Features
 from genjax.evaluation.reference import ReferenceStatistics, Report, data_protocol
 from genjax.evaluation.scores import Scalar
-from genjax.sampling import prompts
+from genjax.sampling import conditions
 from genjax.sampling.sampler import Sampler
 
 
@@ -182,7 +182,7 @@ class Context:
         """The conditions of the rows of all sets: those given to the sampler, or the real rows' own."""
         if self.real:
             return {name: self.samples[name] for name in self.spec.conditions}
-        return prompts.prompts(self.dataset, np.arange(self.count), self.labels)
+        return conditions.prompts(self.dataset, np.arange(self.count), self.labels)
 
     @functools.cached_property
     def held_out(self) -> np.ndarray:
@@ -204,7 +204,7 @@ class Context:
         given = {f"option.{k}": v if isinstance(v, plain) else str(v) for k, v in self.options.items()}
         prompt = {}
         if self.model is not None and self.model.sample is not None:
-            prompt = {"prompt": prompts.source(self.dataset, self.labels)}
+            prompt = {"prompt": conditions.source(self.dataset, self.labels)}
         return {"weights": self._average or "last", **given, **prompt}
 
     def protocol(self, **more: Scalar) -> dict[str, Scalar]:

@@ -20,7 +20,7 @@ from genjax.config import Seed, coerce
 from genjax.core import Batch, Keys, Model, Variables, row_keys
 from genjax.errors import ConfigError, NonFiniteError, nearest
 from genjax.functional import finite
-from genjax.sampling.prompts import prompts
+from genjax.sampling.conditions import prompts
 
 STREAM = 0x5A4E
 """The stream of sampling keys: fold_in(fold_in(key(seed), STREAM), i)."""

@@ -13,7 +13,7 @@ from genjax import data, files, kinds
 from genjax.config import Seed, coerce
 from genjax.core import Batch, Variables
 from genjax.errors import ConfigError
-from genjax.sampling.prompts import prompts
+from genjax.sampling.conditions import prompts
 from genjax.sampling.sampler import Columns, Sampler
 from genjax.training import distributed, sharding
 from genjax.workflows.assemble import Experiment, Trained
