@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from compiling import QUICK
@@ -16,6 +17,8 @@ import originals
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tracing makes millions of small objects: collecting them less often takes an eighth off the time of a test.
+gc.set_threshold(200_000, 50, 50)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 

@@ -19,7 +19,7 @@ QUIET = ("train.tensorboard=False", "train.progress=False", "train.compilation_c
 
 
 def train(where: Path, text: Path, *fields: str) -> int:
-    """Train a tiny counting model on the characters of a text file."""
+    """Train a tiny counting model on the characters of a text file; `fields` replace those given here."""
     options = [
         f"data.name=text:{text}",
         "data.tokenizer=chars",
@@ -30,8 +30,10 @@ def train(where: Path, text: Path, *fields: str) -> int:
         *QUIET,
         *fields,
     ]
+    # A field may be set only once.
+    unique = {field.partition("=")[0]: field for field in options}
     command = ["train", "--config=pydoc/ngram:smoke", f"--dir={where}"]
-    return cli.main([*command, *(f"--config.{field}" for field in options)])
+    return cli.main([*command, *(f"--config.{field}" for field in unique.values())])
 
 
 @pytest.fixture(scope="module")
