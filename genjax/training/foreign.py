@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import sys
 import threading
@@ -20,6 +21,7 @@ def silence() -> None:
     - Orbax logs its warnings and tracebacks with absl.
     - asyncio logs the errors of the other arrays of a checkpoint, once one of them has failed.
     - TensorStore's threads print `Event loop is closed` if a read ends after the loop that waited for it.
+    - Reads that Orbax has abandoned raise the same when they are collected, at any later time.
 
     Other messages and errors are not affected.
     """
@@ -28,7 +30,7 @@ def silence() -> None:
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if not _late(unraisable.exc_value):
+        if not _late(unraisable.exc_value) and not _abandoned(unraisable.object):
             before(unraisable)
 
     sys.unraisablehook = hook
@@ -50,3 +52,8 @@ def _late(error: BaseException | None) -> bool:
     """Return whether a thread reports a result to a loop that has been closed."""
     aside = threading.current_thread() is not threading.main_thread()
     return aside and isinstance(error, RuntimeError) and "Event loop is closed" in str(error)
+
+
+def _abandoned(collected: Any) -> bool:
+    """Return whether a coroutine of Orbax is collected that nothing waits for any more."""
+    return inspect.iscoroutine(collected) and "orbax" in collected.cr_code.co_filename
