@@ -180,6 +180,7 @@ def test_squeezing_keeps_every_value_in_its_block():
         (POINT, {"levels": 2}, "levels"),
         (POINT, {"checkerboard": 1}, "checkerboard"),
         (POINT, {"dequantisation": "variational"}, "dequantisation"),
+        (POINT, {"margin": 0.1}, "margin"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(element: Element, options: dict, field: str):

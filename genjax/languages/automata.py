@@ -42,7 +42,7 @@ class Automaton:
 
     @property
     def empty(self) -> bool:
-        """Whether the language has no string; of an automaton whose states all lead to one (`minimal`)."""
+        """Return True if no string is accepted; all states must lead to an accepting one (`minimal`)."""
         return not self.accepts.any()
 
 

@@ -233,7 +233,7 @@ def _inner(kind: str, argument: Any, flags: int) -> list[tuple[Any, int]]:
         return [(argument[1], flags)]
     if kind in ("FAILURE", "AT"):
         return []
-    raise NotImplementedError(kind)
+    raise AssertionError(f"a part of a pattern that was not refused before: {kind}")
 
 
 def _flags(flags: int, add: int, drop: int) -> int:

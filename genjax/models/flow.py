@@ -265,6 +265,8 @@ def _resolved(config: Config, element: Element) -> Config:
         )
     if not size and config.checkerboard:
         raise ConfigError("model.checkerboard: vectors have no pixels", "set model.checkerboard=0")
+    if not element.levels and config.margin != Config.margin:
+        raise ConfigError("model.margin: real values are not mapped through the logit", "leave it out")
     if not element.levels and config.dequantisation == "variational":
         raise ConfigError(
             "model.dequantisation='variational': real values are not dequantised", "leave it at 'uniform'"

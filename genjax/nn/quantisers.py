@@ -172,8 +172,25 @@ class Vector:
         return sum(book.codes[index[..., n]] for n, book in enumerate(state.values()))  # type: ignore[return-value]
 
 
+class Counting:
+    """Hold one code per position, no parameters, and nothing in the state but how often each code is used."""
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return ()
+
+    def params(self, key: jax.Array) -> Tree:
+        return {}
+
+    def state(self: Quantiser, key: jax.Array) -> Tree:
+        return {"count": jnp.ones(self.size)}
+
+    def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
+        return state
+
+
 @dataclasses.dataclass(frozen=True)
-class Scalars:
+class Scalars(Counting):
     """Round each channel to a few levels (FSQ; Mentzer et al. 2023, arXiv:2309.15505).
 
     Attributes:
@@ -181,7 +198,6 @@ class Scalars:
     """
 
     levels: tuple[int, ...]
-    grid: tuple[int, ...] = ()
 
     @property
     def features(self) -> int:
@@ -190,15 +206,6 @@ class Scalars:
     @property
     def size(self) -> int:
         return math.prod(self.levels)
-
-    def params(self, key: jax.Array) -> Tree:
-        return {}
-
-    def state(self, key: jax.Array) -> Tree:
-        return {"count": jnp.ones(self.size)}
-
-    def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
-        return state
 
     def quantise(
         self,
@@ -218,7 +225,7 @@ class Scalars:
 
 
 @dataclasses.dataclass(frozen=True)
-class Signs:
+class Signs(Counting):
     """Take the signs of the channels (LFQ; Yu et al. 2023, arXiv:2310.05737).
 
     Attributes:
@@ -230,20 +237,10 @@ class Signs:
     features: int
     commitment: float
     entropy: float
-    grid: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
         return 2**self.features
-
-    def params(self, key: jax.Array) -> Tree:
-        return {}
-
-    def state(self, key: jax.Array) -> Tree:
-        return {"count": jnp.ones(self.size)}
-
-    def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
-        return state
 
     def quantise(
         self,
@@ -266,7 +263,7 @@ class Signs:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gumbel:
+class Gumbel(Counting):
     """Draw one of K codes from a relaxed categorical distribution (dVAE; Ramesh et al. 2021, sec. 2.1).
 
     Attributes:
@@ -280,7 +277,6 @@ class Gumbel:
     width: int
     kl: float
     anneal: int
-    grid: tuple[int, ...] = ()
 
     @property
     def features(self) -> int:
@@ -288,12 +284,6 @@ class Gumbel:
 
     def params(self, key: jax.Array) -> Tree:
         return {"codes": jax.random.normal(key, (self.size, self.width))}
-
-    def state(self, key: jax.Array) -> Tree:
-        return {"count": jnp.ones(self.size)}
-
-    def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
-        return state
 
     def temperature(self, step: jax.Array | int) -> jax.Array:
         """Return tau of a step: a cosine from 1 to 1/16."""

@@ -74,7 +74,7 @@ class Tokenizer(Protocol):
 
     @property
     def spaces(self) -> str | None:
-        """How the text differs from the joined bytes of its tokens.
+        """Name how the text differs from the joined bytes of its tokens.
 
         "kept": not at all. "start": a space at its beginning is left out. "lines": so is one after a line
         end. None: in other ways.

@@ -70,7 +70,7 @@ class Subwords(Tokenizer):
 
     @functools.cached_property
     def _drops(self) -> bool:
-        """Whether the library drops characters that it does not know: BPE without an unknown token."""
+        """Return True if the library drops characters that it does not know: BPE without an unknown token."""
         model = self.data.get("model") or {}
         unknown = model.get("unk_token") is not None or model.get("byte_fallback")
         return model.get("type", "BPE") == "BPE" and not unknown
