@@ -5,18 +5,20 @@ The tests of training use them on toys; the conformance suite on every model's s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
 from genjax.core import Model, Variables
 from genjax.training import Config, optimizers, step, trees
@@ -44,11 +46,14 @@ class Taken:
         devices: Sequence[Any] | None = None,
         frozen: Mapping[str, Variables] | None = None,
         seed: int = 0,
+        engine: Engine | None = None,
     ):
+        """Take the steps, in an engine that was made with the same arguments if there is one."""
         stream = dataset.train.stream(order=order, batch=batch, seed=seed)
         players = {phase.player for phase in model.phases.values()}
         transforms = {p: optimizers.make(optimizer, steps) for p in players}
-        engine = Engine(model, transforms, config, stream[0], frozen=frozen, seed=seed, devices=devices)
+        how: dict[str, Any] = {"frozen": frozen, "seed": seed, "devices": devices}
+        engine = engine or Engine(model, transforms, config, stream[0], **how)
         state, self.metrics, k = engine.create(), [], config.steps_per_call
         for n in range(0, steps, k):
             phases = tuple(step.due(model, n + i) for i in range(k))
@@ -109,16 +114,32 @@ def assert_resumes(
       on_kill: (directory) done after each kill.
     """
     whole, broken = directory / "whole", directory / "broken"
-    run(whole, Hooks(on_sample=lambda variables, n: None))
-    for at in kills:
-        try:
-            run(broken, killer(at))
-        except Killed:
-            on_kill(broken)
-        else:
-            raise AssertionError(f"not killed at step {at}")
-    run(broken, Hooks(on_sample=lambda variables, n: None))
+    with one_engine():
+        run(whole, Hooks(on_sample=lambda variables, n: None))
+        for at in kills:
+            try:
+                run(broken, killer(at))
+            except Killed:
+                on_kill(broken)
+            else:
+                raise AssertionError(f"not killed at step {at}")
+        run(broken, Hooks(on_sample=lambda variables, n: None))
     assert_equal_runs(whole, broken)
+
+
+@contextlib.contextmanager
+def one_engine() -> Iterator[None]:
+    """Let runs of the same arguments share their engine, which has programs and no state."""
+    made: list[Engine] = []
+
+    def engine(*args: Any, **how: Any) -> Engine:
+        if not made:
+            made.append(Engine(*args, **how))
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genjax.training.run.Engine", engine)
+        yield
 
 
 def killed_and_resumed(

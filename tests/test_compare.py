@@ -123,7 +123,11 @@ def test_a_failed_entry_is_marked_and_begins_again_with_its_new_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The others go on and are kept; nothing has to be removed by hand."""
-    several = {**ENTRIES, "more": {**ENTRIES["counts"], "overrides": ("model.strength=9",)}}
+    several = {
+        "counts": ENTRIES["counts"],
+        "codes": {**ENTRIES["counts"], "overrides": ("model.strength=7",)},
+        "more": {**ENTRIES["counts"], "overrides": ("model.strength=9",)},
+    }
     trained = train.train
 
     def fails(resolved, directory, **how):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,16 +48,31 @@ def path_of(name: str) -> str:
     return str(ROOT / name) if name in OUTSIDE else name
 
 
-@functools.cache
-def one_of_each() -> list[str]:
-    """The first config of every architecture (engines and resume depend on nothing else)."""
-    found: dict[str, str] = {}
+def first_of_each(difference: Callable[[dict[str, Any]], object]) -> list[str]:
+    """The first config of every value of `difference`, a function of the config at its smoke size."""
+    found: dict[object, str] = {}
     for name in sorted(EVERY, key=lambda n: (not n.startswith("digits/"), n)):
-        model = settings.load(f"{path_of(name)}:smoke")["model"]
-        # A prior over codes is another model for every prior.
-        key = model["name"] + str((model.get("prior") or {}).get("name", ""))
-        found.setdefault(key, name)
+        found.setdefault(difference(settings.load(f"{path_of(name)}:smoke")), name)
     return sorted(found.values())
+
+
+def architecture(config: dict[str, Any]) -> tuple[str, ...]:
+    """The model, and of a prior over codes the prior: it is another model for every prior."""
+    model = config["model"]
+    return model["name"], (model.get("prior") or {}).get("name", "")
+
+
+def program(config: dict[str, Any]) -> tuple[str, ...]:
+    """What a sampler depends on beside sizes: the architecture, its named parts, and the form of the data."""
+    parts = sorted(f"{k}={v}" for k, v in config["model"].items() if isinstance(v, str | bool))
+    data = config["data"]
+    form = "digits" if data["name"] == "mnist5k" else data["name"]
+    return *architecture(config), *parts, form, str(data.get("pack", False))
+
+
+ARCHITECTURES = first_of_each(architecture)
+"""Engines and resumption depend on nothing else."""
+PROGRAMS = first_of_each(program)
 
 
 def resolve(name: str, *overrides: str) -> settings.Settings:
@@ -63,19 +80,32 @@ def resolve(name: str, *overrides: str) -> settings.Settings:
     return settings.complete(settings.load(f"{path_of(name)}:smoke", (*quiet, *overrides)))
 
 
+@functools.cache
+def folder() -> Path:
+    """The folder of all runs of this worker, so that they share their stages."""
+    return Path(tempfile.mkdtemp())
+
+
 @functools.lru_cache(maxsize=2)
 def prepared(name: str) -> assemble.Experiment:
-    folder = Path(tempfile.mkdtemp()) / "run"
-    return train.prepare(resolve(name, "data.batch=8", "data.limit=200"), folder, devices=jax.devices()[:1])
+    s = resolve(name, "data.batch=8", "data.limit=200")
+    return train.prepare(s, folder() / "prepared", devices=jax.devices()[:1])
+
+
+@functools.lru_cache(maxsize=2)
+def single(name: str) -> Taken:
+    """Two steps of a prepared config on one device; the tests of a config share its engine."""
+    e = prepared(name)
+    return Taken(e.model, e.dataset, config(), batch=8, steps=2, devices=jax.devices()[:1], frozen=e.frozen)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory):
+def trained():
     """name -> its smoke run, trained once for the module."""
 
     @functools.cache
     def get(name: str) -> assemble.Trained:
-        directory = tmp_path_factory.mktemp(name.replace("/", "-")) / "run"
+        directory = folder() / name.replace("/", "-")
         train.train(resolve(name), directory, devices=jax.devices()[:1])
         return assemble.restore(directory)
 
@@ -126,7 +156,7 @@ def test_it_trains_and_is_restored(name: str, trained):
     assert np.isfinite(values).all()
 
 
-@every(EVERY)
+@every(ARCHITECTURES)
 def test_training_again_changes_nothing(name: str, trained):
     t = trained(name)
     before = (t.directory / "metrics.jsonl").read_text()
@@ -134,7 +164,7 @@ def test_training_again_changes_nothing(name: str, trained):
     assert (t.directory / "metrics.jsonl").read_text() == before
 
 
-@every(EVERY)
+@every(PROGRAMS)
 def test_its_sampler(name: str, trained):
     """Form, dependence on key and prompt, rows alone, one compilation: see sampling_properties.py."""
     t = trained(name)
@@ -158,7 +188,7 @@ def test_its_sampler(name: str, trained):
     sampling.assert_refuses_nan(lambda v: sampling.drawing(e.model, e.dataset, v, given)(0), variables)
 
 
-@every(EVERY)
+@every(PROGRAMS)
 def test_likelihoods_are_of_rows_alone_and_masked(name: str, trained):
     t = trained(name)
     model = t.experiment.model
@@ -178,14 +208,13 @@ def test_likelihoods_are_of_rows_alone_and_masked(name: str, trained):
     np.testing.assert_allclose(masked.total[:3], whole.total[:3], rtol=1e-5)
 
 
-@every(one_of_each())
+@every(ARCHITECTURES)
 def test_no_program_is_compiled_after_the_first_cycle_of_phases(name: str):
     e = prepared(name)
     cycle = max(phase.interval for phase in e.model.phases.values())
     stream = e.dataset.train.stream(batch=8)
-    taken = Taken(
-        e.model, e.dataset, config(), batch=8, steps=cycle, devices=jax.devices()[:1], frozen=e.frozen
-    )
+    engine = single(name).engine
+    taken = Taken(e.model, e.dataset, config(), batch=8, steps=cycle, engine=engine)
     state, before = taken.state, compilations()
     for n in range(cycle, 2 * cycle):
         phases = (step.due(e.model, n),)
@@ -194,15 +223,13 @@ def test_no_program_is_compiled_after_the_first_cycle_of_phases(name: str):
     assert compilations() == before
 
 
-@every(one_of_each())
+@every(ARCHITECTURES)
 def test_a_phase_moves_the_parameters_of_its_own_player_alone(name: str):
     """One whole step of each phase by itself: all other players' parameters keep their bits."""
     e = prepared(name)
     stream = e.dataset.train.stream(batch=8)
     for phase_name, phase in e.model.phases.items():
-        taken = Taken(
-            e.model, e.dataset, config(), batch=8, steps=0, devices=jax.devices()[:1], frozen=e.frozen
-        )
+        taken = Taken(e.model, e.dataset, config(), batch=8, steps=0, engine=single(name).engine)
         before = {p: np.array(x) for p, x in named(taken.state.variables.params).items()}
         state, _ = taken.engine.step(taken.state, taken.engine.put([stream[0]]), ((phase_name,),))
         after = {p: np.array(x) for p, x in named(state.variables.params).items()}
@@ -216,11 +243,11 @@ def config(**changes):
     return dataclasses.replace(loop.Config(), **quiet, **changes)
 
 
-@every(one_of_each())
+@every(ARCHITECTURES)
 def test_engines_meshes_and_micro_batches_take_the_same_steps(name: str):
     e = prepared(name)
     take = functools.partial(Taken, e.model, e.dataset, batch=8, steps=2, frozen=e.frozen)
-    one = take(config(), devices=jax.devices()[:1])
+    one = single(name)
     assert_same_steps(one, take(config(engine="pmap")))
     rules = ((r".*kernel", (None, "fsdp")), (r".*", ()))
     mesh = Mesh(data=2, fsdp=2, tensor=2)
@@ -238,10 +265,10 @@ def shardable(e: assemble.Experiment) -> bool:
     return all(x.shape[-1] % 2 == 0 for p, x in paths if "kernel" in jax.tree_util.keystr(p))
 
 
-@every(one_of_each())
+@every(ARCHITECTURES)
 def test_killed_and_resumed_equals_uninterrupted(name: str, tmp_path: Path):
     s = resolve(name, "data.batch=8", "data.limit=30", "data.order=shuffled")
-    e = train.prepare(s, tmp_path / "run", devices=jax.devices()[:1])
+    e = train.prepare(s, folder() / "killed", devices=jax.devices()[:1])
     accumulate = 2 if all(phase.rowwise for phase in e.model.phases.values()) else 1
     schedule = {"steps": 9, "log_every": 2, "eval_every": 4, "checkpoint_every": 3, "sample_every": 1}
     c = dataclasses.replace(s.train, **schedule, accumulate=accumulate)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compiling import QUICK
 from properties import assert_equal_runs, killed_and_resumed, leaves, saved_steps
-from test_conformance import every, prepared
+from test_conformance import every, path_of, prepared
 
 # 30 rows in batches of 8: epochs end inside batches. Samples take the time in which the kill comes.
 SCHEDULE = {
@@ -28,8 +28,8 @@ SCHEDULE = {
 }
 
 
-FAMILIES = ["digits/gan", "pydoc/lstm"]
-"""Two players with a lazy regulariser; and a recurrent network."""
+FAMILIES = ["digits/gan", "tests/outside/configs/vqvae_prior.py"]
+"""Two players with a lazy regulariser; and a prior over fitted codes from outside the package."""
 
 
 @every(FAMILIES)
@@ -37,11 +37,12 @@ def test_a_killed_family_resumes_to_the_same_bits(name: str, tmp_path: Path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     accumulate = 2 if all(phase.rowwise for phase in prepared(name).model.phases.values()) else 1
     settings = {**SCHEDULE, "train.accumulate": accumulate}
-    train = [sys.executable, "-m", "genjax.cli", "train", f"--config={name}:smoke"]
+    train = [sys.executable, "-m", "genjax.cli", "train", f"--config={path_of(name)}:smoke"]
     train += [f"--config.{key}={value}" for key, value in settings.items()]
     # One device, and programs compiled once for the three processes.
     env = {
         "XLA_FLAGS": QUICK,
+        "PYTHONPATH": str(Path(__file__).parent),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
     }
     reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=25, env=env)

@@ -1,19 +1,14 @@
-"""Extensions outside the package, by the command line: train, sample, evaluate, compare, kill and resume."""
+"""Extensions outside the package, by the command line: train, sample, evaluate and compare."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from compiling import QUICK
-from properties import assert_equal_runs, killed_and_resumed
 
 from genjax import cli
 from genjax.config import build
@@ -134,29 +129,3 @@ def test_models_from_outside_are_compared(tmp_path: Path, monkeypatch: pytest.Mo
     report = json.loads(page.with_name("report.json").read_text())
     assert all(e["status"] == "scored" for e in report["entries"].values())
     assert "RealNVP" in page.read_text()
-
-
-@pytest.mark.parametrize("name", ["vqvae_prior", "translator"])
-def test_killed_and_resumed(name: str, tmp_path: Path):
-    """SIGKILL and resume give the bits of an uninterrupted run: fitted state, buffers and stages included."""
-    schedule = {
-        "data.limit": 30,
-        "train.steps": 40,
-        "train.log_every": 1,
-        "train.eval_every": 25,
-        "train.sample_every": 4,
-        "train.checkpoint_every": 7,
-    }
-    train = [sys.executable, "-m", "genjax.cli", "train", f"--config={config_of(name)}", *QUIET]
-    train += [f"--config.{key}={value}" for key, value in schedule.items()]
-    env = {
-        "XLA_FLAGS": QUICK,
-        "PYTHONPATH": str(Path(__file__).parent),
-        # The three processes compile each program once.
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
-    }
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=15, env=env)
-    assert 15 <= reached < 40
-    subprocess.run([*train, f"--dir={whole}"], env={**os.environ, **env}, check=True, capture_output=True)
-    assert_equal_runs(whole, broken)

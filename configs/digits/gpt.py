@@ -30,7 +30,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "clip": 1.0,
     }
     config.train = {"steps": 900, "averages": {"eval": {"half_life": 3000.0}}, "eval_every": 300}
-    config.sample = {"temperature": 1.0}
+    config.sample = {"temperature": 1.0, "guidance": 1.1}
     if size == "smoke":
         config.data.batch = 8
         config.model.update({"layers": 1, "heads": 2, "width": 16})
