@@ -13,7 +13,8 @@ from test_data_sources import make_folder, write_captions
 
 from genjax import settings
 from genjax.core import Aux, Element, Mean, Model, Phase, Spec, Variables
-from genjax.workflows import assemble, conditions, planned
+from genjax.workflows import assemble, planned
+from genjax.workflows.ignored import conditions
 
 
 def experiment(config: str, *overrides: str) -> assemble.Experiment:
@@ -22,7 +23,7 @@ def experiment(config: str, *overrides: str) -> assemble.Experiment:
 
 def ignored(config: str, *overrides: str) -> tuple[str, ...]:
     e = experiment(config, *overrides)
-    return conditions.ignored(e.model, assemble.shapes(e), e.dataset.spec)
+    return conditions(e.model, assemble.shapes(e), e.dataset.spec)
 
 
 @pytest.mark.parametrize("name", ["ngram", "vae", "gan", "gpt", "lstm", "diffusion", "classifier"])
@@ -48,7 +49,7 @@ def toy(*objectives) -> tuple[str, ...]:
     """Return what a model with one phase for each of these objectives ignores."""
     phases = {f"phase_{n}": Phase("model", each) for n, each in enumerate(objectives)}
     model = Model(init=lambda *_: Variables(), phases=phases)
-    return conditions.ignored(model, Variables(state={"counts": jnp.zeros(3)}), SPEC)
+    return conditions(model, Variables(state={"counts": jnp.zeros(3)}), SPEC)
 
 
 def blind(variables, batch, keys, *, step):
@@ -82,7 +83,7 @@ def test_a_mask_of_a_condition_is_not_named():
     e = experiment("digits/vae")
     extra = {"given": Element((4,), "float32", role="condition")}
     spec = dataclasses.replace(e.dataset.spec, elements={**e.dataset.spec.elements, **extra})
-    assert conditions.ignored(e.model, assemble.shapes(e), spec) == ()
+    assert conditions(e.model, assemble.shapes(e), spec) == ()
 
 
 def test_training_on_captions_says_that_they_are_not_read(

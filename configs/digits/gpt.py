@@ -6,6 +6,10 @@
 held-out digits given their labels. A support vector machine that is right on 99% of real digits assigned the
 requested class to 96% of 200 samples at temperature 1, and to all 200 with guidance 1.5. AdamW (batch 64, 540
 steps) reached 1.82 bits and 72% in 109 seconds of CPU time.
+
+After 770 to 900 steps the comparison's classifier saw 94.4% to 95.3% of the samples as the class asked for,
+at a Frechet distance of 5.6 to 6.8 (four runs); with a guidance of 1.1, 96.1% to 97.0% at 6.2 to 6.4 (three
+of them). Hence the guidance.
 """
 
 from __future__ import annotations

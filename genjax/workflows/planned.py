@@ -12,7 +12,7 @@ from genjax.errors import ConfigError, nearest
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
 from genjax.training import distributed, optimizers
-from genjax.workflows import conditions, sample
+from genjax.workflows import ignored, sample
 from genjax.workflows.assemble import Datasets, Experiment, Stage, Trained, assemble, restore, shapes
 
 log = logging.getLogger("genjax")
@@ -77,11 +77,11 @@ def check(experiment: Experiment) -> None:
 def name_ignored(experiment: Experiment) -> None:
     """Log the conditions of the data that the model does not read, in one line."""
     variables = shapes(experiment).replace(frozen=experiment.frozen)
-    ignored = conditions.ignored(experiment.model, variables, experiment.dataset.spec)
-    if ignored and distributed.is_primary():
+    unread = ignored.conditions(experiment.model, variables, experiment.dataset.spec)
+    if unread and distributed.is_primary():
         log.info(
             "model %s does not read the condition %s of %s: its samples will not depend on it",
             experiment.settings.model_name,
-            " or ".join(map(repr, ignored)),
+            " or ".join(map(repr, unread)),
             experiment.dataset.name,
         )

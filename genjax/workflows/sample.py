@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from genjax import data, files, kinds
 from genjax.config import Seed, coerce
-from genjax.core import Batch, Variables
+from genjax.core import Batch
 from genjax.errors import ConfigError
 from genjax.sampling.conditions import prompts
 from genjax.sampling.sampler import Columns, Sampler
-from genjax.training import distributed, sharding
 from genjax.workflows.assemble import Experiment, Trained
 
 SHOWN = 100
@@ -43,24 +42,6 @@ def sampler(
         labels=config.labels is not False,
         seed=config.seed,
     )
-
-
-def picture_hook(experiment: Experiment, directory: Path) -> Callable[[Variables, int], None] | None:
-    """Return what training calls to save a picture of the model's samples; None for a model without sampler.
-
-    Every process draws, since the weights may be sharded; the primary one writes.
-    """
-    if experiment.model.sample is None:
-        return None
-    num = 10 * max(1, min(experiment.dataset.spec.classes() or 4, 10))
-    draw = sampler(experiment, batch=min(num, experiment.settings.evaluate.batch))
-
-    def hook(variables: Variables, step: int) -> None:
-        rows = draw.draw(draw.finish(sharding.gathered(variables)), num)
-        if distributed.is_primary():
-            save(experiment.dataset, rows, directory / "samples" / f"step_{step:08d}", columns=10)
-
-    return hook
 
 
 def conditions(dataset: data.Dataset, num: int, start: int, given: Mapping[str, str | None]) -> Batch | None:

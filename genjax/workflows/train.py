@@ -18,7 +18,7 @@ from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
 from genjax.training import checkpoint, loop, run_lock, signals
 from genjax.workflows import directory as directories
-from genjax.workflows import planned, sample
+from genjax.workflows import pictures, planned
 from genjax.workflows.assemble import (
     Datasets,
     Experiment,
@@ -85,7 +85,7 @@ def train(
             frozen=experiment.frozen,
             initial=initial,
             average=experiment.average,
-            hooks=loop.Hooks(on_sample=sample.picture_hook(experiment, where)),
+            hooks=loop.Hooks(on_sample=pictures.hook_of(experiment, where)),
             begin=begin,
             devices=devices,
         )

@@ -15,7 +15,7 @@ INNER = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoi
 """Primitives whose inputs and outputs are those of the jaxpr that they hold."""
 
 
-def ignored(model: Model, variables: Variables, spec: Spec) -> tuple[str, ...]:
+def conditions(model: Model, variables: Variables, spec: Spec) -> tuple[str, ...]:
     """Return the conditions on which neither a loss nor the state of the model depends.
 
     The objectives are traced and nothing is run. A condition counts as read if some operation that leads to
