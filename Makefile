@@ -21,7 +21,7 @@ compare: $(VENV)/.base ## compare five families on real digits: runs/compare-dig
 	$(BIN)/genjax compare --config=compare/digits
 
 test: $(VENV)/.dev ## run the tests
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadgroup --ignore=tests/peers
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 3 --dist loadgroup --ignore=tests/peers
 
 # What differs between versions of Python and JAX: compilation, convolutions, sharding, checkpoints, decoding, the CLI.
 SELECTION := $(addprefix tests/test_,architecture.py conv.py dit.py gpt.py training_engine.py training_optimizers.py \

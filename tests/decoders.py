@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from properties import compiled
 
 from genjax.core import Decoder, Element, Spec, Variables
 from genjax.models import gpt, ngram
@@ -23,8 +24,9 @@ def gpt_decoder(vocabulary: int = V, length: int = 16) -> tuple[Decoder, Variabl
     model = gpt.build(gpt.Config(layers=1, heads=2, width=16, position="rope"), spec, {})
     variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(0))
     params = jax.tree.map(lambda x: x * 8 if x.ndim > 1 else x, variables.params)
-    assert model.decoder is not None
-    return model.decoder, variables.replace(params=params)
+    decoder = compiled(model).decoder
+    assert decoder is not None
+    return decoder, variables.replace(params=params)
 
 
 @functools.cache
@@ -37,6 +39,7 @@ def ngram_decoder(vocabulary: int = V, length: int = 16) -> tuple[Decoder, Varia
         "mask": np.ones(30, np.float32),
     }
     variables = model.init(jax.random.key(0), rows, {})
-    _, aux = model.phases["nll"].objective(variables, rows, None, step=jnp.zeros((), jnp.int32))
-    assert model.decoder is not None
-    return model.decoder, model.finish(variables.replace(state=aux.state))
+    counted = jax.jit(lambda v: model.phases["nll"].objective(v, rows, None, step=jnp.int32(0))[1].state)
+    decoder = compiled(model).decoder
+    assert decoder is not None
+    return decoder, jax.jit(model.finish)(variables.replace(state=counted(variables)))

@@ -6,6 +6,7 @@ The tests of training use them on toys; the conformance suite on every model's s
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from genjax.core import Model, Variables
+from genjax.core import Decoder, Model, Variables
 from genjax.training import Config, optimizers, step, trees
 from genjax.training.checkpoint import FOLDER, saved_steps
 from genjax.training.engine import Engine
@@ -83,6 +84,20 @@ def assert_same_steps(a: Taken, b: Taken, tolerance: float = 1e-5) -> None:
             atol=tolerance,
             err_msg=path,
         )
+
+
+def compiled(model: Model) -> Model:
+    """The model with its functions compiled whole: op by op, every shape would be a program of its own."""
+
+    def whole(function: Any, *static: int) -> Any:
+        if function is None:
+            return None
+        options = [n for n, p in inspect.signature(function).parameters.items() if p.kind == p.KEYWORD_ONLY]
+        return jax.jit(function, static_argnums=static, static_argnames=options)
+
+    d = model.decoder
+    decoder = None if d is None else Decoder(whole(d.start, 2, 3), whole(d.step), whole(d.commit))
+    return model.replace(decoder=decoder, likelihood=whole(model.likelihood), sample=whole(model.sample))
 
 
 class Killed(BaseException):

@@ -63,11 +63,10 @@ def architecture(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def program(config: dict[str, Any]) -> tuple[str, ...]:
-    """What a sampler depends on beside sizes: the architecture, its named parts, and the form of the data."""
-    parts = sorted(f"{k}={v}" for k, v in config["model"].items() if isinstance(v, str | bool))
+    """What a sampler depends on beside options: the architecture and the form of the data."""
     data = config["data"]
     form = "digits" if data["name"] == "mnist5k" else data["name"]
-    return *architecture(config), *parts, form, str(data.get("pack", False))
+    return *architecture(config), form, str(data.get("pack", False))
 
 
 ARCHITECTURES = first_of_each(architecture)

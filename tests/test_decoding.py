@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from decoders import PROMPTS, V, gpt_decoder, ngram_decoder
+from properties import compiled
 
 from genjax.core import Decoder, Element, Spec, Variables
 from genjax.errors import ConfigError
@@ -233,10 +234,10 @@ def test_frames_are_drawn_as_a_whole():
 
 def test_text_goes_on_from_prompts_and_begins_by_itself():
     for build in (
-        gpt.build(gpt.Config(layers=1, heads=2, width=16), SPEC, {}),
-        ngram.build(ngram.Config(), SPEC, {}),
+        compiled(gpt.build(gpt.Config(layers=1, heads=2, width=16), SPEC, {})),
+        compiled(ngram.build(ngram.Config(), SPEC, {})),
     ):
-        variables = build.init(jax.random.key(0), SPEC.example(1), {})
+        variables = jax.jit(lambda key, b=build: b.init(key, SPEC.example(1), {}))(jax.random.key(0))
         keys = jax.random.split(jax.random.key(1), 3)
         assert build.sample is not None
         free = build.sample(variables, keys, {})["tokens"]
@@ -258,8 +259,8 @@ def test_images_are_completed():
             "label": Element((), "int32", 2, "label", "condition"),
         }
     )
-    model = gpt.build(gpt.Config(layers=1, heads=2, width=16), spec, {})
-    variables = model.init(jax.random.key(0), spec.example(1), {})
+    model = compiled(gpt.build(gpt.Config(layers=1, heads=2, width=16), spec, {}))
+    variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(0))
     half = jnp.tile(jnp.array([[0, 1, 2, 1]]), (2, 2))
     assert model.sample is not None
     prompt = {"label": jnp.array([0, 1]), "image": half}

@@ -248,7 +248,7 @@ def test_guidance_needs_a_label(monkeypatch):
 def test_training_learns_and_compiles_once():
     model = diffusion.build(TINY, SPEC, {})
     optimizers = {"denoiser": optax.adam(3e-3)}
-    state = training.create(model, optimizers, jax.random.key(0), batch(32))
+    state = jax.jit(lambda key: training.create(model, optimizers, key, batch(32)))(jax.random.key(0))
     step: Any = jax.jit(training.make_step(model, optimizers), static_argnames="phases", donate_argnums=0)
     losses = []
     for _ in range(40):

@@ -175,7 +175,7 @@ def test_two_points_are_learned():
     where = np.array([[2.0, 0.0], [-1.0, 1.0]])[which] + 0.05 * rng.normal(size=(128, 2))
     batch = {"where": jnp.float32(where), "which": jnp.asarray(which), "mask": jnp.ones(128)}
     optimizers = {"denoiser": optax.adam(1e-2)}
-    state = training.create(model, optimizers, jax.random.key(0), batch)
+    state = jax.jit(lambda key: training.create(model, optimizers, key, batch))(jax.random.key(0))
     step: Any = jax.jit(training.make_step(model, optimizers), static_argnames="phases", donate_argnums=0)
     for _ in range(300):
         state, _ = step(state, {}, batch, jax.random.key(1), phases=("denoise",))

@@ -56,8 +56,8 @@ def made(element: Element, options: dict, fitted: bool = True):
     label = flow.ClassLabel.of(spec)
     m = flow._Flow(config, "x", element, label, flow.Flow(config, element.shape))
     batch = batch_of(element)
-    variables = randomised(m.init(jax.random.key(0), batch, {}))
-    return m, m.fit(variables, batch, keys(6)) if fitted else variables, batch
+    variables = randomised(jax.jit(lambda key: m.init(key, batch, {}))(jax.random.key(0)))
+    return m, jax.jit(m.fit)(variables, batch, keys(6)) if fitted else variables, batch
 
 
 CASES = [
@@ -118,13 +118,14 @@ def test_fitted_activations_are_standardised():
     batch = batch_of(IMAGE, 512)
     padded = {k: jnp.concatenate([v, v[:64]]) for k, v in batch.items()}
     padded["mask"] = jnp.concatenate([jnp.ones(512), jnp.zeros(64)])
-    variables = m.init(jax.random.key(0), batch, {})
-    fitted = m.fit(variables, batch, keys(512))
+    variables = jax.jit(lambda key: m.init(key, batch, {}))(jax.random.key(0))
+    fit = jax.jit(m.fit)
+    fitted = fit(variables, batch, keys(512))
     # Padding rows are not counted.
-    again = m.fit(variables, padded, jnp.concatenate([keys(512), keys(64, 5)]))
+    again = fit(variables, padded, jnp.concatenate([keys(512), keys(64, 5)]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), fitted.state, again.state)
     # Couplings and heads are the identity at first, and a rotation keeps white noise white.
-    codes = m.encode(fitted, batch, keys(512))["latent"]
+    codes = jax.jit(m.encode)(fitted, batch, keys(512))["latent"]
     assert float(jnp.abs(codes.mean())) < 0.02
     assert float(codes.std()) == pytest.approx(1.0, abs=0.05)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, variables.params, fitted.params))

@@ -286,7 +286,7 @@ def test_wrong_configs_and_data_are_refused():
 def test_the_generator_answers_the_updated_discriminator():
     model, _ = made(generator_norm="none")
     opt = {p: optax.sgd(0.5) for p in ("generator", "discriminator")}
-    state = create(model, opt, jax.random.key(0), rows(8))
+    state = jax.jit(lambda key: create(model, opt, key, rows(8)))(jax.random.key(0))
     step = jax.jit(make_step(model, opt), static_argnums=4)
     both, _ = step(state, {}, rows(8), jax.random.key(0), due(model, 0))
     first, _ = step(state, {}, rows(8), jax.random.key(0), ("discriminator",))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -18,7 +14,6 @@ from properties import (
     Killed,
     assert_equal_runs,
     assert_resumes,
-    killed_and_resumed,
     killer,
     leaves,
     lines,
@@ -32,34 +27,6 @@ from genjax.training.loop import Hooks, train
 
 ONE = jax.devices()[:1]
 WORKER = Path(resume_worker.__file__)
-
-
-@pytest.mark.parametrize("seed", [int(os.environ.get("GENJAX_KILL_SEED", "0"))])
-def test_sigkill_at_a_random_step(tmp_path, seed):
-    """Shuffled, dropout, accumulation, two players, carries, averages; epochs end on the way.
-
-    GENJAX_KILL_SEED chooses another victim and another step.
-    """
-    env = {
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(WORKER.parents[1]),
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
-    }
-    command = [sys.executable, str(WORKER)]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*command, str(whole)], env={**os.environ, **env}, check=True, timeout=300)
-    choice = random.Random(seed)
-    name = choice.choice(list(resume_worker.CASES))
-    at = choice.randint(6, 20)
-    chosen = f"seed {seed}: {name} killed at step {at}"
-    reached = killed_and_resumed([*command, str(killed)], killed / name, at, env)
-    assert at <= reached < 24, f"{chosen}, in fact at {reached}"
-    for case in resume_worker.CASES:
-        try:
-            assert_equal_runs(whole / case, killed / case)
-        except AssertionError as error:
-            raise AssertionError(f"{chosen}: the runs of {case} differ: {error}") from error
 
 
 @pytest.mark.parametrize("name", ["mlp", "recurrent"])

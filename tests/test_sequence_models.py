@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from properties import compiled
 
 from genjax.core import AXIS, Element, Spec, Variables
 from genjax.counting.tables import nearest
@@ -47,7 +48,7 @@ def build_gpt(spec: Spec, **fields) -> tuple[Any, Variables]:
     config = gpt.Config(**{"layers": 2, "heads": 2, "width": 16, **fields})
     model = gpt.build(config, spec, {})
     variables = jax.jit(lambda key: model.init(key, spec.example(2), {}))(jax.random.key(0))
-    return model, variables.replace(
+    return compiled(model), variables.replace(
         params=jax.tree.map(lambda x: x * 6 if x.ndim > 1 else x, variables.params)
     )
 
@@ -56,14 +57,14 @@ def train_ngram(spec: Spec, rows: dict, parts: int = 1, passes: int = 1, **field
     """An n-gram after the real step over `rows`, in `parts` batches."""
     model = ngram.build(ngram.Config(**fields), spec, {})
     optimizers = {"model": optax.adamw(1e-3)}
-    state = create(model, optimizers, jax.random.key(0), rows)
+    state = jax.jit(lambda key: create(model, optimizers, key, rows))(jax.random.key(0))
     step: Any = jax.jit(make_step(model, optimizers), static_argnums=4, donate_argnums=0)
     for _ in range(passes):
         for i in range(parts):
             part = {k: jnp.asarray(v[i::parts]) for k, v in rows.items()}
             state, _ = step(state, {}, part, jax.random.key(1), ("nll",))
     assert step._cache_size() == 1
-    return model, state.variables
+    return compiled(model), state.variables
 
 
 def everything(spec: Spec) -> dict:
@@ -228,7 +229,7 @@ def test_ngram_counts_do_not_depend_on_how_they_are_gathered():
     model, whole = train_ngram(IMAGES, rows, **fields)
     _, parts = train_ngram(IMAGES, rows, parts=4, **fields)
     optimizers = {"model": optax.adamw(1e-3)}
-    state = create(model, optimizers, jax.random.key(0), rows)
+    state = jax.jit(lambda key: create(model, optimizers, key, rows))(jax.random.key(0))
     step = jax.jit(make_step(model, optimizers, accumulate=3), static_argnums=4)
     accumulated = step(state, {}, rows, jax.random.key(1), ("nll",))[0].variables
     mapped = jax.pmap(
@@ -270,7 +271,7 @@ def test_labels_condition_and_are_dropped():
     counted = train_ngram(IMAGES, rows, order=1, strength=0.01)
     model = gpt.build(gpt.Config(layers=1, heads=2, width=16, condition_dropout=0.5), IMAGES, {})
     optimizers = {"model": optax.adam(1e-2)}
-    state = create(model, optimizers, jax.random.key(0), rows)
+    state = jax.jit(lambda key: create(model, optimizers, key, rows))(jax.random.key(0))
     step = jax.jit(make_step(model, optimizers), static_argnums=4)
     for _ in range(60):
         state, _ = step(state, {}, rows, jax.random.key(1), ("nll",))

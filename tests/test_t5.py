@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from properties import compiled
 
 from genjax.core import Element, Spec
 from genjax.errors import ConfigError
@@ -42,7 +43,8 @@ def made(form: str, spec_name: str, dropout: float = 0.0):
     spec = {"pairs": PAIRS, "text": TEXT}[spec_name]
     config = t5.Config(layers=1, heads=2, width=16, dropout=dropout, smoothing=0.1, **FORMS[form])
     model = t5.build(config, spec, {})
-    return model, jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(0))
+    variables = jax.jit(lambda key: model.init(key, spec.example(1), {}))(jax.random.key(0))
+    return compiled(model), variables
 
 
 def keys(n: int) -> jax.Array:

@@ -19,7 +19,7 @@ def test_two_hundred_steps_on_real_digits_read_unseen_ones():
     data = load(name="digits")
     model, opt = build(Config(width=16), data.spec), {"classifier": optax.adam(3e-3)}
     stream = data.train.stream(order="shuffled", batch=64, seed=0)
-    state = create(model, opt, jax.random.key(0), stream[0])
+    state = jax.jit(lambda key: create(model, opt, key, stream[0]))(jax.random.key(0))
     step = jax.jit(make_step(model, opt), static_argnums=4)
     for i in range(200):
         state, _ = step(state, {}, stream[i], jax.random.key(0), due(model, i))
@@ -42,7 +42,7 @@ def test_evaluation_is_cross_entropy_without_augmentation():
         "label": jnp.array([0, 1, 2, 0, 1]),
         "mask": jnp.array([1.0, 1, 1, 1, 0]),
     }
-    variables = model.init(jax.random.key(0), batch, {})
+    variables = jax.jit(lambda key: model.init(key, batch, {}))(jax.random.key(0))
     objective, keys = model.phases["classifier"].objective, row_keys(jax.random.key(0), 0, jnp.arange(5))
     loss, aux = objective(variables, batch, keys, step=None)
     log_p = jax.nn.log_softmax(model.predict(variables, batch)["logits"])
@@ -57,7 +57,7 @@ def test_elements_are_found_by_form_and_role():
     image = Element((8, 8, 1), "uint8", 17, None, "target")
     model = build(Config(width=8), Spec({"scan": image, "digit": Element((), "int32", 3, "label")}))
     batch = {"scan": jnp.zeros((2, 8, 8, 1), jnp.uint8), "digit": jnp.array([0, 2]), "mask": jnp.ones(2)}
-    variables = model.init(jax.random.key(0), batch, {})
+    variables = jax.jit(lambda key: model.init(key, batch, {}))(jax.random.key(0))
     keys = row_keys(jax.random.key(0), 0, jnp.arange(2))
     loss, _ = model.phases["classifier"].objective(variables, batch, keys, step=None)
     logits = model.predict(variables, {"scan": batch["scan"]})["logits"]
