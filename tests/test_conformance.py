@@ -23,7 +23,7 @@ from genjax.errors import ConfigError
 from genjax.training import Mesh, loop, optimizers, step
 from genjax.training.engine import compilations
 from genjax.training.trees import named
-from genjax.workflows import assemble, train
+from genjax.workflows import assemble, planned, train
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(
@@ -145,7 +145,28 @@ def test_the_full_config_resolves_and_an_unknown_key_is_named(name: str):
         settings.complete(raw)
 
 
-@every(EVERY)
+@every([name for name in EVERY if name not in PROGRAMS])
+def test_what_differs_only_in_options_would_train(name: str):
+    """All that is checked before a run writes anything; the loss and the sampler are traced."""
+    e = planned.experiment(resolve(name), assemble.Datasets())
+    loss = jax.eval_shape(
+        lambda v, b: [p.objective(v, b, keys_of(b), step=jnp.int32(0)) for p in e.model.phases.values()],
+        assemble.shapes(e),
+        with_carry(e, e.dataset.train.stream(batch=4)[0]),
+    )
+    assert len(loss) == len(e.model.phases)
+
+
+def keys_of(batch: dict[str, Any]) -> jax.Array:
+    return row_keys(jax.random.key(0), 0, jnp.arange(batch["mask"].shape[0]))
+
+
+def with_carry(e: assemble.Experiment, batch: dict[str, Any]) -> dict[str, Any]:
+    rows = {k: jnp.asarray(v) for k, v in batch.items()}
+    return {**rows, "carry": e.model.carry(rows)}
+
+
+@every(PROGRAMS)
 def test_it_trains_and_is_restored(name: str, trained):
     t = trained(name)
     assert t.step == t.experiment.settings.train.steps
@@ -250,9 +271,9 @@ def test_engines_meshes_and_micro_batches_take_the_same_steps(name: str):
     assert_same_steps(one, take(config(engine="pmap")))
     rules = ((r".*kernel", (None, "fsdp")), (r".*", ()))
     mesh = Mesh(data=2, fsdp=2, tensor=2)
-    assert_same_steps(one, take(config(mesh=mesh, sharding=rules if shardable(e) else ())))
-    if all(phase.rowwise for phase in e.model.phases.values()):
-        assert_same_steps(one, take(config(accumulate=4), devices=jax.devices()[:1]))
+    rowwise = all(phase.rowwise for phase in e.model.phases.values())
+    how = {"mesh": mesh, "sharding": rules if shardable(e) else (), "accumulate": 2 if rowwise else 1}
+    assert_same_steps(one, take(config(**how)))
 
 
 def shardable(e: assemble.Experiment) -> bool:
