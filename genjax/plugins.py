@@ -94,6 +94,11 @@ def load(package: str, name: str, what: str, needs: Sequence[str] = ()) -> Modul
 
 
 def _unknown(package: str, name: str, what: str) -> ConfigError:
+    if _is_dotted(name):
+        return ConfigError(
+            f"{what} {name!r}: there is no such module",
+            "correct the path, or put the folder that holds its first part on PYTHONPATH",
+        )
     known = names(package)
     entries = f"use one of {', '.join(known)}, or give" if known else "give"
     return ConfigError(

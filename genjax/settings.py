@@ -313,6 +313,8 @@ def complete(config: Mapping[str, Any]) -> Settings:
     from genjax.training import optimizers
 
     raw = _plain(config)
+    if "entries" in raw and "model" not in raw:
+        raise ConfigError("this is the config of a comparison, not of a run", "give it to genjax compare")
     for key in raw:
         if key not in SECTIONS:
             raise ConfigError(

@@ -87,6 +87,8 @@ def test_data_describes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["train", "--config=digits/gpt", "--config.data.name=digit"], 3, "did you mean 'digits'"),
         (["train", "--config=digits/gpt", "--confg.seed=1"], 2, "unknown argument '--confg.seed=1'"),
         (["train", "--config=digits/gpt", "--config.optimizer.name=adan"], 2, "did you mean 'adam'"),
+        (["train", "--config=digits/gpt", "--config.model.name=lab.net"], 2, "on PYTHONPATH"),
+        (["config", "compare/digits"], 2, "give it to genjax compare"),
         (["sample", "runs/none-such"], 3, "no run in runs/none-such"),
         (["data", "mnits5k"], 3, "did you mean 'mnist5k'"),
         (["compare", "--config=compare/digits", "--config.budget.kind=minutes"], 2, "not a choice"),
@@ -99,6 +101,17 @@ def test_what_is_wrong_is_named_with_a_hint(arguments, code, says, capsys, tmp_p
     assert says in err
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists(), "a refused command left something behind"
+
+
+def test_an_evaluation_of_which_nothing_is_left_keeps_the_scores(
+    ngram: Path, capsys: pytest.CaptureFixture[str]
+):
+    kept = ngram / "scores.json"
+    kept.write_text("[1]")
+    assert cli.main(["evaluate", str(ngram), "--evaluate.metrics=('modes',)"]) == 2
+    assert "none of the metrics applies" in capsys.readouterr().err
+    assert kept.read_text() == "[1]"
+    kept.unlink()
 
 
 def test_another_model_in_the_same_directory_is_refused(ngram: Path, capsys: pytest.CaptureFixture[str]):

@@ -11,6 +11,7 @@ import numpy as np
 
 from genjax import data, evaluation, kinds
 from genjax.config import build
+from genjax.errors import ConfigError
 from genjax.evaluation import distances
 from genjax.evaluation import features as extractors
 from genjax.sampling.sampler import Columns, options
@@ -94,7 +95,7 @@ def evaluate(
     reference: evaluation.ReferenceStatistics | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[evaluation.Score]:
-    """Score a run; write scores.json and the samples that were scored.
+    """Score a run; write scores.json in place of an earlier one, and the samples that were scored.
 
     Args:
       given: options of the model's sampler over the config's own.
@@ -103,6 +104,7 @@ def evaluate(
 
     Raises:
       DataError: the data is missing, or is not what the run was trained on.
+      ConfigError: no metric applies.
     """
     require_data(trained)
     experiment = trained.experiment
@@ -117,6 +119,11 @@ def evaluate(
         reference=reference,
         train_seconds=training_seconds(trained.directory),
     )
+    if not scores:
+        raise ConfigError(
+            f"none of the metrics applies to {trained.directory}: nothing was written",
+            "name others in evaluate.metrics, or leave it out for all that apply",
+        )
     if samples:
         keep_samples(trained, samples)
     evaluation.write(trained.directory / "scores.json", scores)
