@@ -196,6 +196,17 @@ def check(config: Any) -> None:
             raise ValueError(error.message) from None
 
 
+def unused(config: Any, choice: str, *fields: str) -> None:
+    """Refuse fields without effect at the value of the field `choice`, if they differ from their defaults.
+
+    Raises:
+      ValueError: one does.
+    """
+    for field in dataclasses.fields(config):
+        if field.name in fields and getattr(config, field.name) != _default(field):
+            raise ValueError(f"{field.name} has no effect with {choice}={getattr(config, choice)!r}")
+
+
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)

@@ -36,6 +36,8 @@ __all__ = [
     "Tree",
     "Variables",
     "across",
+    "gathered",
+    "own",
     "row_keys",
 ]
 
@@ -257,6 +259,20 @@ def across(x: Tree, reduce: Callable = jax.lax.psum) -> Tree:
     except NameError:
         return x
     return jax.tree.map(lambda leaf: reduce(leaf, AXIS), x)
+
+
+def gathered(x: Tree) -> Tree:
+    """Return `x` with the rows of the global batch: itself under jit, those of all devices under pmap."""
+    return across(x, lambda leaf, axis: jax.lax.all_gather(leaf, axis, tiled=True))
+
+
+def own(x: Tree, rows: int) -> Tree:
+    """Return the `rows` rows of this device from what `gathered` returned."""
+    try:
+        first = jax.lax.axis_index(AXIS) * rows
+    except NameError:
+        return x
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, rows), x)
 
 
 def row_keys(root: jax.Array, stream: jax.Array | int, rows: jax.Array) -> Keys:

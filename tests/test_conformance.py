@@ -34,8 +34,8 @@ CONFIGS = sorted(
 OUTSIDE = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests/outside/configs").glob("*.py"))
 """Configs of models outside the package."""
 EVERY = [*CONFIGS, *OUTSIDE]
-EMBEDDED = {"tfds:tiny_shakespeare": "pydoc"}
-"""Running text that must be downloaded, and the embedded running text that its smoke configs read."""
+EMBEDDED = {"tfds:tiny_shakespeare": "pydoc", "tfds:mnist": "mnist5k"}
+"""Data that must be downloaded, and embedded data of the same form that its smoke configs read."""
 
 
 def every(names: list[str]) -> pytest.MarkDecorator:

@@ -51,6 +51,8 @@ class Config:
       eval_split: the evaluation part. For `tfds:` a split, or several joined by `+` (None: `validation`,
         or else `test`). For `multi30k`, `chorales` and `rolls:`, `validation` (None) or `test`. For
         `pairs:` the word that replaces `train` in the file names, or the files themselves.
+      binarise: make images black and white: by a "threshold", or by a "draw" of every pixel with the
+        probability of its grey value, new at every presentation in training. None leaves them as they are.
       feature: the image or text feature of a `tfds:` dataset, if it has several.
       limit: keep only the first rows of each split; None for all. Rows come in a fixed random order if
         their order has no meaning, so that the first ones are a fair sample.
@@ -81,6 +83,7 @@ class Config:
     size: Annotated[int, Range(least=1, most=2**16)] | None = None
     eval_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
     eval_split: Name | None = None
+    binarise: Literal["threshold", "draw"] | None = None
     feature: Name | None = None
     limit: Count | None = None
     seed: Seed = 0

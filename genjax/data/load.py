@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from genjax import plugins
 from genjax.data import sources
+from genjax.data.binarise import binarised
 from genjax.data.config import Config
 from genjax.data.dataset import Dataset, Split, fingerprint
 from genjax.data.rows import Rows, first
@@ -79,6 +80,8 @@ def load(config: Config | None = None, **changes) -> Dataset:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"data: {error}") from error
     got = read(config)
+    if config.binarise is not None:
+        got = _binarised(got, config.binarise)
     train = _split(config, "train", got.train)
     held = _split(config, "eval", got.eval)
     spec = Spec(dict(got.elements), len(train), dict(getattr(got.tokenizer, "special", {})), got.paired)
@@ -93,6 +96,13 @@ def load(config: Config | None = None, **changes) -> Dataset:
         info=got.info,
         config=config,
     )
+
+
+def _binarised(got: Loaded, how: str) -> Loaded:
+    """Return the data with its images in black and white."""
+    elements, (train, held) = binarised(got.elements, [got.train, got.eval], how == "draw")
+    content = f"{got.content} binarised {how}"
+    return got._replace(elements=elements, train=train, eval=held, content=content)
 
 
 def _split(config: Config, name: str, rows: Rows) -> Split:

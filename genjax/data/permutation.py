@@ -18,7 +18,7 @@ _BLOCK = 1 << 14
 """Short epochs are tabulated together, about this many rows at a time."""
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def mix(x: np.ndarray) -> np.ndarray:
     """Apply the finaliser of SplitMix64 (Steele et al. 2014): a bijection on uint64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -36,8 +36,8 @@ def _add(x: np.ndarray, word: np.ndarray, modulus: int) -> np.ndarray:
 def _keys(seed: int, epochs: np.ndarray) -> np.ndarray:
     """Return one uint64 key for each round and epoch: (rounds, epochs)."""
     golden = np.uint64(0x9E3779B97F4A7C15)
-    words = _mix(np.array([seed & (2**64 - 1)], np.uint64) + golden) ^ epochs.astype(np.uint64)
-    return _mix(_mix(words) + np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * golden)
+    words = mix(np.array([seed & (2**64 - 1)], np.uint64) + golden) ^ epochs.astype(np.uint64)
+    return mix(mix(words) + np.arange(1, _ROUNDS + 1, dtype=np.uint64)[:, None] * golden)
 
 
 def permute(n: int, seed: int, epoch: int | np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -56,8 +56,8 @@ def permute(n: int, seed: int, epoch: int | np.ndarray, positions: np.ndarray) -
     # outside of [0, n) until all are inside, which keeps the map a bijection.
     while walk.size:
         for r in range(0, _ROUNDS, 2):
-            left = _add(left, _mix(right ^ keys[r]), a)
-            right = _add(right, _mix(left ^ keys[r + 1]), b)
+            left = _add(left, mix(right ^ keys[r]), a)
+            right = _add(right, mix(left ^ keys[r + 1]), b)
         out[walk] = left * np.uint64(b) + right
         outside = out[walk] >= np.uint64(n)
         walk = walk[outside]

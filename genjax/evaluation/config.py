@@ -36,6 +36,8 @@ class Config:
       kid_subset: rows of a subset of the kernel distance; None compares all pairs (see metrics/kid.py).
       labels: whether class labels are given to the sampler; None means true. False leaves out conditions
         that a kind can define by itself; conditions from held-out rows are always given.
+      importance_samples: draws in the importance-weighted bound of a latent-variable model; None for the
+        plain bound (ELBO).
       average: the named average of the weights that is evaluated. None: the last weights, which are also
         used if a run keeps no averages.
       speed_batches: batch sizes at which samples per second are measured.
@@ -55,6 +57,7 @@ class Config:
     k: Annotated[int, Range(least=1, most=1000)] = 5
     kid_subset: Annotated[int, Range(least=2, most=2**24)] | None = None
     labels: bool | None = None
+    importance_samples: Annotated[int, Range(least=1, most=2**20)] | None = None
     average: Name | None = "eval"
     speed_batches: tuple[Rows, ...] = (1, 64)
     repeats: Times = 3

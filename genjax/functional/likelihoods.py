@@ -8,6 +8,7 @@ those of any other discrete model. Densities of real values cannot.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +76,18 @@ def log1mexp(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def log_mean_exp(x: Float[Array, "K *shape"]) -> Float[Array, "*shape"]:
     """Compute log of the mean of exp(x) over the first axis: the importance-weighted bound of K samples."""
     return jax.nn.logsumexp(x, axis=0) - math.log(x.shape[0])
+
+
+def log_mean_exp_of(
+    function: Callable[[jax.Array], Float[Array, " B"]], count: int, rows: int
+) -> Float[Array, " B"]:
+    """Compute log of the mean of exp(function(k)) over k < count, in memory that is flat in `count`."""
+
+    def add(total: jax.Array, k: jax.Array) -> tuple[jax.Array, None]:
+        return jnp.logaddexp(total, function(k)), None
+
+    total, _ = jax.lax.scan(add, jnp.full((rows,), -jnp.inf), jnp.arange(count))
+    return total - math.log(count)
 
 
 def _bin(mean: jax.Array, log_scale: jax.Array, image: jax.Array, levels: int):

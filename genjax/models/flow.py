@@ -24,6 +24,7 @@ from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Sp
 from genjax.errors import ConfigError
 from genjax.functional import likelihoods
 from genjax.functional.noise import fold, normal
+from genjax.functional.reductions import sum_row
 from genjax.nn import flows
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.conv import Conv, halvings
@@ -89,13 +90,13 @@ class Dequantiser(nn.Module):
     ) -> tuple[Float[Array, "B H W C"], Float[Array, " B"]]:
         """Return (u, log q(u | image)) for standard normal noise and an image with values in [-1, 1]."""
         context = self.context_out(nn.relu(self.context_in(image)))
-        log_q = flows.sum_row(likelihoods.normal(jnp.zeros_like(noise), jnp.zeros_like(noise), noise))
+        log_q = sum_row(likelihoods.normal(jnp.zeros_like(noise), jnp.zeros_like(noise), noise))
         x = noise
         for coupling in self.couplings:
             x, log_det = coupling.forward(x, condition, context)
             log_q = log_q - log_det
         # u = sigmoid(x), du/dx = u (1 - u).
-        return nn.sigmoid(x), log_q - flows.sum_row(nn.log_sigmoid(x) + nn.log_sigmoid(-x))
+        return nn.sigmoid(x), log_q - sum_row(nn.log_sigmoid(x) + nn.log_sigmoid(-x))
 
 
 class Flow(nn.Module):
@@ -158,7 +159,7 @@ class Flow(nn.Module):
                 half = x.shape[-1] // 2
                 x, leaves = x[..., :half], x[..., half:]
                 mean, log_std = self.heads[level](x, condition)
-                total = total - flows.sum_row(log_std)
+                total = total - sum_row(log_std)
                 pieces.append((leaves - mean) * jnp.exp(-log_std))
         return jnp.concatenate([piece.reshape(x.shape[0], -1) for piece in [*pieces, x]], -1), total
 
@@ -320,7 +321,7 @@ class _Flow:
         p = self.config.margin + scale * (x + u) / self.levels
         logit = jnp.log(p) - jnp.log1p(-p)
         log_det = math.log(scale / self.levels) - jnp.log(p) - jnp.log1p(-p)
-        return logit, flows.sum_row(log_det) - log_q
+        return logit, sum_row(log_det) - log_q
 
     def dequantising_noise(
         self, variables: Variables, batch: Batch, keys: Keys | None
@@ -350,7 +351,7 @@ class _Flow:
         x, outer = self.continuous(variables, batch, keys)
         z, inner = self.apply(variables, "forward", x, self.condition(batch, x.shape[0]))
         zeros = jnp.zeros_like(z)
-        return -(flows.sum_row(likelihoods.normal(zeros, zeros, z)) + inner + outer)
+        return -(sum_row(likelihoods.normal(zeros, zeros, z)) + inner + outer)
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
@@ -377,7 +378,7 @@ class _Flow:
             total = self.nats(variables, batch, keys)
         else:
             one = lambda k: -self.nats(variables, batch, fold(keys, k))
-            total = -likelihoods.log_mean_exp(jax.lax.map(one, jnp.arange(samples)))
+            total = -likelihoods.log_mean_exp_of(one, samples, batch["mask"].shape[0])
         mask = batch["mask"]
         return Mean(jnp.where(mask > 0, total, 0), self.size * mask), {}
 

@@ -1,8 +1,8 @@
 """Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082).
 
-The posterior is a diagonal Gaussian, the prior is a standard Gaussian. The decoder's distribution of a pixel
-is a discretised logistic or Gaussian over the levels (a likelihood of the data, in bits per dimension), a
-Gaussian density, or the Bernoulli cross-entropy of grey values, which is a loss but not a likelihood.
+The posterior is a diagonal Gaussian. The decoder's distribution of a pixel is a discretised logistic or
+Gaussian over the levels (a likelihood of the data, in bits per dimension), a Gaussian density, or the
+Bernoulli cross-entropy of grey values, which is a loss but not a likelihood.
 """
 
 from __future__ import annotations
@@ -11,30 +11,29 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.config import NotNegative, Range, Width, check
+from genjax.config import Natural, NotNegative, Width, check, unused
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
-from genjax.functional import likelihoods, pixels
+from genjax.functional import bounds, likelihoods, pixels
 from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
+from genjax.functional.reductions import sum_row
+from genjax.nn import priors
 from genjax.nn.conditions import ClassLabel
-from genjax.nn.conv import Conv, halvings
-from genjax.nn.mlp import MLP
+from genjax.nn.image_vae import VAE, Activation, Halves, Scale, Spread, lowest
+from genjax.nn.regularisers import Regulariser
 
 PLAYER = "vae"
+CRITIC = "critic"
+"""The player of a FactorVAE that tells q(z) from the product of its marginals."""
 LATENT = "latent"
 """The name of the codes."""
-
-
-Scale = Annotated[float, Range(above=0, most=10)]
-"""A scale of values in [-1, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,9 @@ class Config:
       spatial: z is a map (H / 2^n, W / 2^n, latent), where n is how often the image can be halved; needs
         network="conv". False for a vector (latent,).
       width: channels of the first convolution, doubled at each halving.
+      blocks: residual blocks after each halving and before each doubling; needs network="conv".
       hidden: widths of the MLP's hidden layers in the encoder; the decoder has them in reverse order.
+      activation: of the MLP.
       likelihood: of the image given z; "normal" is a density of the values in [-1, 1].
       scale: the scale of a logistic or normal: "pixel" (the decoder computes one for each pixel), "shared"
         (one learned number; Rybkin et al. 2021, arXiv:2006.13202) or "fixed" (`sigma`).
@@ -55,6 +56,9 @@ class Config:
       smallest: lower bound of a learned scale in the same units. A density needs one: it is unbounded on
         pixels that never change.
       beta: weight of the KL term in the loss (Higgins et al. 2017); 1 for the bound itself.
+      bound: that is maximised, and how many draws of z it takes.
+      prior: of z.
+      regulariser: what is added to the ELBO for the latent space, beside or in place of the KL term.
       conditional: encoder and decoder read the label if the data has one.
     """
 
@@ -62,12 +66,17 @@ class Config:
     network: Literal["conv", "mlp"] = "conv"
     spatial: bool = False
     width: Width = 32
+    blocks: Natural = 0
     hidden: tuple[Width, ...] = (400,)
+    activation: Activation = "silu"
     likelihood: Likelihood = "discretised_logistic"
     scale: Literal["pixel", "shared", "fixed"] = "pixel"
     sigma: Scale = 0.1
     smallest: Scale = 1e-3
     beta: NotNegative = 1.0
+    bound: bounds.Bound = dataclasses.field(default_factory=bounds.Bound)
+    prior: priors.Prior = dataclasses.field(default_factory=priors.Prior)
+    regulariser: Regulariser = dataclasses.field(default_factory=Regulariser)
     conditional: bool = True
 
     def __post_init__(self):
@@ -76,123 +85,20 @@ class Config:
             raise ValueError(f"smallest={self.smallest} must lie between 0 and sigma={self.sigma}")
         if self.spatial and self.network != "conv":
             raise ValueError(f"spatial latents need network='conv', got {self.network!r}")
-
-
-class Encoder(nn.Module):
-    """Map (image in [-1, 1], condition) to the mean and log standard deviation of z."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]
-    ) -> tuple[Float[Array, "B *Z"], Float[Array, "B *Z"]]:
-        c = self.config
-        if c.network == "mlp":
-            h = jnp.concatenate([x.reshape(x.shape[0], -1), condition], -1)
-            h = MLP(c.hidden, final=True, name="body")(h)
+        if self.network == "mlp":
+            unused(self, "network", "blocks")
         else:
-            h = self.convolve(x, condition)
-        head = (
-            Conv(2 * c.latent, 1, name="posterior") if c.spatial else nn.Dense(2 * c.latent, name="posterior")
-        )
-        mean, log_std = jnp.split(head(h), 2, -1)
-        return mean, log_std
+            unused(self, "network", "activation")
+        if self.bound.kind != "elbo" and (self.beta != 1 or self.regulariser.kind != "kl"):
+            raise ValueError(f"beta and regulariser apply to the ELBO, not to bound.kind={self.bound.kind!r}")
+        if self.regulariser.kind != "kl":
+            self.regulariser.fit(self.prior.kind, self.spatial)
 
-    def convolve(self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> Float[Array, "B *L F"]:
-        """Apply convolutions that halve the image as often as possible, then one that reads the condition."""
-        c = self.config
-        h = nn.silu(Conv(c.width, name="in")(x))
-        for i in range(halvings(*x.shape[1:3])):
-            h = nn.silu(Conv(c.width * 2 ** (i + 1), (4, 4), (2, 2), name=f"down_{i}")(h))
-        if c.spatial:
-            return nn.silu(Conv(h.shape[-1], name="body")(_everywhere(h, condition)))
-        h = jnp.concatenate([h.reshape(x.shape[0], -1), condition], -1)
-        return MLP((8 * c.width,), final=True, name="body")(h)
-
-
-class Decoder(nn.Module):
-    """Map (z, condition) to `outputs` numbers for every value of the image."""
-
-    config: Config
-    shape: tuple[int, int, int]
-    outputs: int
-
-    @nn.compact
-    def __call__(
-        self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]
-    ) -> Float[Array, "outputs B H W C"]:
-        c = self.config
-        if c.network == "mlp":
-            h = MLP(c.hidden[::-1], final=True, name="body")(jnp.concatenate([z, condition], -1))
-            h = nn.Dense(math.prod(self.shape) * self.outputs, name="out")(h)
-        else:
-            h = self.convolve(z, condition)
-        return jnp.moveaxis(h.reshape(-1, *self.shape, self.outputs), -1, 0)
-
-    def convolve(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, "B H W F"]:
-        c = self.config
-        *low, n = _lowest(self.shape)
-        size = (*low, c.width * 2**n)
-        if c.spatial:
-            h = nn.silu(Conv(size[-1], name="body")(_everywhere(z, condition)))
-        else:
-            body = MLP((8 * c.width, math.prod(size)), final=True, name="body")
-            h = body(jnp.concatenate([z, condition], -1)).reshape(-1, *size)
-        for i in reversed(range(n)):
-            h = nn.silu(Conv(c.width * 2**i, (4, 4), (2, 2), transpose=True, name=f"up_{i}")(h))
-        return Conv(self.shape[-1] * self.outputs, name="out")(h)
-
-
-def _lowest(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return (height, width) of the smallest feature map and the number of halvings to it."""
-    n = halvings(*shape[:2])
-    return shape[0] // 2**n, shape[1] // 2**n, n
-
-
-def _everywhere(x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> Float[Array, "B H W F"]:
-    """Append the condition to every pixel's channels."""
-    constant = jnp.broadcast_to(condition[:, None, None, :], (*x.shape[:3], condition.shape[-1]))
-    return jnp.concatenate([x, constant], -1)
-
-
-class VAE(nn.Module):
-    """Hold encoder and decoder, and the scale that all pixels share if there is one."""
-
-    config: Config
-    shape: tuple[int, int, int]
-    levels: int
-    outputs: int
-
-    def setup(self):
-        self.encoder = Encoder(self.config)
-        self.decoder = Decoder(self.config, self.shape, self.outputs)
-        if self.config.scale == "shared" and self.config.likelihood != "bernoulli":
-            self.spread = self.param("spread", nn.initializers.zeros, ())
-
-    def encode(self, image: jax.Array, condition: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return self.encoder(pixels.to_signed(image, self.levels), condition)
-
-    def decode(self, z: jax.Array, condition: jax.Array) -> Float[Array, "2 B H W C"]:
-        """Return the logits, or the location (in [-1, 1]) and the log scale."""
-        out = self.decoder(z, condition)
-        if self.config.likelihood == "bernoulli":
-            return out
-        return jnp.concatenate([out[:1], self.log_scale(out)])
-
-    def log_scale(self, out: Float[Array, "O B H W C"]) -> Float[Array, "1 B H W C"]:
-        c = self.config
-        raw = out[1:] if c.scale == "pixel" else jnp.zeros_like(out[:1])
-        if c.scale == "fixed":
-            return raw + math.log(c.sigma)
-        if c.scale == "shared":
-            raw = raw + self.spread.reshape(1, 1, 1, 1, 1)
-        # softplus(20 s) / 20: starts at sigma, is never below `smallest`, and is steep near it.
-        start = math.log(math.expm1((c.sigma - c.smallest) * 20.0))
-        return jnp.log(nn.softplus(raw + start) / 20.0 + c.smallest)
-
-    def __call__(self, image: jax.Array, condition: jax.Array) -> jax.Array:
-        return self.decode(self.encode(image, condition)[0], condition)
+    @property
+    def halves(self) -> Halves:
+        """Return what the networks need."""
+        names = [f.name for f in dataclasses.fields(Halves)]
+        return Halves(**{name: getattr(self, name) for name in names})
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
@@ -208,13 +114,23 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     name = pixels.quantised_image(spec, "vae")
     element = spec[name]
     distribution = DecodedPixels(config.likelihood, element.levels or 0)
-    # Numbers per value that the decoder computes: a location, and a scale if each pixel has its own.
-    outputs = 2 if not distribution.binary and config.scale == "pixel" else 1
-    network = VAE(config, element.shape, element.levels or 0, outputs)  # type: ignore[arg-type]
-    m = _VAE(config, name, element, ClassLabel.of(spec, config.conditional), distribution, network)
+    scale = "none" if distribution.binary else config.scale
+    label = ClassLabel.of(spec, config.conditional)
+    network = VAE(
+        config.halves,
+        Spread(scale, config.sigma, config.smallest),
+        element.shape,  # type: ignore[arg-type]
+        element.levels or 0,
+        config.prior,
+        label.classes,
+    )
+    m = _VAE(config, name, element, label, distribution, network, spec.rows)
+    phases = {"vae": Phase(PLAYER, m.objective, rowwise=config.regulariser.rowwise)}
+    if config.regulariser.critic:
+        phases["critic"] = Phase(CRITIC, m.critic_objective, rowwise=False)
     return Model(
         init=m.init,
-        phases={"vae": Phase(PLAYER, m.objective)},
+        phases=phases,
         sample=m.sample,
         likelihood=m.likelihood if distribution.normalised else None,
         likelihood_kind="bound" if distribution.discrete else "density",
@@ -232,13 +148,14 @@ class _VAE:
     label: ClassLabel
     pixels: DecodedPixels
     network: VAE
+    rows: int
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of z for one row."""
         if not self.config.spatial:
             return (self.config.latent,)
-        height, width, _ = _lowest(self.element.shape)  # type: ignore[arg-type]
+        height, width, _ = lowest(self.element.shape)  # type: ignore[arg-type]
         return (height, width, self.config.latent)
 
     def apply(self, variables: Variables, method: str, *args: Any) -> Any:
@@ -248,8 +165,10 @@ class _VAE:
         return self.label.one_hot(batch, batch[self.name].shape[0])
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        params = self.network.init(key, batch[self.name], self.condition(batch))["params"]
-        return Variables(params={PLAYER: params}, frozen=frozen)
+        params = {PLAYER: self.network.init(key, batch[self.name], self.condition(batch))["params"]}
+        if self.config.regulariser.critic:
+            params[CRITIC] = self.config.regulariser.init(jax.random.fold_in(key, 1), self.config.latent)
+        return Variables(params=params, frozen=frozen)
 
     def posterior(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Return mean and log standard deviation of q(z | x)."""
@@ -260,27 +179,115 @@ class _VAE:
         out = self.apply(variables, "decode", z, self.condition(batch))
         return -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3))
 
+    def rate(
+        self, variables: Variables, mean: Float[Array, "B *Z"], log_std: Float[Array, "B *Z"], z: jax.Array
+    ) -> Float[Array, " B"]:
+        """Compute KL(q || p) per row: in closed form for a normal prior, else an estimate from the draw z."""
+        if self.config.prior.kind == "normal":
+            return sum_row(kl_normal(mean, log_std))
+        return sum_row(likelihoods.normal(mean, log_std, z)) - self.apply(variables, "prior_log_prob", z)
+
+    # --- learning --------------------------------------------------------------------------------------
+
     def elbo(
-        self, variables: Variables, batch: Batch, keys: Keys
+        self, variables: Variables, batch: Batch, keys: Keys, draws: int = 1
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-        """Return (-log p(x | z) for one draw of z, KL(q || p) in closed form) per row."""
+        """Return (-log p(x | z), KL(q || p)) per row, averaged over the draws of z."""
         mean, log_std = self.posterior(variables, batch)
-        z = mean + jnp.exp(log_std) * normal(keys, self.shape)
-        return self.distortion(variables, batch, z), _per_row(kl_normal(mean, log_std))
+
+        def one(keys: Keys) -> tuple[jax.Array, jax.Array]:
+            z = mean + jnp.exp(log_std) * normal(keys, self.shape)
+            return self.distortion(variables, batch, z), self.rate(variables, mean, log_std, z)
+
+        if draws == 1:
+            return one(keys)
+        distortion, rate = jax.vmap(lambda k: one(fold(keys, k)))(jnp.arange(draws))
+        return distortion.mean(0), rate.mean(0)
+
+    def log_weights(
+        self, variables: Variables, batch: Batch, keys: Keys, learner: str = "both"
+    ) -> Float[Array, "M K B"]:
+        """Compute log p(x, z) - log q(z | x) for M groups of K draws, all at once.
+
+        Args:
+          learner: whose parameters are not constant: "decoder" (with the prior), "encoder" (through the draws
+            of z, and through log q except for the doubly reparametrised gradient), or "both".
+        """
+        bound = self.config.bound
+        constant = jax.lax.stop_gradient(variables)
+        generative = constant if learner == "encoder" else variables
+        mean, log_std = self.posterior(constant if learner == "decoder" else variables, batch)
+        density = (mean, log_std)
+        if learner == "encoder" and bound.kind == "dreg":
+            density = jax.lax.stop_gradient(density)
+
+        def one(k: jax.Array) -> jax.Array:
+            z = mean + jnp.exp(log_std) * normal(fold(keys, k), self.shape)
+            return self.log_weight(generative, batch, z, *density)
+
+        flat = jax.vmap(one)(jnp.arange(bound.groups * bound.samples))
+        return flat.reshape(bound.groups, bound.samples, -1)
+
+    def log_weight(
+        self,
+        variables: Variables,
+        batch: Batch,
+        z: Float[Array, "B *Z"],
+        mean: Float[Array, "B *Z"],
+        log_std: Float[Array, "B *Z"],
+    ) -> Float[Array, " B"]:
+        """Compute log p(x | z) + log p(z) - log q(z | x) per row."""
+        log_p = self.apply(variables, "prior_log_prob", z)
+        return log_p - sum_row(likelihoods.normal(mean, log_std, z)) - self.distortion(variables, batch, z)
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
-        distortion, rate = self.elbo(variables, batch, keys)
+        if self.config.bound.kind != "elbo":
+            return self.weighted_objective(variables, batch, keys)
         mask = batch["mask"]
+        distortion, rate = self.elbo(variables, batch, keys, self.config.bound.groups)
         metrics = {"distortion": Mean.of(distortion, mask), "kl": Mean.of(rate, mask)}
         if self.pixels.discrete:
-            bits = (distortion + rate) / (math.prod(self.element.shape) * math.log(2.0))
-            metrics["bits_per_dim"] = Mean.of(bits, mask)
-        return Mean.of(distortion + self.config.beta * rate, mask), Aux(variables.state, metrics)
+            metrics["bits_per_dim"] = Mean.of(self.bits(distortion + rate), mask)
+        loss = distortion + self.config.beta * rate
+        if self.config.regulariser.kind == "kl":
+            return Mean.of(loss, mask), Aux(variables.state, metrics)
+        mean, log_std = self.posterior(variables, batch)
+        z = mean + jnp.exp(log_std) * normal(keys, self.shape)
+        extra, more = self.config.regulariser.penalty(
+            variables.params.get(CRITIC), (z, mean, log_std, rate), mask, keys, self.rows, step
+        )
+        return Mean.of(loss + extra, mask), Aux(variables.state, {**metrics, **more})
+
+    def weighted_objective(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Aux]:
+        """Return minus the importance-weighted bound."""
+        weights = functools.partial(self.log_weights, variables, batch, keys)
+        nats = -bounds.of_two(self.config.bound, weights)
+        mask = batch["mask"]
+        metrics = {"nats": Mean.of(nats, mask)}
+        if self.pixels.discrete:
+            metrics["bits_per_dim"] = Mean.of(self.bits(nats), mask)
+        return Mean.of(nats, mask), Aux(variables.state, metrics)
+
+    def critic_objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Return the loss of the critic that tells q(z) from the product of its marginals."""
+        del step
+        mean, log_std = jax.lax.stop_gradient(self.posterior(variables, batch))
+        z = mean + jnp.exp(log_std) * normal(keys, self.shape)
+        loss = self.config.regulariser.critic_loss(variables.params[CRITIC], z, batch["mask"], keys)
+        return Mean.of(loss, batch["mask"]), Aux(variables.state)
+
+    def bits(self, nats: Float[Array, " B"]) -> Float[Array, " B"]:
+        """Return bits per dimension."""
+        return nats / (math.prod(self.element.shape) * math.log(2.0))  # type: ignore[arg-type]
+
+    # --- likelihood and samples ------------------------------------------------------------------------
 
     def likelihood(
-        self, variables: Variables, batch: Batch, keys: Keys, *, samples: int = 1
+        self, variables: Variables, batch: Batch, keys: Keys, *, samples: bounds.Draws = 1
     ) -> tuple[Mean, dict]:
         """Compute the nats of the ELBO per row.
 
@@ -294,7 +301,7 @@ class _VAE:
         else:
             total = -self.importance_weighted(variables, batch, keys, samples)
         mask = batch["mask"]
-        return Mean(jnp.where(mask > 0, total, 0), math.prod(self.element.shape) * mask), {}
+        return Mean(jnp.where(mask > 0, total, 0), math.prod(self.element.shape) * mask), {}  # type: ignore[arg-type]
 
     def importance_weighted(
         self, variables: Variables, batch: Batch, keys: Keys, samples: int
@@ -302,15 +309,11 @@ class _VAE:
         """Compute log of the mean of p(x, z) / q(z | x) over samples of z, per row."""
         mean, log_std = self.posterior(variables, batch)
 
-        def log_weight(k: jax.Array) -> jax.Array:
-            noise = normal(fold(keys, k), self.shape)
-            z = mean + jnp.exp(log_std) * noise
-            # log p(z) - log q(z | x): the constants of both normals cancel.
-            ratio = 0.5 * (jnp.square(noise) - jnp.square(z)) + log_std
-            return _per_row(ratio) - self.distortion(variables, batch, z)
+        def one(k: jax.Array) -> Float[Array, " B"]:
+            z = mean + jnp.exp(log_std) * normal(fold(keys, k), self.shape)
+            return self.log_weight(variables, batch, z, mean, log_std)
 
-        # One sample at a time: memory does not grow with their number.
-        return likelihoods.log_mean_exp(jax.lax.map(log_weight, jnp.arange(samples)))
+        return likelihoods.log_mean_exp_of(one, samples, mean.shape[0])
 
     def sample(
         self,
@@ -325,10 +328,11 @@ class _VAE:
 
         Args:
           noise: draw the pixels instead of taking their location.
-          temperature: standard deviation of the prior of z.
+          temperature: standard deviation of the noise that the prior of z is drawn from.
         """
         label = self.label.drawn(prompt, keys)
-        z = temperature * normal(keys, self.shape)
+        noise_z = temperature * normal(keys, self.shape)
+        z = self.apply(variables, "prior_draw", noise_z, fold(keys, 3))
         out = self.apply(variables, "decode", z, self.label.one_hot(label, keys.shape[0]))
         image = jax.vmap(self.pixels.draw, (0, 1))(fold(keys, 2), out) if noise else self.pixels.mean(out)
         return {self.name: image, **label}
@@ -366,12 +370,7 @@ class _VAE:
         del keys
         mean, log_std = self.posterior(variables, batch)
         z = codes[LATENT]
-        return self.distortion(variables, batch, z) + _per_row(likelihoods.normal(mean, log_std, z))
-
-
-def _per_row(x: Float[Array, "B *Z"]) -> Float[Array, " B"]:
-    """Sum over all axes but the first."""
-    return x.sum(tuple(range(1, x.ndim)))
+        return self.distortion(variables, batch, z) + sum_row(likelihoods.normal(mean, log_std, z))
 
 
 def _without(batch: Batch, name: str) -> Batch:

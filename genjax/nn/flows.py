@@ -16,15 +16,11 @@ import jax.numpy as jnp
 from jax.scipy.linalg import lu, solve_triangular
 from jaxtyping import Array, Float
 
+from genjax.functional.reductions import sum_row
 from genjax.nn.conv import Conv
 
 FITTED = "fitted"
 Mask = Literal["half", "even", "odd"]
-
-
-def sum_row(x: Float[Array, "B *S"]) -> Float[Array, " B"]:
-    """Sum over all axes but the first."""
-    return x.reshape(x.shape[0], -1).sum(-1)
 
 
 def squeeze(x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C4"]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
+from genjax.core import Model
+from genjax.errors import ConfigError
 from genjax.evaluation import estimates
 from genjax.evaluation.context import Context
 from genjax.evaluation.likelihood import likelihood
@@ -41,14 +44,38 @@ def measure(context: Context) -> list[Score]:
     config = context.config
     held_out = context.dataset.eval
     step = functools.partial(context.progress, "likelihood")
+    options = importance(model, config.importance_samples)
     totals = likelihood(
-        model, context.variables, held_out, batch=config.batch, seed=config.seed, progress=step
+        model,
+        context.variables,
+        held_out,
+        batch=config.batch,
+        seed=config.seed,
+        options=options,
+        progress=step,
     )
     value = totals.bits_per_unit() if unit.base == "bits" else totals.per_unit()
-    protocol = context.protocol(split="eval", rows=len(held_out), kind=kind, seed=config.seed)
+    protocol = context.protocol(split="eval", rows=len(held_out), kind=kind, seed=config.seed, **options)
     definition = Definition(f"{unit.label} ({kind})", "lower", unit.criterion, MEANINGS[kind], unit.base)
     return [
         estimates.of_interval(
             context, definition, f"{unit.name}/{kind}", value, protocol, context=totals.context
         )
     ]
+
+
+def importance(model: Model, samples: int | None) -> dict[str, int]:
+    """Return the option of the model's likelihood for so many draws; {} for None.
+
+    Raises:
+      ConfigError: the model's likelihood takes no number of draws.
+    """
+    if samples is None:
+        return {}
+    assert model.likelihood is not None
+    if "samples" not in inspect.signature(model.likelihood).parameters:
+        raise ConfigError(
+            "evaluate.importance_samples: the likelihood of this model is not a bound from draws",
+            "leave it at None",
+        )
+    return {"samples": samples}

@@ -1,0 +1,252 @@
+"""Define the networks of variational autoencoders of images: encoder, decoder, prior, scale of the pixels.
+
+The halves are fully connected, or convolutions that halve the image as often as possible, with residual
+blocks at each resolution if there are any.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
+
+from genjax.config import Range
+from genjax.core import Keys
+from genjax.functional import likelihoods, pixels
+from genjax.functional.reductions import sum_row
+from genjax.nn import priors
+from genjax.nn.conv import Conv, halvings
+from genjax.nn.image_codec import ResidualBlock
+from genjax.nn.mlp import MLP
+
+Activation = Literal["silu", "tanh", "relu"]
+Scale = Annotated[float, Range(above=0, most=10)]
+"""A scale of values in [-1, 1]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Halves:
+    """Describe encoder and decoder.
+
+    Attributes:
+      latent: dimensions of z, or its channels if `spatial`.
+      network: "conv" or "mlp".
+      spatial: z is a map of the size of the smallest feature map; needs network="conv".
+      width: channels of the first convolution, doubled at each halving.
+      blocks: residual blocks after each halving, and before each doubling.
+      hidden: widths of the MLP's hidden layers in the encoder; the decoder has them in reverse order.
+      activation: between the layers of the MLP.
+    """
+
+    latent: int
+    network: Literal["conv", "mlp"] = "conv"
+    spatial: bool = False
+    width: int = 32
+    blocks: int = 0
+    hidden: tuple[int, ...] = (400,)
+    activation: Activation = "silu"
+
+    @property
+    def function(self) -> Callable[[jax.Array], jax.Array]:
+        """Return the activation."""
+        return {"silu": nn.silu, "tanh": jnp.tanh, "relu": nn.relu}[self.activation]
+
+
+class Encoder(nn.Module):
+    """Map (image in [-1, 1], condition) to the mean and log standard deviation of z."""
+
+    halves: Halves
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]
+    ) -> tuple[Float[Array, "B *Z"], Float[Array, "B *Z"]]:
+        c = self.halves
+        if c.network == "mlp":
+            h = jnp.concatenate([x.reshape(x.shape[0], -1), condition], -1)
+            h = MLP(c.hidden, c.function, final=True, name="body")(h)
+        else:
+            h = self.convolve(x, condition)
+        head = (
+            Conv(2 * c.latent, 1, name="posterior") if c.spatial else nn.Dense(2 * c.latent, name="posterior")
+        )
+        mean, log_std = jnp.split(head(h), 2, -1)
+        return mean, log_std
+
+    def convolve(self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> Float[Array, "B *L F"]:
+        """Apply convolutions that halve the image as often as possible, then one that reads the condition."""
+        c = self.halves
+        h = nn.silu(Conv(c.width, name="in")(x))
+        for i in range(halvings(*x.shape[1:3])):
+            h = nn.silu(Conv(c.width * 2 ** (i + 1), (4, 4), (2, 2), name=f"down_{i}")(h))
+            h = _residual(h, c.blocks, f"down_{i}")
+        if c.spatial:
+            return nn.silu(Conv(h.shape[-1], name="body")(_everywhere(h, condition)))
+        h = jnp.concatenate([h.reshape(x.shape[0], -1), condition], -1)
+        return MLP((8 * c.width,), final=True, name="body")(h)
+
+
+class Decoder(nn.Module):
+    """Map (z, condition) to `outputs` numbers for every value of the image."""
+
+    halves: Halves
+    shape: tuple[int, int, int]
+    outputs: int
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]
+    ) -> Float[Array, "outputs B H W C"]:
+        c = self.halves
+        if c.network == "mlp":
+            body = MLP(c.hidden[::-1], c.function, final=True, name="body")
+            h = body(jnp.concatenate([z, condition], -1))
+            h = nn.Dense(math.prod(self.shape) * self.outputs, name="out")(h)
+        else:
+            h = self.convolve(z, condition)
+        return jnp.moveaxis(h.reshape(-1, *self.shape, self.outputs), -1, 0)
+
+    def convolve(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, "B H W F"]:
+        c = self.halves
+        *low, n = lowest(self.shape)
+        size = (*low, c.width * 2**n)
+        if c.spatial:
+            h = nn.silu(Conv(size[-1], name="body")(_everywhere(z, condition)))
+        else:
+            body = MLP((8 * c.width, math.prod(size)), final=True, name="body")
+            h = body(jnp.concatenate([z, condition], -1)).reshape(-1, *size)
+        for i in reversed(range(n)):
+            h = _residual(h, c.blocks, f"up_{i}")
+            h = nn.silu(Conv(c.width * 2**i, (4, 4), (2, 2), transpose=True, name=f"up_{i}")(h))
+        return Conv(self.shape[-1] * self.outputs, name="out")(h)
+
+
+def _residual(h: Float[Array, "B H W C"], blocks: int, name: str) -> Float[Array, "B H W C"]:
+    for i in range(blocks):
+        h = ResidualBlock(name=f"{name}_block_{i}")(h)
+    return h
+
+
+def lowest(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return (height, width) of the smallest feature map and the number of halvings to it."""
+    n = halvings(*shape[:2])
+    return shape[0] // 2**n, shape[1] // 2**n, n
+
+
+def _everywhere(x: Float[Array, "B H W C"], condition: Float[Array, "B K"]) -> Float[Array, "B H W F"]:
+    """Append the condition to every pixel's channels."""
+    constant = jnp.broadcast_to(condition[:, None, None, :], (*x.shape[:3], condition.shape[-1]))
+    return jnp.concatenate([x, constant], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Describe the scale of a decoder's distribution, in units of the values in [-1, 1].
+
+    Attributes:
+      of: "pixel" (the decoder computes one for each value), "shared" (one learned number), "fixed" (`start`),
+        or "none" (the distribution has no scale).
+      start: the initial scale.
+      smallest: lower bound of a learned scale.
+    """
+
+    of: Literal["pixel", "shared", "fixed", "none"]
+    start: float
+    smallest: float
+
+    @property
+    def outputs(self) -> int:
+        """Return how many numbers the decoder computes for a value: location, and scale if it has its own."""
+        return 2 if self.of == "pixel" else 1
+
+    def apply(
+        self, out: Float[Array, "outputs B H W C"], shared: Float[Array, ""] | None = None
+    ) -> Float[Array, "O B H W C"]:
+        """Return the location and the log scale of every value; the decoder's output if there is no scale.
+
+        Args:
+          shared: the learned number that all values share.
+        """
+        if self.of == "none":
+            return out
+        raw = out[1:] if self.of == "pixel" else jnp.zeros_like(out[:1])
+        if self.of == "fixed":
+            return jnp.concatenate([out[:1], raw + math.log(self.start)])
+        if shared is not None:
+            raw = raw + shared.reshape(1, 1, 1, 1, 1)
+        # softplus(20 s) / 20: starts at `start`, is never below `smallest`, and is steep near it.
+        start = math.log(math.expm1((self.start - self.smallest) * 20.0))
+        scale = nn.softplus(raw + start) / 20.0 + self.smallest
+        return jnp.concatenate([out[:1], jnp.log(scale)])
+
+
+class VAE(nn.Module):
+    """Hold encoder, decoder and prior, and the scale that all pixels share if there is one.
+
+    Attributes:
+      levels: of the image.
+      prior: of z (nn/priors.py).
+      classes: width of the condition.
+    """
+
+    halves: Halves
+    spread: Spread
+    shape: tuple[int, int, int]
+    levels: int
+    prior: priors.Prior
+    classes: int
+
+    def setup(self):
+        self.encoder = Encoder(self.halves)
+        self.decoder = Decoder(self.halves, self.shape, self.spread.outputs)
+        if self.spread.of == "shared":
+            self.shared = self.param("spread", nn.initializers.zeros, ())
+        if self.prior.kind == "vamp":
+            self.pseudo = priors.PseudoInputs(self.prior.components, self.shape)
+        if self.prior.kind == "flow":
+            self.flow = priors.FlowPrior(self.halves.latent, self.prior)
+
+    def encode(
+        self, image: Integer[Array, "B H W C"], condition: Float[Array, "B K"]
+    ) -> tuple[Float[Array, "B *Z"], Float[Array, "B *Z"]]:
+        """Return mean and log standard deviation of q(z | x)."""
+        return self.encoder(pixels.to_signed(image, self.levels), condition)
+
+    def decode(
+        self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]
+    ) -> Float[Array, "outputs B H W C"]:
+        """Return the logits, or the location (in [-1, 1]) and the log scale."""
+        shared = self.shared if self.spread.of == "shared" else None
+        return self.spread.apply(self.decoder(z, condition), shared)
+
+    def prior_log_prob(self, z: Float[Array, "B *Z"]) -> Float[Array, " B"]:
+        """Compute log p(z) per row."""
+        if self.prior.kind == "vamp":
+            return priors.mixture_log_prob(z, *self.components())
+        if self.prior.kind == "flow":
+            return self.flow.log_prob(z)
+        zeros = jnp.zeros_like(z)
+        return sum_row(likelihoods.normal(zeros, zeros, z))
+
+    def prior_draw(self, noise: Float[Array, "B *Z"], keys: Keys) -> Float[Array, "B *Z"]:
+        """Return a draw of p(z) per row from standard normal noise; `keys` choose a mixture's component."""
+        if self.prior.kind == "vamp":
+            return priors.mixture_draw(noise, keys, *self.components())
+        return self.flow.draw(noise) if self.prior.kind == "flow" else noise
+
+    def components(self) -> tuple[Float[Array, "K *Z"], Float[Array, "K *Z"]]:
+        """Return mean and log standard deviation of the VampPrior's components."""
+        inputs = self.pseudo()
+        return self.encoder(inputs, jnp.zeros((inputs.shape[0], self.classes)))
+
+    def __call__(self, image: jax.Array, condition: jax.Array) -> jax.Array:
+        """Call every layer once, for the initialisation."""
+        z = self.encode(image, condition)[0]
+        self.prior_log_prob(z)
+        return self.decode(z, condition)

@@ -1,0 +1,111 @@
+"""Define learned priors of latent variables: mixtures of posteriors (VampPrior) and flows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax.config import Layers, Width, check, unused
+from genjax.core import Keys
+from genjax.functional import likelihoods, noise
+from genjax.functional.reductions import sum_row
+from genjax.nn import flows
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """Describe a prior of z.
+
+    Attributes:
+      kind: "normal" (standard), "vamp" (Tomczak & Welling 2018, arXiv:1705.07120) or "flow" (affine
+        couplings; as the autoregressive prior of Chen et al. 2017, arXiv:1611.02731, but drawn in one pass).
+      components: pseudo-inputs of a VampPrior.
+      couplings: of a flow.
+      width: of the couplings' networks.
+    """
+
+    kind: Literal["normal", "vamp", "flow"] = "normal"
+    components: Width = 500
+    couplings: Layers = 6
+    width: Width = 128
+
+    def __post_init__(self):
+        check(self)
+        if self.kind != "vamp":
+            unused(self, "kind", "components")
+        if self.kind != "flow":
+            unused(self, "kind", "couplings", "width")
+
+
+class PseudoInputs(nn.Module):
+    """Hold K learned images in [-1, 1]: the inputs of the encoder whose posteriors make up the prior.
+
+    Attributes:
+      components: K.
+      shape: of an image.
+    """
+
+    components: int
+    shape: tuple[int, int, int]
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "K H W C"]:
+        # The values start near grey; clipping keeps them where images are (sec. 3 of the paper's code).
+        start = nn.initializers.normal(0.1)
+        return jnp.tanh(self.param("inputs", start, (self.components, *self.shape)))
+
+
+def mixture_log_prob(
+    z: Float[Array, "B *Z"], mean: Float[Array, "K *Z"], log_std: Float[Array, "K *Z"]
+) -> Float[Array, " B"]:
+    """Compute log of the mean of N(z; mean_k, std_k^2) over the K components, per row."""
+    each = likelihoods.normal(mean[None], log_std[None], z[:, None])
+    return jax.nn.logsumexp(each.reshape(*each.shape[:2], -1).sum(-1), -1) - jnp.log(float(mean.shape[0]))
+
+
+def mixture_draw(
+    normal: Float[Array, "B *Z"], keys: Keys, mean: Float[Array, "K *Z"], log_std: Float[Array, "K *Z"]
+) -> Float[Array, "B *Z"]:
+    """Return a draw of the mixture per row: a component chosen uniformly, and the noise at its scale."""
+    k = noise.integers(keys, 0, mean.shape[0])
+    return mean[k] + jnp.exp(log_std[k]) * normal
+
+
+class FlowPrior(nn.Module):
+    """Map z to standard normal noise by affine couplings on the channels.
+
+    Attributes:
+      channels: of z, a vector or a map.
+      prior: `couplings` and `width`.
+    """
+
+    channels: int
+    prior: Prior
+
+    def setup(self):
+        made = [flows.Coupling(self.channels, self.prior.width) for _ in range(self.prior.couplings)]
+        self.couplings = made
+
+    def log_prob(self, z: Float[Array, "B *Z"]) -> Float[Array, " B"]:
+        """Compute log p(z) per row."""
+        none = jnp.zeros((z.shape[0], 0))
+        total = jnp.zeros(z.shape[0])
+        for coupling in self.couplings:
+            z, log_det = coupling.forward(z, none)
+            z = z[..., ::-1]
+            total = total + log_det
+        zeros = jnp.zeros_like(z)
+        return total + sum_row(likelihoods.normal(zeros, zeros, z))
+
+    def draw(self, normal: Float[Array, "B *Z"]) -> Float[Array, "B *Z"]:
+        """Return the z of the noise."""
+        none = jnp.zeros((normal.shape[0], 0))
+        z = normal
+        for coupling in reversed(self.couplings):
+            z = coupling.inverse(z[..., ::-1], none)
+        return z
