@@ -4,8 +4,8 @@
     genjax train --config=mnist/vae --config.model.bound='{"kind": "iwae", "samples": 5}'
 
 One stochastic layer of 50, two hidden layers of 200 (tanh) in encoder and decoder, and batches of 20, as in
-the paper. It trains for 3,280 epochs (9.84 million steps), with a learning rate that falls from 1e-3 to 1e-4 in
-steps; here it falls along a cosine, and the default is 20 epochs. experiments/iwae compares the bounds.
+the paper. It trains for 3,280 epochs (9.84 million steps), with a learning rate that falls from 1e-3 to 1e-4
+in steps; here it falls along a cosine, and the default is 20 epochs. experiments/iwae compares the bounds.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 GENJAX_ORIGINALS=... genjax compare --config=experiments/iwae/compare.py:bounds     (or priors, smoke)
 
-Sizes: `bounds`, the importance-weighted bound of 1, 5 and 50 draws; `priors`, a VampPrior, two stochastic layers
-and top-down inference beside the plain model; `smoke`, a few steps. All entries train for the same epochs.
+Sizes: `bounds`, the importance-weighted bound of 1, 5 and 50 draws; `priors`, a VampPrior, two stochastic
+layers and top-down inference beside the plain model; `smoke`, a few steps. All train for the same epochs.
 """
 
 from ml_collections import ConfigDict
