@@ -94,6 +94,12 @@ class Spec:
         found = given if len(given) == 1 else scalar
         return found[0] if len(found) == 1 else None
 
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The known causes of a row, which no model is given: the auxiliary scalars with levels, if several."""
+        found = [n for n in self.of_role("auxiliary") if self[n].shape == () and self[n].levels]
+        return tuple(found) if len(found) > 1 else ()
+
     def classes(self, name: str | None = None) -> int:
         """Return the number of classes of the label (or of the named element); 0 without one."""
         name = self.label if name is None else name

@@ -196,6 +196,36 @@ class Context:
         return {name: rows[name] for name in self.spec.targets}
 
     @functools.cached_property
+    def code(self) -> str | None:
+        """The name of the codec's codes, if they are one real-valued vector (D,) per row."""
+        if self.model is None or self.model.codec is None:
+            return None
+        spec = self.model.codec.spec(self.spec)
+        found = [n for n in spec.targets if spec[n].levels is None and len(spec[n].shape) == 1]
+        return found[0] if len(spec.targets) == len(found) == 1 else None
+
+    @functools.cached_property
+    def codes(self) -> np.ndarray:
+        """The codes (N, D) of the first N held-out rows: the means of the posterior, where there is one."""
+        assert self.model is not None
+        assert self.model.codec is not None
+        assert self.code is not None
+        encode = jax.jit(lambda v, b: self.model.codec.encode(v, b)[self.code])  # type: ignore[union-attr,index]
+        size = min(self.config.set_size(len(self.dataset.eval)), len(self.dataset.eval))
+        stream = self.dataset.eval.stream(order="once", batch=self.config.batch)
+        found = []
+        for i in range(-(-size // self.config.batch)):
+            found.append(np.asarray(encode(self.variables, stream[i]), np.float64))
+            self.progress("codes", min((i + 1) * self.config.batch, size), size)
+        return np.concatenate(found)[:size]
+
+    @functools.cached_property
+    def factors(self) -> Columns:
+        """The factors of the rows of `codes`: {name: (N,) integers}."""
+        rows = self.dataset.eval.rows(np.arange(len(self.codes)))
+        return {name: np.asarray(rows[name]) for name in self.spec.factors}
+
+    @functools.cached_property
     def detail(self) -> dict[str, Scalar]:
         """The detail of every score: the average of the weights and the options of the sampler."""
         if self.real:

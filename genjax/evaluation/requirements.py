@@ -22,6 +22,8 @@ class Requirements:
       classifier: a feature extractor that predicts labels.
       likelihood: a model with a likelihood, and a main target whose kind defines its unit.
       codec: a model with a codec.
+      codes: a model with a codec of one real-valued vector per row.
+      factors: data whose factors of variation are known (`Spec.factors`).
       paired: data whose targets are reference answers to the conditions of the same row.
       raw: a main target with a raw array.
       labels: data with a class label.
@@ -35,6 +37,8 @@ class Requirements:
     classifier: bool = False
     likelihood: bool = False
     codec: bool = False
+    codes: bool = False
+    factors: bool = False
     paired: bool = False
     raw: bool = False
     labels: bool = False
@@ -75,6 +79,10 @@ def _codec(context: Context) -> str | None:
     return None if context.model is not None and context.model.codec else "the model has no codec"
 
 
+def _codes(context: Context) -> str | None:
+    return _codec(context) or (None if context.code else "its codes are not one real-valued vector per row")
+
+
 # Each check returns the reason why a requirement is not met, or None. Only required checks run: a likelihood
 # alone must not build reference statistics.
 _CHECKS: dict[str, Callable[[Context], str | None]] = {
@@ -83,6 +91,8 @@ _CHECKS: dict[str, Callable[[Context], str | None]] = {
     "samples": _samples,
     "likelihood": _likelihood,
     "codec": _codec,
+    "codes": _codes,
+    "factors": lambda context: None if context.spec.factors else "the data has no known factors",
     "paired": lambda context: None if context.spec.paired else "the data is not paired",
     "labels": lambda context: None if context.spec.label else "the data has no class label",
     "raw": lambda context: None if context.reference.measurable else "the main target has no raw values",
