@@ -11,7 +11,7 @@ BINS = 20
 
 
 def binned(codes: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return the bin of each value: `bins` of equal width between the extremes of each dimension of (N, D)."""
+    """Return the bin of each value of (N, D): `bins` of equal width between the extremes of a dimension."""
     low, high = codes.min(0), codes.max(0)
     width = np.where(high > low, high - low, 1.0)
     return np.minimum(((codes - low) / width * bins).astype(np.int64), bins - 1)
