@@ -96,7 +96,7 @@ class Spec:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """The known causes of a row, which no model is given: the auxiliary scalars with levels, if several."""
+        """The known causes of a row, which no model is given: auxiliary scalars with levels, if several."""
         found = [n for n in self.of_role("auxiliary") if self[n].shape == () and self[n].levels]
         return tuple(found) if len(found) > 1 else ()
 

@@ -205,24 +205,47 @@ class Context:
         return found[0] if len(spec.targets) == len(found) == 1 else None
 
     @functools.cached_property
-    def codes(self) -> np.ndarray:
-        """The codes (N, D) of the first N held-out rows: the means of the posterior, where there is one."""
+    def held(self) -> int:
+        """N, the number of held-out rows that a codec is measured on: the first ones."""
+        return min(self.config.set_size(len(self.dataset.eval)), len(self.dataset.eval))
+
+    @functools.cached_property
+    def coded(self) -> tuple[Columns, Columns]:
+        """The codes of the first N held-out rows, and what they are decoded as: columns of each.
+
+        Codes are drawn by no key: they are the means of a posterior, where there is one.
+        """
         assert self.model is not None
-        assert self.model.codec is not None
-        assert self.code is not None
-        encode = jax.jit(lambda v, b: self.model.codec.encode(v, b)[self.code])  # type: ignore[union-attr,index]
-        size = min(self.config.set_size(len(self.dataset.eval)), len(self.dataset.eval))
+        codec = self.model.codec
+        assert codec is not None
+        names = codec.spec(self.spec).targets
+
+        def both(variables: Variables, batch: Columns) -> tuple[Columns, Columns]:
+            codes = codec.encode(variables, batch)
+            rows = codec.decode(variables, codes)
+            return {n: codes[n] for n in names}, {n: rows[n] for n in self.spec.targets}
+
+        call = jax.jit(both)
         stream = self.dataset.eval.stream(order="once", batch=self.config.batch)
-        found = []
-        for i in range(-(-size // self.config.batch)):
-            found.append(np.asarray(encode(self.variables, stream[i]), np.float64))
-            self.progress("codes", min((i + 1) * self.config.batch, size), size)
-        return np.concatenate(found)[:size]
+        parts = []
+        for i in range(-(-self.held // self.config.batch)):
+            parts.append(jax.device_get(call(self.variables, stream[i])))
+            self.progress("codes", min((i + 1) * self.config.batch, self.held), self.held)
+        codes, rows = (
+            jax.tree.map(lambda *x: np.concatenate(x)[: self.held], *p) for p in zip(*parts, strict=True)
+        )
+        return codes, rows
+
+    @functools.cached_property
+    def codes(self) -> np.ndarray:
+        """The codes (N, D) of `coded`, if they are one real-valued vector per row."""
+        assert self.code is not None
+        return self.coded[0][self.code].astype(np.float64)
 
     @functools.cached_property
     def factors(self) -> Columns:
         """The factors of the rows of `codes`: {name: (N,) integers}."""
-        rows = self.dataset.eval.rows(np.arange(len(self.codes)))
+        rows = self.dataset.eval.rows(np.arange(self.held))
         return {name: np.asarray(rows[name]) for name in self.spec.factors}
 
     @functools.cached_property

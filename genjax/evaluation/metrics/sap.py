@@ -1,8 +1,8 @@
 """Score a latent space by separated attribute predictability (Kumar et al. 2018, arXiv:1711.00848, sec. 3).
 
 For every factor, each dimension predicts its value alone. The score is the lead of the best dimension over
-the second, mean over the factors. A prediction is the most frequent value of the factor in the dimension's bin
-(20 bins, counted on one half of the rows and judged on the other), which needs no order of the values.
+the second, mean over the factors. A prediction is the most frequent value of the factor in the bin of the
+dimension (20 bins, counted on one half of the rows and judged on the other): values need no order.
 """
 
 from __future__ import annotations
