@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from genjax.core import Element, Model, Spec, Variables, row_keys
+from genjax.functional.bounds import Bound
 from genjax.models.hvae import Config, build
 
 LEVELS, CLASSES = 17, 10
+COARSE = {"sigma": 0.3, "smallest": 0.2}
 VARIANTS = {
-    "conv": {"latents": (2, 3), "width": 8},
-    "mlp": {"network": "mlp", "latents": (4, 3), "hidden": (16, 8)},
-    "bottom_up": {"inference": "bottom_up", "network": "mlp", "latents": (4, 3), "hidden": (16, 8)},
+    "conv": {"latents": (2, 3), "width": 8, **COARSE},
+    "mlp": {**COARSE, "network": "mlp", "latents": (4, 3), "hidden": (16, 8)},
+    "bottom_up": {**COARSE, "inference": "bottom_up", "network": "mlp", "latents": (4, 3), "hidden": (16, 8)},
 }
 every = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -44,7 +46,7 @@ def made(variant: str, **fields) -> tuple[Model, Variables]:
     model = build(Config(**{**VARIANTS[variant], **fields}), spec())
     variables = jax.jit(lambda key: model.init(key, rows(2), {}))(jax.random.key(1))
     # Heads start at zero: make every level matter.
-    noise = lambda x, n: x + 0.3 * jax.random.normal(jax.random.key(n), x.shape)
+    noise = lambda x, n: x + 0.1 * jax.random.normal(jax.random.key(n), x.shape)
     leaves, tree = jax.tree.flatten(variables.params)
     params = jax.tree.unflatten(tree, [noise(x, n) for n, x in enumerate(leaves)])
     return model, variables.replace(params=params)
@@ -90,7 +92,7 @@ def test_the_bound_is_the_mean_log_weight_and_many_draws_tighten_it(variant):
     batch = jax.tree.map(lambda x: jnp.repeat(x, 256, axis=0), rows(4))
     nats = lambda k, seed: model.likelihood(variables, batch, keys(1024, seed), samples=k)[0].total
     one, many = jax.device_get(jax.jit(lambda: (nats(1, 3), nats(16, 4)))())
-    weighted = build(Config(**VARIANTS[variant], bound={"kind": "iwae", "samples": 1}), spec())  # type: ignore[arg-type]
+    weighted = build(Config(**VARIANTS[variant], bound=Bound("iwae")), spec())
     single = jax.device_get(
         jax.jit(lambda: loss(weighted, variables, batch, keys(1024, 5))[1].metrics["nats"].value)()
     )
@@ -99,18 +101,15 @@ def test_the_bound_is_the_mean_log_weight_and_many_draws_tighten_it(variant):
 
 
 def test_free_bits_cost_the_same_and_have_no_gradient():
-    free, variables = made("conv", free_bits=1e6)
+    free, variables = made("conv", free_bits=1e4)
     plain, _ = made("conv")
     total = lambda m, p, step: loss(m, variables.replace(params=p), rows(4), keys(4), step)[0].value
     paid, distortion = jax.jit(
         lambda p: (total(free, p, 0), loss(plain, variables.replace(params=p), rows(4), keys(4))[1])
     )(variables.params)
-    np.testing.assert_allclose(paid, distortion.metrics["distortion"].value + 2e6, rtol=1e-6)
-    np.testing.assert_allclose(
-        jax.jit(total, static_argnums=(0, 2))(free, variables.params, None),
-        jax.jit(total, static_argnums=(0, 2))(plain, variables.params, None),
-        rtol=1e-6,
-    )
+    np.testing.assert_allclose(paid, distortion.metrics["distortion"].value + 2e4, rtol=1e-5)
+    evaluated = [jax.jit(lambda p, m=m: total(m, p, None))(variables.params) for m in (free, plain)]
+    np.testing.assert_allclose(*evaluated, rtol=1e-6)
     slopes = jax.jit(jax.grad(lambda p: total(free, p, 0)))(variables.params)
     # Only the distortion is left: it does not see the distributions' log ratio.
     alone = jax.jit(

@@ -210,9 +210,10 @@ def _captions(values: Mapping[str, np.ndarray], tokenizer: Tokenizer, length: in
 def _vocabulary() -> set[str]:
     """Return captions in which every value of every factor occurs."""
     first = dict.fromkeys(FACTORS, 0)
-    return {caption({**first, name: value}) for name, size in FACTORS.items() for value in range(size)} | {
-        caption({**first, "count": 1, "shape": value}) for value in range(len(SHAPES))
-    }
+    each = [{**first, name: value} for name, size in FACTORS.items() for value in range(size)]
+    several = [{**first, "count": 1, "shape": value} for value in range(len(SHAPES))]
+    middle = {**first, "column": COLUMNS.index(""), "line": LINES.index("")}
+    return {caption(value) for value in [*each, *several, middle]}
 
 
 def _factors(factors: Mapping[str, int]) -> dict[str, Element]:
