@@ -110,7 +110,8 @@ class Regulariser:
             each = jnp.full(z.shape[0], 1.0) * value
             return self.weight * each, {"mmd": Mean.of(each, mask)}
         if self.kind == "tc":
-            parts = aggregate.kl_parts(z, mean, log_std, *gathered((mean, log_std, mask)), rows)
+            means, log_stds, live = gathered((mean, log_std, mask))
+            parts = aggregate.kl_parts(z, mean, log_std, means, log_stds, live, rows)
             names = ("information", "total_correlation", "dimension_kl")
             metrics = {n: Mean.of(x, mask) for n, x in zip(names, parts, strict=True)}
             return self.weight * parts.correlation, metrics
