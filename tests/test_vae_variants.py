@@ -19,7 +19,10 @@ from genjax.models.vae import CRITIC, PLAYER, Config, build
 from genjax.training import Config as Training
 
 SMALL = {"network": "mlp", "latent": 2, "hidden": (16,)}
-PRIORS = {"vamp": {"kind": "vamp", "components": 7}, "flow": {"kind": "flow", "couplings": 2, "width": 8}}
+PRIORS = {
+    "vamp": {"kind": "vamp", "components": 7},
+    "coupling": {"kind": "coupling", "couplings": 2, "width": 8},
+}
 REGULARISERS = ("capacity", "tc", "factor", "mmd")
 
 

@@ -209,7 +209,7 @@ class VAE(nn.Module):
             self.shared = self.param("spread", nn.initializers.zeros, ())
         if self.prior.kind == "vamp":
             self.pseudo = priors.PseudoInputs(self.prior.components, self.shape)
-        if self.prior.kind == "flow":
+        if self.prior.kind == "coupling":
             self.flow = priors.FlowPrior(self.halves.latent, self.prior)
 
     def encode(
@@ -229,7 +229,7 @@ class VAE(nn.Module):
         """Compute log p(z) per row."""
         if self.prior.kind == "vamp":
             return priors.mixture_log_prob(z, *self.components())
-        if self.prior.kind == "flow":
+        if self.prior.kind == "coupling":
             return self.flow.log_prob(z)
         zeros = jnp.zeros_like(z)
         return sum_row(likelihoods.normal(zeros, zeros, z))
@@ -238,7 +238,7 @@ class VAE(nn.Module):
         """Return a draw of p(z) per row from standard normal noise; `keys` choose a mixture's component."""
         if self.prior.kind == "vamp":
             return priors.mixture_draw(noise, keys, *self.components())
-        return self.flow.draw(noise) if self.prior.kind == "flow" else noise
+        return self.flow.draw(noise) if self.prior.kind == "coupling" else noise
 
     def components(self) -> tuple[Float[Array, "K *Z"], Float[Array, "K *Z"]]:
         """Return mean and log standard deviation of the VampPrior's components."""

@@ -22,14 +22,14 @@ class Prior:
     """Describe a prior of z.
 
     Attributes:
-      kind: "normal" (standard), "vamp" (Tomczak & Welling 2018, arXiv:1705.07120) or "flow" (affine
+      kind: "normal" (standard), "vamp" (Tomczak & Welling 2018, arXiv:1705.07120) or "coupling" (affine
         couplings; as the autoregressive prior of Chen et al. 2017, arXiv:1611.02731, but drawn in one pass).
       components: pseudo-inputs of a VampPrior.
       couplings: of a flow.
       width: of the couplings' networks.
     """
 
-    kind: Literal["normal", "vamp", "flow"] = "normal"
+    kind: Literal["normal", "vamp", "coupling"] = "normal"
     components: Width = 500
     couplings: Layers = 6
     width: Width = 128
@@ -38,7 +38,7 @@ class Prior:
         check(self)
         if self.kind != "vamp":
             unused(self, "kind", "components")
-        if self.kind != "flow":
+        if self.kind != "coupling":
             unused(self, "kind", "couplings", "width")
 
 
