@@ -64,6 +64,7 @@ SOURCES: dict[str, list[tuple[str | Callable[[Path], str], dict]]] = {
     "pydoc": [("pydoc", {}), ("pydoc", {"documents": "source", "pack": True})],
     "ring": [("ring", {})],
     "rolls": [(rolls, {}), (rolls, {"order": "lanes", "per_quarter": 2})],
+    "shapes": [("shapes", {"tokenizer": "words"}), ("shapes:sprites", {})],
     "text": [(text, {}), (text, {"documents": "\n\n"})],
     "tfds": [("tfds:images", {}), ("tfds:texts", {}), ("tfds:texts", {"documents": "source"})],
     "zip": [("zip:digits,ring", {}), ("zip:digits,digits,digits", {})],
