@@ -141,6 +141,7 @@ def test_samples_follow_key_and_label():
         ({"inference": "bottom_up"}, "needs network='mlp'"),
         ({"bound": {"kind": "dreg", "samples": 2}}, "share their layers"),
         ({"latents": ()}, "latents is empty"),
+        ({"bound": {"groups": 2}, "free_bits": 1.0}, "free_bits applies to"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, match):

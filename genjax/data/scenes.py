@@ -11,27 +11,29 @@ Signed = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def circle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the signed distance to the unit circle."""
     return np.hypot(x, y) - 1.0
 
 
 def ellipse(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Half as high as wide; the distance is exact on the axes."""
+    """Return the distance to an ellipse half as high as wide; it is exact on the axes."""
     scaled = np.hypot(x, 2.0 * y)
     return (scaled - 1.0) * np.where(scaled > 0, scaled / np.maximum(np.hypot(x, 4.0 * y), 1e-9), 0.5)
 
 
 def square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the distance to a square with sides of 1.7, exact inside."""
     return np.maximum(np.abs(x), np.abs(y)) - 0.85
 
 
 def triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Equilateral, the tip at the top."""
+    """Return the distance to an equilateral triangle with its tip at the top, exact inside."""
     side = 0.5 * np.sqrt(3.0) * np.abs(x) - 0.5 * y
     return np.maximum(side, y) - 0.55
 
 
 def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Five tips, the first at the top."""
+    """Return the distance to a star with five tips, the first at the top."""
     angle = np.arctan2(x, -y)
     sector = 2 * np.pi / 5
     folded = np.abs((angle + sector / 2) % sector - sector / 2)
@@ -45,7 +47,7 @@ def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Two arcs above a tip, of the implicit curve (u^2 + v^2 - 1)^3 = u^2 v^3."""
+    """Return about the distance to a heart, the curve (u^2 + v^2 - 1)^3 = u^2 v^3, with its tip below."""
     u, v = 1.2 * x, -1.2 * y + 0.15
     base = u * u + v * v - 1.0
     value = base**3 - u * u * v**3

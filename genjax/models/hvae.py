@@ -82,8 +82,8 @@ class Config:
                 raise ValueError("inference='bottom_up' needs network='mlp'")
         if self.bound.splits:
             raise ValueError(f"bound.kind={self.bound.kind!r}: encoder and decoder share their layers here")
-        if self.bound.kind != "elbo" and self.free_bits:
-            raise ValueError("free_bits applies to bound.kind='elbo'")
+        if (self.bound.kind != "elbo" or self.bound.groups > 1) and self.free_bits:
+            raise ValueError("free_bits applies to bound.kind='elbo' with one draw (bound.groups=1)")
 
 
 class Network(nn.Module):

@@ -92,7 +92,7 @@ class Config:
         if self.bound.kind != "elbo" and (self.beta != 1 or self.regulariser.kind != "kl"):
             raise ValueError(f"beta and regulariser apply to the ELBO, not to bound.kind={self.bound.kind!r}")
         if self.regulariser.kind != "kl":
-            self.regulariser.fit(self.prior.kind, self.spatial)
+            self.regulariser.check_fits(self.prior.kind, self.spatial)
 
     @property
     def halves(self) -> Halves:

@@ -55,7 +55,7 @@ class PseudoInputs(nn.Module):
 
     @nn.compact
     def __call__(self) -> Float[Array, "K H W C"]:
-        # The values start near grey; clipping keeps them where images are (sec. 3 of the paper's code).
+        # The values start near grey, and tanh keeps them where images are.
         start = nn.initializers.normal(0.1)
         return jnp.tanh(self.param("inputs", start, (self.components, *self.shape)))
 

@@ -63,7 +63,7 @@ class Regulariser:
         """Return True if the penalty of a row depends on that row alone."""
         return self.kind in ("kl", "capacity")
 
-    def fit(self, prior: str, spatial: bool) -> None:
+    def check_fits(self, prior: str, spatial: bool) -> None:
         """Refuse a prior or a latent space that the regulariser is not defined for.
 
         Raises:
