@@ -108,7 +108,8 @@ def test_an_evaluation_of_which_nothing_is_left_keeps_the_scores(
 ):
     kept = ngram / "scores.json"
     kept.write_text("[1]")
-    assert cli.main(["evaluate", str(ngram), "--evaluate.metrics=('modes',)"]) == 2
+    command = ["evaluate", str(ngram), "--features=pixels", "--evaluate.metrics=('modes',)"]
+    assert cli.main(command) == 2
     assert "none of the metrics applies" in capsys.readouterr().err
     assert kept.read_text() == "[1]"
     kept.unlink()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.errors import ConfigError
 from genjax.nn import attention
 from genjax.nn.embedding import lookup, rotary
 from genjax.nn.linear import linear, linears
@@ -46,6 +47,37 @@ def test_chunked_equals_dense_and_keeps_nothing_quadratic(monkeypatch):
         kept = [max(x.size for x in jax.tree.leaves(f[1])) for f in forms]
         assert kept[0] >= 200 * 200
         assert kept[1] < 200 * 200
+
+
+@pytest.mark.parametrize(("T", "kv", "cap"), [(24, 4, None), (29, 2, 5.0)])
+def test_banded_equals_dense(T: int, kv: int, cap: float | None):
+    """Whole blocks of 8 and a rest; segments that begin and end inside of blocks, and padding."""
+    q, k, v, g = _inputs(T, 4, kv)
+    segment = jnp.stack([jnp.full((T,), 1), jnp.where(jnp.arange(T) < 11, 1, 2) * (jnp.arange(T) < T - 3)])
+    for segments in (None, segment):
+        rule = attention.Rule(causal=True, window=8, cap=cap, query_segment=segments, key_segment=segments)
+        forms = [
+            jax.vjp(lambda *x, f=form: attention.attend(*x, rule, implementation=f), q, k, v)
+            for form in ("banded", "dense")
+        ]
+        (a, back), (b, expected) = forms
+        real = jnp.ones((2, T)) if segments is None else (segments > 0).astype(jnp.float32)
+        # A query without keys averages what its form happens to read; no one uses it.
+        g = g * real[:, :, None, None]
+        _check((a * real[:, :, None, None], back(g)), (b * real[:, :, None, None], expected(g)))
+
+
+def test_banded_is_chosen_for_short_windows_and_keeps_nothing_quadratic():
+    q, k, v, _ = _inputs(400, 2, 1)
+    rule = attention.Rule(causal=True, window=20)
+    assert attention._fastest(q, 400, rule) == "banded"
+    assert attention._fastest(q, 400, rule.replace(window=200)) == "dense"
+    assert attention._fastest(q, 400, rule.replace(causal=False)) == "dense"
+    _, back = jax.vjp(lambda *x: attention.attend(*x, rule), q, k, v)
+    assert max(x.size for x in jax.tree.leaves(back)) <= 2 * 2 * 400 * 40
+    for wrong in (rule.replace(causal=False), rule.replace(window=0)):
+        with pytest.raises(ConfigError, match="causal attention with a window"):
+            attention.attend(q, k, v, wrong, implementation="banded")
 
 
 def test_positions_hide_slots_that_are_not_filled():

@@ -49,20 +49,23 @@ def perturbed(variables: Variables) -> Variables:
 
 def density(model: Model, variables: Variables, z: jax.Array) -> np.ndarray:
     m = model.phases["vae"].objective.__self__  # type: ignore[attr-defined]
-    return np.asarray(jax.jit(lambda x: m.apply(variables, "prior_log_prob", x))(z))
+    condition = jnp.zeros((z.shape[0], m.label.classes))
+    return np.asarray(jax.jit(lambda x: m.apply(variables, "prior_log_prob", x, condition))(z))
 
 
 @pytest.mark.parametrize("prior", PRIORS)
 def test_a_prior_integrates_to_one_and_is_drawn_from(prior: str):
     model, variables = made(prior)
     variables = perturbed(variables)
-    axis = jnp.linspace(-12.0, 12.0, 401)
+    axis = jnp.linspace(-20.0, 20.0, 501)
     z = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
-    p = np.exp(density(model, variables, z).astype(np.float64)) * 0.06**2
+    p = np.exp(density(model, variables, z).astype(np.float64)) * 0.08**2
     assert 0.97 < p.sum() < 1.01
     m = model.phases["vae"].objective.__self__  # type: ignore[attr-defined]
     noise = jax.random.normal(jax.random.key(3), (20_000, 2))
-    drawn = np.asarray(jax.jit(lambda e, k: m.apply(variables, "prior_draw", e, k))(noise, keys(20_000)))
+    condition = jnp.zeros((20_000, m.label.classes))
+    draw = jax.jit(lambda e, k: m.apply(variables, "prior_draw", e, k, condition))
+    drawn = np.asarray(draw(noise, keys(20_000)))
     mean = (p[:, None] * np.asarray(z)).sum(0)
     spread = np.sqrt((p[:, None] * np.square(np.asarray(z) - mean)).sum(0))
     np.testing.assert_allclose(drawn.mean(0), mean, atol=0.06 * spread.max())
@@ -87,8 +90,8 @@ def test_devices_take_the_same_steps(kind: str):
     quiet = {"tensorboard": False, "progress": False, "compilation_cache": False}
     take = functools.partial(Taken, model, data, batch=16, steps=2)
     one = take(Training(**quiet), devices=jax.devices()[:1])
-    for engine in ("jit", "pmap"):
-        assert_same_steps(one, take(Training(**quiet, engine=engine), devices=jax.devices()[:4]), 3e-5)
+    # Under pmap the rows of other devices must be gathered; one program sees all of them (jit).
+    assert_same_steps(one, take(Training(**quiet, engine="pmap"), devices=jax.devices()[:4]), 3e-5)
 
 
 def test_the_critic_learns_alone_and_the_vae_follows_it():

@@ -1,4 +1,4 @@
-"""Compare five families on 5,000 real 28x28 handwritten digits, in about an hour on two CPU cores.
+"""Compare five families on 5,000 real 28x28 handwritten digits, in about half an hour on two CPU cores.
 
     genjax compare --config=compare/mnist5k
 
@@ -15,7 +15,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.name = "mnist5k-smoke" if smoke else "mnist5k"
     config.title = "Five families of generative model on real 28x28 digits"
     config.seed = 0
-    config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 480}
+    config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 300}
     config.features = "classifier:mnist5k/classifier" + suffix
     entries = {
         "ngram": {"config": "mnist5k/ngram" + suffix, "family": "n-gram", "passes": 1},

@@ -180,12 +180,18 @@ class _VAE:
         return -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3))
 
     def rate(
-        self, variables: Variables, mean: Float[Array, "B *Z"], log_std: Float[Array, "B *Z"], z: jax.Array
+        self,
+        variables: Variables,
+        batch: Batch,
+        mean: Float[Array, "B *Z"],
+        log_std: Float[Array, "B *Z"],
+        z: Float[Array, "B *Z"],
     ) -> Float[Array, " B"]:
         """Compute KL(q || p) per row: in closed form for a normal prior, else an estimate from the draw z."""
         if self.config.prior.kind == "normal":
             return sum_row(kl_normal(mean, log_std))
-        return sum_row(likelihoods.normal(mean, log_std, z)) - self.apply(variables, "prior_log_prob", z)
+        log_p = self.apply(variables, "prior_log_prob", z, self.condition(batch))
+        return sum_row(likelihoods.normal(mean, log_std, z)) - log_p
 
     # --- learning --------------------------------------------------------------------------------------
 
@@ -197,7 +203,7 @@ class _VAE:
 
         def one(keys: Keys) -> tuple[jax.Array, jax.Array]:
             z = mean + jnp.exp(log_std) * normal(keys, self.shape)
-            return self.distortion(variables, batch, z), self.rate(variables, mean, log_std, z)
+            return self.distortion(variables, batch, z), self.rate(variables, batch, mean, log_std, z)
 
         if draws == 1:
             return one(keys)
@@ -237,7 +243,7 @@ class _VAE:
         log_std: Float[Array, "B *Z"],
     ) -> Float[Array, " B"]:
         """Compute log p(x | z) + log p(z) - log q(z | x) per row."""
-        log_p = self.apply(variables, "prior_log_prob", z)
+        log_p = self.apply(variables, "prior_log_prob", z, self.condition(batch))
         return log_p - sum_row(likelihoods.normal(mean, log_std, z)) - self.distortion(variables, batch, z)
 
     def objective(
@@ -332,8 +338,9 @@ class _VAE:
         """
         label = self.label.drawn(prompt, keys)
         noise_z = temperature * normal(keys, self.shape)
-        z = self.apply(variables, "prior_draw", noise_z, fold(keys, 3))
-        out = self.apply(variables, "decode", z, self.label.one_hot(label, keys.shape[0]))
+        condition = self.label.one_hot(label, keys.shape[0])
+        z = self.apply(variables, "prior_draw", noise_z, fold(keys, 3), condition)
+        out = self.apply(variables, "decode", z, condition)
         image = jax.vmap(self.pixels.draw, (0, 1))(fold(keys, 2), out) if noise else self.pixels.mean(out)
         return {self.name: image, **label}
 

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from genjax.errors import ConfigError
 from genjax.nn.relative import Bias
 
-Implementation = Literal["auto", "dense", "chunked", "cudnn"]
+Implementation = Literal["auto", "dense", "chunked", "banded", "cudnn"]
 
 CHUNK = 512
 """Largest number of queries in one chunk of the chunked implementation."""
@@ -79,6 +80,8 @@ class Rule:
         if self.window:
             # A causal mask already hides the keys ahead, so that only the distance backwards is limited.
             parts.append((away if self.causal else jnp.abs(away)) < self.window)
+            # Slots before the row's first are padding (see _banded).
+            parts.append(jnp.broadcast_to(slots[:, None, :] >= 0, away.shape))
         if self.key_segment is not None:
             key = self.key_segment[:, None, :]
             parts.append(key > 0)
@@ -167,9 +170,14 @@ def attend(
       rule: scale, cap, bias, windows and segments; Rule(causal=causal) if None.
       implementation: "dense" computes all scores at once. "chunked" computes the scores of a few queries at
         a time and recomputes them in the backward pass, so that nothing quadratic is stored; with a window
-        it reads only the keys within reach. "cudnn" is cuDNN's fused kernel (NVIDIA, half precision;
-        without cap, bias or segments). "auto" is "cudnn" where that is possible, else "chunked" for long
-        sequences, else "dense".
+        it reads only the keys within reach. "banded" divides the sequence into blocks as long as the window,
+        each of which reads its own keys and those of the block before it; it needs a causal window and has no
+        bias. "cudnn" is cuDNN's fused kernel (NVIDIA, half precision; without cap, bias or segments). "auto" is
+        "cudnn" where that is possible, else "banded" for windows much shorter than the sequence, else
+        "chunked" for long sequences, else "dense".
+
+    Raises:
+      ConfigError: "banded" without a causal window, or with a bias.
     """
     rule = Rule(causal=causal) if rule is None else rule
     if implementation == "auto":
@@ -186,6 +194,8 @@ def attend(
         )
     key = _heads_first(key)
     value = _heads_first(value)
+    if implementation == "banded":
+        return _banded(query, key, value, rule)
     if implementation == "dense":
         return _dense(query, key, value, jnp.arange(query.shape[1])[None], rule)
     return _in_parts(query, key, value, rule)
@@ -197,6 +207,9 @@ def _fastest(query: Float[Array, "B T H D"], slots: int, rule: Rule) -> Implemen
     fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
     if fused and plain and (rule.causal or not rule.window):
         return "cudnn"
+    # Two blocks of keys per query must be well below all of them; short blocks make narrow products.
+    if rule.causal and rule.bias is None and query.shape[1] == slots and 16 <= rule.window <= slots // 3:
+        return "banded"
     return "chunked" if _long(query, slots) else "dense"
 
 
@@ -277,6 +290,51 @@ def _near(
     if rule.key_segment is not None:
         rule = rule.replace(key_segment=cut(rule.key_segment, 1))
     return _dense(query, cut(key, 2), cut(value, 2), at, rule, first)
+
+
+def _banded(
+    query: Float[Array, "B T H D"], key: Float[Array, "B K T D"], value: Float[Array, "B K T D"], rule: Rule
+) -> Float[Array, "B T H D"]:
+    """Compute causal attention within a window of w tokens: T x 2w scores in place of T x T.
+
+    A query reaches at most w - 1 tokens back, that is into its own block of w tokens and the block before it.
+    """
+    if not (rule.causal and rule.window) or rule.bias is not None:
+        raise ConfigError(
+            "implementation='banded' needs causal attention with a window, and has no relative positions",
+            "use auto",
+        )
+    B, T, H, D = query.shape
+    K = key.shape[1]
+    w = rule.window
+    pad = -T % w
+    n = (T + pad) // w
+
+    def blocks(x: jax.Array) -> jax.Array:
+        """Divide queries or segments into rows of one block: B x T x ... -> (B n) x w x ..."""
+        x = jnp.pad(x, ((0, 0), (0, pad), *((0, 0) for _ in x.shape[2:])))
+        return x.reshape(B * n, w, *x.shape[2:])
+
+    def pairs(x: jax.Array) -> jax.Array:
+        """Return each block with the block before it: B x T x ... -> (B n) x 2w x ..."""
+        # w zeros before the first token: the block before the first one. Its slots are negative.
+        x = jnp.pad(x, ((0, 0), (w, pad), *((0, 0) for _ in x.shape[2:])))
+        x = x.reshape(B, n + 1, w, *x.shape[2:])
+        return jnp.concatenate([x[:, :-1], x[:, 1:]], 2).reshape(B * n, 2 * w, *x.shape[3:])
+
+    def pairs_of_heads(x: jax.Array) -> jax.Array:
+        """Return the same of keys or values: B x K x T x D -> (B n) x K x 2w x D."""
+        x = jnp.pad(x, ((0, 0), (0, 0), (w, pad), (0, 0))).reshape(B, K, n + 1, w, D)
+        return jnp.concatenate([x[:, :, :-1], x[:, :, 1:]], 3).swapaxes(1, 2).reshape(B * n, K, 2 * w, D)
+
+    if rule.query_segment is not None:
+        rule = rule.replace(query_segment=blocks(rule.query_segment))
+    if rule.key_segment is not None:
+        rule = rule.replace(key_segment=pairs(rule.key_segment))
+    begin = jnp.tile(jnp.arange(n) * w, B)
+    at = begin[:, None] + jnp.arange(w)[None]
+    out = _dense(blocks(query), pairs_of_heads(key), pairs_of_heads(value), at, rule, begin - w)
+    return out.reshape(B, n * w, H, D)[:, :T]
 
 
 def _in_parts(

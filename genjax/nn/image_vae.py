@@ -225,20 +225,22 @@ class VAE(nn.Module):
         shared = self.shared if self.spread.of == "shared" else None
         return self.spread.apply(self.decoder(z, condition), shared)
 
-    def prior_log_prob(self, z: Float[Array, "B *Z"]) -> Float[Array, " B"]:
-        """Compute log p(z) per row."""
+    def prior_log_prob(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, " B"]:
+        """Compute log p(z | condition) per row."""
         if self.prior.kind == "vamp":
             return priors.mixture_log_prob(z, *self.components())
         if self.prior.kind == "coupling":
-            return self.flow.log_prob(z)
+            return self.flow.log_prob(z, condition)
         zeros = jnp.zeros_like(z)
         return sum_row(likelihoods.normal(zeros, zeros, z))
 
-    def prior_draw(self, noise: Float[Array, "B *Z"], keys: Keys) -> Float[Array, "B *Z"]:
-        """Return a draw of p(z) per row from standard normal noise; `keys` choose a mixture's component."""
+    def prior_draw(
+        self, noise: Float[Array, "B *Z"], keys: Keys, condition: Float[Array, "B K"]
+    ) -> Float[Array, "B *Z"]:
+        """Return a draw of p(z | condition) per row from normal noise; `keys` choose a mixture's component."""
         if self.prior.kind == "vamp":
             return priors.mixture_draw(noise, keys, *self.components())
-        return self.flow.draw(noise) if self.prior.kind == "coupling" else noise
+        return self.flow.draw(noise, condition) if self.prior.kind == "coupling" else noise
 
     def components(self) -> tuple[Float[Array, "K *Z"], Float[Array, "K *Z"]]:
         """Return mean and log standard deviation of the VampPrior's components."""
@@ -248,5 +250,5 @@ class VAE(nn.Module):
     def __call__(self, image: jax.Array, condition: jax.Array) -> jax.Array:
         """Call every layer once, for the initialisation."""
         z = self.encode(image, condition)[0]
-        self.prior_log_prob(z)
+        self.prior_log_prob(z, condition)
         return self.decode(z, condition)

@@ -24,6 +24,7 @@ class Prior:
     Attributes:
       kind: "normal" (standard), "vamp" (Tomczak & Welling 2018, arXiv:1705.07120) or "coupling" (affine
         couplings; as the autoregressive prior of Chen et al. 2017, arXiv:1611.02731, but drawn in one pass).
+        The couplings read the label of a conditional model; the other two do not depend on it.
       components: pseudo-inputs of a VampPrior.
       couplings: of a flow.
       width: of the couplings' networks.
@@ -77,7 +78,7 @@ def mixture_draw(
 
 
 class FlowPrior(nn.Module):
-    """Map z to standard normal noise by affine couplings on the channels.
+    """Map z to standard normal noise by affine couplings on the channels, which read the condition.
 
     Attributes:
       channels: of z, a vector or a map.
@@ -91,21 +92,19 @@ class FlowPrior(nn.Module):
         made = [flows.Coupling(self.channels, self.prior.width) for _ in range(self.prior.couplings)]
         self.couplings = made
 
-    def log_prob(self, z: Float[Array, "B *Z"]) -> Float[Array, " B"]:
-        """Compute log p(z) per row."""
-        none = jnp.zeros((z.shape[0], 0))
+    def log_prob(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, " B"]:
+        """Compute log p(z | condition) per row."""
         total = jnp.zeros(z.shape[0])
         for coupling in self.couplings:
-            z, log_det = coupling.forward(z, none)
+            z, log_det = coupling.forward(z, condition)
             z = z[..., ::-1]
             total = total + log_det
         zeros = jnp.zeros_like(z)
         return total + sum_row(likelihoods.normal(zeros, zeros, z))
 
-    def draw(self, normal: Float[Array, "B *Z"]) -> Float[Array, "B *Z"]:
+    def draw(self, normal: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, "B *Z"]:
         """Return the z of the noise."""
-        none = jnp.zeros((normal.shape[0], 0))
         z = normal
         for coupling in reversed(self.couplings):
-            z = coupling.inverse(z[..., ::-1], none)
+            z = coupling.inverse(z[..., ::-1], condition)
         return z
