@@ -57,7 +57,7 @@ def test_banded_equals_dense(T: int, kv: int, cap: float | None):
     for segments in (None, segment):
         rule = attention.Rule(causal=True, window=8, cap=cap, query_segment=segments, key_segment=segments)
         forms = [
-            jax.vjp(lambda *x, f=form: attention.attend(*x, rule, implementation=f), q, k, v)
+            jax.vjp(lambda *x, f=form, r=rule: attention.attend(*x, r, implementation=f), q, k, v)
             for form in ("banded", "dense")
         ]
         (a, back), (b, expected) = forms

@@ -172,8 +172,8 @@ def attend(
         a time and recomputes them in the backward pass, so that nothing quadratic is stored; with a window
         it reads only the keys within reach. "banded" divides the sequence into blocks as long as the window,
         each of which reads its own keys and those of the block before it; it needs a causal window and has no
-        bias. "cudnn" is cuDNN's fused kernel (NVIDIA, half precision; without cap, bias or segments). "auto" is
-        "cudnn" where that is possible, else "banded" for windows much shorter than the sequence, else
+        bias. "cudnn" is cuDNN's fused kernel (NVIDIA, half precision; without cap, bias or segments). "auto"
+        is "cudnn" where that is possible, else "banded" for windows much shorter than the sequence, else
         "chunked" for long sequences, else "dense".
 
     Raises:

@@ -237,7 +237,7 @@ class VAE(nn.Module):
     def prior_draw(
         self, noise: Float[Array, "B *Z"], keys: Keys, condition: Float[Array, "B K"]
     ) -> Float[Array, "B *Z"]:
-        """Return a draw of p(z | condition) per row from normal noise; `keys` choose a mixture's component."""
+        """Return a draw of p(z | condition) per row from normal noise; `keys` choose mixture components."""
         if self.prior.kind == "vamp":
             return priors.mixture_draw(noise, keys, *self.components())
         return self.flow.draw(noise, condition) if self.prior.kind == "coupling" else noise
