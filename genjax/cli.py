@@ -109,6 +109,13 @@ def parser() -> argparse.ArgumentParser:
         "any field of the evaluation: --evaluate.FIELD=VALUE; any sampling option: --sample.OPTION=VALUE"
     )
 
+    c = add("latent", "Draw the latent space of a run: paths, traversals, edits, searches, a map.")
+    c.add_argument("verb", choices=("interpolate", "traverse", "edit", "search", "map"))
+    c.add_argument("run", help="the directory of a run with real-valued codes, such as a VAE or a flow")
+    c.add_argument("--step", default="latest", help="latest, best or a step")
+    c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
+    c.epilog = "any option of the verb: --latent.OPTION=VALUE (docs/guides/latent.md)"
+
     c = add("compare", "Train, sample and score several models under one budget; write one report.")
     c.add_argument("--config", default="compare/digits", metavar="FILE[:SIZE]")
     c.add_argument("--dir", help="the comparison's directory (default: runs/compare-<name>)")
@@ -249,6 +256,7 @@ PREFIXES = {
     "sweep": ("config", "slurm"),
     "sample": ("sample",),
     "evaluate": ("evaluate", "sample"),
+    "latent": ("latent",),
     "data": ("data",),
     "import": ("data",),
     "export": (),

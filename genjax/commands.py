@@ -30,6 +30,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         "evaluate": _evaluate,
         "compare": _compare,
         "sweep": _sweep,
+        "latent": _latent,
         "data": _data,
         "import": _import,
         "export": _export,
@@ -157,6 +158,18 @@ def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
         interval = "" if s.low is None else f"  [{s.low:.4g}, {s.high:.4g}]"
         print(f"  {s.criterion:<16} {s.name:<28} {s.value:>12.5g} {s.unit}{interval}")
     print(f"{trained.directory / 'scores.json'}, {single.write(trained.directory)}")
+    return 0
+
+
+def _latent(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax.report import single
+    from genjax.settings import values
+    from genjax.workflows import assemble, latent
+
+    trained = assemble.restore(args.run, args.step)
+    drawn = latent.run(args.verb, trained, values(overrides["latent"]), args.average)
+    print(f"{drawn.path}: {drawn.found}")
+    print(single.write(trained.directory))
     return 0
 
 

@@ -181,12 +181,15 @@ class Codec(NamedTuple):
       nats: (variables, batch, codes, keys) -> (B,) nats that describe a row beyond its codes,
         -log p(x | z) + log q(z | x). With the prior's -log p(z) they bound -log p(x). None if the
         codec defines no distribution over the data.
+      expected: (variables, codes) -> {target: float32}, the values that `decode` rounds, in the units of the
+        data; differentiable in the codes. None if the codes are integers.
     """
 
     encode: Callable[..., Batch]
     decode: Callable[..., Batch]
     spec: Callable[[Spec], Spec]
     nats: Callable[..., jax.Array] | None = None
+    expected: Callable[..., Batch] | None = None
 
 
 class Denoiser(NamedTuple):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -84,6 +85,19 @@ def assert_same_steps(a: Taken, b: Taken, tolerance: float = 1e-5) -> None:
             atol=tolerance,
             err_msg=path,
         )
+
+
+def shaken(tree: Any, scale: float, seed: int = 0) -> Any:
+    """Add normal noise to every array of floats. NumPy draws it: JAX would compile a program for each shape."""
+    rng = np.random.default_rng(seed)
+
+    def moved(x: Any) -> Any:
+        noise = rng.normal(size=x.shape)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        return jnp.asarray((np.asarray(x, np.float64) + scale * noise).astype(x.dtype))
+
+    return jax.tree.map(moved, tree)
 
 
 def compiled(model: Model) -> Model:

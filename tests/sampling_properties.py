@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from properties import shaken
 
 from genjax import kinds
 from genjax.core import Model, Variables
@@ -29,13 +30,7 @@ def perturbed(variables: Variables, scale: float = 0.2) -> Variables:
 
     After a few steps a label's embedding can still be so small that rounding to grey levels hides it.
     """
-    leaves, treedef = jax.tree.flatten(variables.params)
-    keys = jax.random.split(jax.random.key(99), max(len(leaves), 1))
-    noisy = [
-        x + scale * jax.random.normal(k, x.shape, x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-        for k, x in zip(keys, leaves, strict=False)
-    ]
-    return variables.replace(params=jax.tree.unflatten(treedef, noisy))
+    return variables.replace(params=shaken(variables.params, scale, seed=99))
 
 
 def drawing(model: Model, dataset: Any, variables: Variables, given: Any, batch: int = 4) -> Draw:

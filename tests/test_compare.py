@@ -29,7 +29,7 @@ def config(**changes) -> entries.Config:
         "entries": ENTRIES,
         "budget": {"kind": "steps", "value": 6},
         "features": "pixels",
-        "evaluate": SMALL,
+        "evaluate": QUICK,
     }
     return build(entries.Config, {**raw, **changes}, "config")
 
@@ -141,7 +141,7 @@ def test_a_failed_entry_is_marked_and_begins_again_with_its_new_config(
     monkeypatch.setattr(train, "train", fails)
     said = r"2 entries failed: codes: no such rows; more: ZeroDivisionError: nothing to divide by"
     with pytest.raises(DataError, match=said):
-        compare.compare(config(entries=several, evaluate=QUICK), tmp_path)
+        compare.compare(config(entries=several), tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     status = {n: e["status"] for n, e in report["entries"].items()}
     assert status == {"counts": "scored", "codes": "failed", "more": "failed"}
@@ -151,12 +151,12 @@ def test_a_failed_entry_is_marked_and_begins_again_with_its_new_config(
     # An entry that is finished may not change.
     other = {**several, "counts": {**ENTRIES["counts"], "overrides": ("model.order=1",)}}
     with pytest.raises(ConfigError, match=r"entry 'counts' .* has model\.order=2"):
-        compare.compare(config(entries=other, evaluate=QUICK), tmp_path)
+        compare.compare(config(entries=other), tmp_path)
     # Another model is another run; an error that had nothing to do with the config is tried again.
     several["more"] = {**ENTRIES["counts"], "overrides": ("model.strength=8",)}
     steps = (tmp_path / "codes" / "metrics.jsonl").read_text()
     monkeypatch.setattr(train, "train", trained)
-    compare.compare(config(entries=several, evaluate=QUICK), tmp_path)
+    compare.compare(config(entries=several), tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert {e["status"] for e in report["entries"].values()} == {"scored"}
     assert (tmp_path / "counts" / "scores.json").stat().st_mtime_ns == kept, "scored twice"
@@ -171,7 +171,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("repeated")
     entries = {"codes": {**ENTRIES["codes"], "overrides": ("train.progress=False",)}}
     half = {"kind": "seconds", "value": 0.5}
-    compare.compare(config(entries=entries, budget=half, seeds=3, seed=5, evaluate=QUICK), directory)
+    compare.compare(config(entries=entries, budget=half, seeds=3, seed=5), directory)
     return directory
 
 

@@ -48,11 +48,17 @@ def path_of(name: str) -> str:
     return str(ROOT / name) if name in OUTSIDE else name
 
 
+def in_order() -> list[tuple[str, dict[str, Any]]]:
+    """Every config at its smoke size; digits first, which read the fastest."""
+    names = sorted(EVERY, key=lambda n: (not n.startswith("digits/"), n))
+    return [(name, settings.load(f"{path_of(name)}:smoke")) for name in names]
+
+
 def first_of_each(difference: Callable[[dict[str, Any]], object]) -> list[str]:
-    """The first config of every value of `difference`, a function of the config at its smoke size."""
+    """The first config of every value of `difference`."""
     found: dict[object, str] = {}
-    for name in sorted(EVERY, key=lambda n: (not n.startswith("digits/"), n)):
-        found.setdefault(difference(settings.load(f"{path_of(name)}:smoke")), name)
+    for name, config in in_order():
+        found.setdefault(difference(config), name)
     return sorted(found.values())
 
 
@@ -62,16 +68,16 @@ def architecture(config: dict[str, Any]) -> tuple[str, ...]:
     return model["name"], (model.get("prior") or {}).get("name", "")
 
 
-def program(config: dict[str, Any]) -> tuple[str, ...]:
-    """What a sampler depends on beside options: the architecture and the form of the data."""
+def form(config: dict[str, Any]) -> tuple[str, str]:
+    """The form of the data, of which each source has its own."""
     data = config["data"]
-    form = "digits" if data["name"] == "mnist5k" else data["name"]
-    return *architecture(config), form, str(data.get("pack", False))
+    return "digits" if data["name"] == "mnist5k" else data["name"], str(data.get("pack", False))
 
 
 ARCHITECTURES = first_of_each(architecture)
 """Engines and resumption depend on nothing else."""
-PROGRAMS = first_of_each(program)
+PROGRAMS = sorted({*ARCHITECTURES, *first_of_each(form)})
+"""Every architecture on one form of data, and every form with one architecture."""
 
 
 def resolve(name: str, *overrides: str) -> settings.Settings:

@@ -125,8 +125,14 @@ def undo(source: list[int], target: list[int], sentinels: list[int], eos: int) -
     return out
 
 
-@pytest.mark.parametrize("T", [2, 3, 11, 30, 64])
-@pytest.mark.parametrize("how", [{}, {"density": 0.5, "mean_span": 1.0}, {"density": 0.3, "mean_span": 5.0}])
+@pytest.mark.parametrize(
+    ("T", "how"),
+    [
+        *((T, {}) for T in (2, 3, 64)),
+        *((T, {"density": 0.5, "mean_span": 1.0}) for T in (2, 11)),
+        *((T, {"density": 0.3, "mean_span": 5.0}) for T in (3, 30)),
+    ],
+)
 def test_dropped_spans_can_be_put_back(T: int, how: dict):
     n, eos, pad = 40, 101, 100
     sentinels = np.arange(200, 200 - 40, -1)
@@ -155,6 +161,6 @@ def test_dropped_spans_can_be_put_back(T: int, how: dict):
 def test_spans_depend_on_the_row_s_key_alone():
     row = jnp.arange(40)
     drop = lambda key: drop_spans(key, row, jnp.asarray(40), sentinels=jnp.arange(50, 60), eos=48, pad=49)
-    whole = jax.vmap(drop)(keys(5))
-    np.testing.assert_array_equal(whole.source[3], drop(keys(5)[3]).source)
+    whole = jax.jit(jax.vmap(drop))(keys(5))
+    np.testing.assert_array_equal(whole.source[3], jax.jit(drop)(keys(5)[3]).source)
     assert len({np.asarray(s).tobytes() for s in whole.source}) == 5

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from properties import shaken
 
 from genjax.core import Element, Model, Spec, Variables, row_keys
 from genjax.functional.bounds import Bound
@@ -46,10 +47,7 @@ def made(variant: str, **fields) -> tuple[Model, Variables]:
     model = build(Config(**{**VARIANTS[variant], **fields}), spec())
     variables = jax.jit(lambda key: model.init(key, rows(2), {}))(jax.random.key(1))
     # Heads start at zero: make every level matter.
-    noise = lambda x, n: x + 0.1 * jax.random.normal(jax.random.key(n), x.shape)
-    leaves, tree = jax.tree.flatten(variables.params)
-    params = jax.tree.unflatten(tree, [noise(x, n) for n, x in enumerate(leaves)])
-    return model, variables.replace(params=params)
+    return model, variables.replace(params=shaken(variables.params, 0.1))
 
 
 def loss(model: Model, variables: Variables, batch, keys, step=0):

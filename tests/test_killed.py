@@ -19,9 +19,9 @@ SCHEDULE = {
     "data.batch": 8,
     "data.limit": 30,
     "data.order": "shuffled",
-    "train.steps": 60,
+    "train.steps": 40,
     "train.log_every": 1,
-    "train.eval_every": 25,
+    "train.eval_every": 16,
     "train.sample_every": 4,
     "train.checkpoint_every": 7,
     "train.tensorboard": False,
@@ -45,8 +45,8 @@ def test_a_killed_family_resumes_to_the_same_bits(name: str, tmp_path: Path):
         "PYTHONPATH": str(Path(__file__).parent),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
     }
-    reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=25, env=env)
-    assert 25 <= reached < SCHEDULE["train.steps"], "the kill came too late to prove anything"
+    reached = killed_and_resumed([*train, f"--dir={broken}"], broken, at=12, env=env)
+    assert 12 <= reached < SCHEDULE["train.steps"], "the kill came too late to prove anything"
     subprocess.run([*train, f"--dir={whole}"], env={**os.environ, **env}, check=True, capture_output=True)
     assert saved_steps(whole)[-1] == SCHEDULE["train.steps"]
     assert leaves(whole)

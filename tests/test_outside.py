@@ -43,16 +43,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return get
 
 
+@pytest.fixture(scope="module")
+def scored(run: Callable[[str], Path]) -> Callable[[str], Path]:
+    """name -> the directory of its run, evaluated once."""
+
+    @functools.cache
+    def get(name: str) -> Path:
+        assert cli.main(["evaluate", str(run(name)), "--features=pixels", *EVALUATION]) == 0
+        return run(name)
+
+    return get
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_samples_and_scores_and_a_page(
-    name: str, run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-):
-    directory = run(name)
-    monkeypatch.chdir(directory.parent)
+def test_samples_and_scores_and_a_page(name: str, scored: Callable[[str], Path]):
+    directory = scored(name)
     assert cli.main(["sample", str(directory), "--num=4"]) == 0
     with np.load(next((directory / "samples").glob("sample*.npz"))) as rows:
         drawn = dict(rows)
-    assert cli.main(["evaluate", str(directory), "--features=pixels", *EVALUATION]) == 0
     scores = {s["name"]: s for s in json.loads((directory / "scores.json").read_text())}
     assert scores["frechet"]["value"] > 0
     with np.load(directory / "samples" / "samples.npz") as kept:
@@ -61,10 +69,8 @@ def test_samples_and_scores_and_a_page(
     assert "<html" in (directory / "report.html").read_text()
 
 
-def test_one_sample_is_reproduced_by_its_index(run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
-    directory = run("realnvp")
-    monkeypatch.chdir(directory.parent)
-    assert cli.main(["evaluate", str(directory), "--features=pixels", *EVALUATION]) == 0
+def test_one_sample_is_reproduced_by_its_index(scored: Callable[[str], Path]):
+    directory = scored("realnvp")
     out = directory.parent / "again"
     assert cli.main(["sample", str(directory), "--start=37", "--num=5", f"--out={out}"]) == 0
     with np.load(directory / "samples" / "samples.npz") as scored, np.load(f"{out}.npz") as again:
@@ -72,9 +78,8 @@ def test_one_sample_is_reproduced_by_its_index(run: Callable[[str], Path], monke
             np.testing.assert_array_equal(again[column], scored[column][37:42])
 
 
-def test_a_translation_is_shown_beside_its_input(run: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch):
-    directory = run("translator")
-    monkeypatch.chdir(directory.parent)
+def test_a_translation_is_shown_beside_its_input(scored: Callable[[str], Path]):
+    directory = scored("translator")
     runs = directory.parent
     folder = runs / "inputs"
     folder.mkdir()
@@ -90,7 +95,6 @@ def test_a_translation_is_shown_beside_its_input(run: Callable[[str], Path], mon
     with np.load(next(runs.glob("translated*.npz"))) as rows:
         assert [int(x.max()) for x in rows["image_a"]] == [0, 5, 10]  # of 17 levels
         assert rows["image_b"].shape == (3, 8, 8, 1)
-    assert cli.main(["evaluate", str(directory), "--features=pixels", *EVALUATION]) == 0
     page = (directory / "report.html").read_text()
     assert "image_a" in page
     assert "image_b" in page
@@ -123,7 +127,7 @@ def test_models_from_outside_are_compared(tmp_path: Path, monkeypatch: pytest.Mo
         "entries": entries,
         "budget": {"kind": "steps", "value": 4},
         "features": "pixels",
-        "evaluate": {"samples": 32, "sets": 2, "speed_batches": (4,), "repeats": 1},
+        "evaluate": {"samples": 32, "sets": 2, "metrics": ("frechet", "likelihood")},
     }
     page = compare.compare(build(compare.Config, raw, "config"), tmp_path / "comparison")
     report = json.loads(page.with_name("report.json").read_text())

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from properties import shaken
 
 from genjax.core import Element, Spec, Variables, row_keys
 from genjax.models import rnn
@@ -43,9 +44,7 @@ def build(spec: Spec, **fields) -> tuple[Any, Variables]:
     fields = {"layers": 2, "width": 10, "condition_dropout": 0.0, **fields}
     model = rnn.build(rnn.Config(**fields), spec, {})
     variables = jax.jit(lambda key: model.init(key, spec.example(2), {}))(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(variables.params)
-    moved = [x + 0.3 * jax.random.normal(jax.random.key(n), x.shape) for n, x in enumerate(leaves)]
-    return model, variables.replace(params=tree.unflatten(moved))
+    return model, variables.replace(params=shaken(variables.params, 0.3))
 
 
 def text(rows: int = B, seed: int = 0, length: int = T) -> np.ndarray:
@@ -63,7 +62,7 @@ def nats(model, variables, batch) -> tuple[jax.Array, Any]:
 
 
 def draw(n: int, *shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(n), shape)
+    return jnp.asarray(np.random.default_rng(n).normal(size=shape), jnp.float32)
 
 
 def cell_of(form: str) -> tuple[Cell, dict]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import resume_worker
 import training_toys as toys
+from compiling import QUICK
 from properties import last_step, lines, trainer
 
 from genjax.config import build
@@ -150,7 +151,7 @@ except GenjaxError as error:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves_with_75(tmp_path, number):
     script = INTERRUPTED.format(tests=os.path.dirname(__file__))
-    env = {**os.environ, "XLA_FLAGS": ""}
+    env = {**os.environ, "XLA_FLAGS": QUICK}
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], env=env, stdout=subprocess.PIPE, text=True
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from properties import Taken, assert_same_steps
+from properties import Taken, assert_same_steps, shaken
 from test_vae import keys, loss, rows, spec
 
 from genjax.config import build as made_config
@@ -42,9 +42,7 @@ def made(
 
 
 def perturbed(variables: Variables) -> Variables:
-    leaves, tree = jax.tree.flatten(variables.params)
-    moved = [x + 0.3 * jax.random.normal(jax.random.key(n), x.shape) for n, x in enumerate(leaves)]
-    return variables.replace(params=jax.tree.unflatten(tree, moved))
+    return variables.replace(params=shaken(variables.params, 0.3))
 
 
 def density(model: Model, variables: Variables, z: jax.Array) -> np.ndarray:

@@ -17,6 +17,7 @@ from genjax.evaluation.config import Config
 from genjax.evaluation.features import Features
 from genjax.evaluation.reference import ReferenceStatistics, Report, data_protocol
 from genjax.evaluation.scores import Scalar
+from genjax.latents import Space
 from genjax.sampling import conditions
 from genjax.sampling.sampler import Sampler
 
@@ -241,6 +242,24 @@ class Context:
         """The codes (N, D) of `coded`, if they are one real-valued vector per row."""
         assert self.code is not None
         return self.coded[0][self.code].astype(np.float64)
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The space of the codec's codes, if they are one real-valued vector per row."""
+        assert self.model is not None
+        return Space.of(self.model, self.variables, self.spec)
+
+    def decode(self, codes: np.ndarray, given: Columns, stage: str) -> Columns:
+        """Return the rows (N, ...) of codes (N, D), in batches of one size; `given` has their conditions."""
+        found: dict[str, list[np.ndarray]] = {name: [] for name in self.spec.targets}
+        size = self.config.batch
+        for start in range(0, len(codes), size):
+            index = np.arange(start, start + size).clip(max=len(codes) - 1)
+            rows = self.space.decode(np.float32(codes[index]), {k: x[index] for k, x in given.items()})
+            for name, x in jax.device_get(rows).items():
+                found[name].append(x)
+            self.progress(stage, min(start + size, len(codes)), len(codes))
+        return {name: np.concatenate(x)[: len(codes)] for name, x in found.items()}
 
     @functools.cached_property
     def factors(self) -> Columns:

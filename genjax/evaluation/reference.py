@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from genjax import kinds
 from genjax.errors import ConfigError
@@ -153,6 +154,18 @@ class ReferenceStatistics:
         if self.features is None or self.features.classify is None:
             raise ValueError("the feature extractor has no classifier")
         return self._mapped(self.features.classify, columns, stage)
+
+    def entropies(self, columns: Columns, stage: str) -> np.ndarray:
+        """Return the entropy (N,) in nats of the classes of each row, as the extractor's classifier has them.
+
+        Raises:
+          ValueError: the extractor has no classifier.
+        """
+        if self.features is None or self.features.logits is None:
+            raise ValueError("the feature extractor has no classifier")
+        logits = self._mapped(self.features.logits, columns, stage)
+        log_p = logits - logsumexp(logits, axis=-1, keepdims=True)
+        return -(np.exp(log_p) * log_p).sum(-1)
 
     def _mapped(self, function: Callable[[np.ndarray], Any], columns: Columns, stage: str) -> np.ndarray:
         assert self.features is not None

@@ -53,6 +53,12 @@ class DecodedPixels:
         f = likelihoods.discretised_logistic if logistic else likelihoods.discretised_normal
         return f(out[0], out[1], image, self.levels)
 
+    def location(self, out: Float[Array, "O B H W C"]) -> Float[Array, "B H W C"]:
+        """Return the location in units of levels, not rounded."""
+        if self.binary:
+            return jax.nn.sigmoid(out[0]) * (self.levels - 1)
+        return (out[0] + 1.0) * ((self.levels - 1) / 2.0)
+
     def mean(self, out: Float[Array, "O B H W C"]) -> Integer[Array, "B H W C"]:
         """Return the level nearest to the location."""
         if self.binary:

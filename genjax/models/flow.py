@@ -233,7 +233,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         sample=m.sample,
         likelihood=m.likelihood,
         likelihood_kind="bound" if element.levels else "density",
-        codec=Codec(m.encode, m.decode, m.code_spec),
+        codec=Codec(m.encode, m.decode, m.code_spec, expected=m.expected),
     )
 
 
@@ -396,12 +396,20 @@ class _Flow:
 
     def data(self, variables: Variables, z: Float[Array, "B D"], label: Batch) -> jax.Array:
         """Return the rows that the noise stands for; levels by rounding down."""
+        x = self.real(variables, z, label)
+        if not self.levels:
+            return x
+        # Level k is the interval [k, k + 1), whose middle `real` returns as k.
+        level = jnp.clip(jnp.floor(x + 0.5), 0, self.levels - 1)
+        return level.astype(self.element.dtype)
+
+    def real(self, variables: Variables, z: Float[Array, "B D"], label: Batch) -> jax.Array:
+        """Return the real values that the noise stands for, in the units of the data."""
         x = self.apply(variables, "inverse", z, self.condition(label, z.shape[0]))
         if not self.levels:
             return x
         value = (nn.sigmoid(x) - self.config.margin) / (1 - 2 * self.config.margin)
-        level = jnp.clip(jnp.floor(value * self.levels), 0, self.levels - 1)
-        return level.astype(self.element.dtype)
+        return value * self.levels - 0.5
 
     def code_spec(self, spec: Spec) -> Spec:
         """Return the spec with `latent`, the noise, in the place of the data."""
@@ -420,3 +428,7 @@ class _Flow:
         """Return the rows of the codes, with the other elements."""
         rest = {k: v for k, v in codes.items() if k != LATENT}
         return {self.name: self.data(variables, codes[LATENT], codes), **rest}
+
+    def expected(self, variables: Variables, codes: Batch) -> Batch:
+        """Return the rows of the codes before they are rounded, in the units of the data."""
+        return {self.name: self.real(variables, codes[LATENT], codes)}

@@ -134,7 +134,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         sample=m.sample,
         likelihood=m.likelihood if distribution.normalised else None,
         likelihood_kind="bound" if distribution.discrete else "density",
-        codec=Codec(m.encode, m.decode, m.code_spec, m.nats if distribution.normalised else None),
+        codec=Codec(m.encode, m.decode, m.code_spec, m.nats if distribution.normalised else None, m.expected),
     )
 
 
@@ -365,9 +365,16 @@ class _VAE:
         Raises:
           ConfigError: the model is conditioned on labels, and `codes` has none.
         """
+        return {self.name: self.pixels.mean(self.decoded(variables, codes)), **_without(codes, LATENT)}
+
+    def decoded(self, variables: Variables, codes: Batch) -> Float[Array, "outputs B H W C"]:
+        """Return the decoder's output for the codes."""
         z = codes[LATENT]
-        out = self.apply(variables, "decode", z, self.label.one_hot(codes, z.shape[0]))
-        return {self.name: self.pixels.mean(out), **_without(codes, LATENT)}
+        return self.apply(variables, "decode", z, self.label.one_hot(codes, z.shape[0]))
+
+    def expected(self, variables: Variables, codes: Batch) -> Batch:
+        """Return the location of p(x | z) in units of levels, not rounded."""
+        return {self.name: self.pixels.location(self.decoded(variables, codes))}
 
     def nats(self, variables: Variables, batch: Batch, codes: Batch, keys: Keys) -> Float[Array, " B"]:
         """Compute -log p(x | z) + log q(z | x) per row for z = codes["latent"]; draws nothing.

@@ -8,7 +8,7 @@ from typing import Any
 from genjax import kinds
 from genjax.evaluation.scores import Score
 from genjax.markup import Html, tag
-from genjax.report import layout, pictures, scoretable, words
+from genjax.report import embedded, layout, pictures, scoretable, words
 from genjax.report.pictures import Rows
 from genjax.report.runs import FAILED, Comparison, Run
 from genjax.report.tables import FLOOR, Column, find, number, quality, spread
@@ -106,6 +106,27 @@ def samples(comparison: Comparison) -> Html | None:
         cards.append(layout.card(run.label, _note(run), index % 8, content or _missing(run, "p")))
     title = "Samples" if real is None else "Samples beside real data"
     return layout.section("samples", title, _lead(comparison), layout.cards(cards))
+
+
+VERBS = {
+    "interpolate": "Paths between held-out rows",
+    "traverse": "One dimension of the code at a time",
+    "edit": "Attributes changed",
+    "search": "Rows, their codes decoded, and the codes that were found",
+    "map": "Codes on a plane",
+}
+"""Titles of the pictures that `genjax latent` writes."""
+
+
+def latent(run: Run) -> Html | None:
+    """Return the pictures of the latent space; None if `genjax latent` has written none."""
+    cards = []
+    for verb, title in VERBS.items():
+        for path in sorted((run.directory / "latent").glob(f"{verb}*.png")):
+            drawn = embedded.show(path, f"{title}, {run.label}")
+            if drawn is not None:
+                cards.append(layout.card(title, path.stem, None, drawn))
+    return layout.section("latent", "Latent space", None, layout.cards(cards)) if cards else None
 
 
 def _real_card(comparison: Comparison) -> Html | None:

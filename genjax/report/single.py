@@ -34,6 +34,7 @@ def write(run_directory: str | Path) -> Path:
         [
             sections.scores(alone, found) if found else None,
             samples.samples(alone),
+            samples.latent(run),
             sections.curves(alone),
             samples.neighbours(alone, found),
             sections.likelihoods(alone, found),

@@ -33,6 +33,7 @@ class Features(NamedTuple):
       description: one line for reports.
       accuracy: of `classify` on the evaluation split, in [0, 1]; None if not measured.
       element: name of the element that is embedded; empty for the main target.
+      logits: values -> logits of the classes (B, K), differentiable; None without a classifier.
     """
 
     embed: Callable[[np.ndarray], np.ndarray]
@@ -41,6 +42,7 @@ class Features(NamedTuple):
     description: str
     accuracy: float | None = None
     element: str = ""
+    logits: Callable[[Any], Any] | None = None
 
     def about(self) -> dict[str, Any]:
         """Return the description, digest and accuracy for reports, as plain data."""

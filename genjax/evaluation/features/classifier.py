@@ -60,11 +60,14 @@ def of_run(trained: Classifier, dataset: Any, element: str, label: str) -> Featu
     predict = jax.jit(predict)
     variables = trained.variables
 
-    def outputs(values: np.ndarray) -> dict[str, jax.Array]:
+    def outputs(values: np.ndarray | jax.Array) -> dict[str, jax.Array]:
         return predict(variables, {element: values, "mask": jnp.ones(len(values))})
 
     def embed(values: np.ndarray) -> np.ndarray:
         return np.asarray(outputs(values)["features"])
+
+    def logits(values: jax.Array) -> jax.Array:
+        return outputs(values)["logits"]
 
     def classify(values: np.ndarray) -> np.ndarray:
         return np.asarray(outputs(values)["logits"]).argmax(-1)
@@ -74,6 +77,7 @@ def of_run(trained: Classifier, dataset: Any, element: str, label: str) -> Featu
     return Features(
         embed=embed,
         classify=classify,
+        logits=logits,
         digest=trained.digest,
         description=f"the layer before the logits of {trained.name}, step {trained.step}",
         accuracy=float((found == rows[label]).mean()),

@@ -1,0 +1,304 @@
+"""Draw what a run's latent space holds: paths, traversals, edits, searches and a map, as pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import data, kinds, latents
+from genjax.config import Count, Natural, NotNegative, Positive, build
+from genjax.core import Batch, Element, Spec
+from genjax.errors import ConfigError
+from genjax.evaluation.features import Features
+from genjax.latents import Space
+from genjax.workflows import evaluate, sample
+from genjax.workflows.assemble import Datasets, Trained
+
+FOLDER = "latent"
+LEARNED = 5000
+"""Training rows from which statistics of the codes are computed."""
+BATCH = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpolate:
+    """Configure paths between held-out rows.
+
+    Attributes:
+      rows: held-out rows; each is joined to the next one in the list.
+      steps: of a path, its ends included.
+      path: "slerp" (great circles) or "lerp" (straight lines) between codes, or "rows" for straight lines
+        between the rows themselves, to compare with.
+    """
+
+    rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8)
+    steps: Count = 9
+    path: Literal["slerp", "lerp", "rows"] = "slerp"
+
+
+@dataclasses.dataclass(frozen=True)
+class Traverse:
+    """Configure a traversal: a line of pictures for each dimension of the code.
+
+    Attributes:
+      row: the held-out row whose code is moved.
+      dimensions: how many, of those whose codes vary the most over rows.
+      steps: values of a dimension.
+      span: reach on both sides of the mean, in standard deviations of the codes.
+    """
+
+    row: Natural = 0
+    dimensions: Count = 10
+    steps: Count = 9
+    span: Positive = 2.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """Configure edits of an attribute of held-out rows.
+
+    Attributes:
+      rows: held-out rows, a line of pictures each.
+      attribute: an element of whole numbers; None for the class label.
+      values: that the attribute is set to; None for all of them, at most ten.
+      strength: of the change; 1 moves a code by the whole difference of the means.
+    """
+
+    rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
+    attribute: str | None = None
+    values: tuple[Natural, ...] | None = None
+    strength: NotNegative = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Configure a search for codes.
+
+    Attributes:
+      rows: held-out rows; a search begins at the code of each.
+      label: the class that the dataset's classifier must see; None to match the rows themselves.
+      steps, learning_rate: of Adam.
+    """
+
+    rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
+    label: Natural | None = None
+    steps: Count = 300
+    learning_rate: Positive = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+    """Configure a map: held-out codes on their first two principal components, coloured by label.
+
+    Attributes:
+      rows: how many.
+    """
+
+    rows: Count = 2000
+
+
+class Drawn(NamedTuple):
+    """Hold the file that a verb wrote and what it found, in words."""
+
+    path: Path
+    found: str
+
+
+def run(verb: str, trained: Trained, given: Mapping[str, Any], average: str | None = None) -> Drawn:
+    """Run one verb (interpolate, traverse, edit, search or map) and write its picture below the run.
+
+    Args:
+      given: options of the verb.
+      average: of the weights; the config's if None, "none" for the last weights.
+
+    Raises:
+      ConfigError: an unknown verb or option, rows that the data does not have, or a run whose model has no
+        real-valued codes.
+      DataError: the data is missing, or is not what the run was trained on.
+    """
+    config, draw = _VERBS[verb]
+    options = build(config, dict(given), "latent")
+    variables = trained.ready(sample.check_average(trained, average))
+    experiment = trained.experiment
+    space = Space.of(experiment.model, variables, experiment.dataset.spec)
+    evaluate.require_data(trained)
+    return draw(_Work(trained, space, trained.directory / FOLDER / verb), options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Hold the run, its space, and where the picture goes (without suffix)."""
+
+    trained: Trained
+    space: Space
+    out: Path
+
+    @property
+    def dataset(self) -> data.Dataset:
+        return self.trained.experiment.dataset
+
+    @property
+    def spec(self) -> Spec:
+        return self.dataset.spec
+
+    def held_out(self, index: tuple[int, ...]) -> Batch:
+        """Return rows of the held-out split.
+
+        Raises:
+          ConfigError: it has fewer.
+        """
+        count = len(self.dataset.eval)
+        if not index or max(index) >= count:
+            raise ConfigError(
+                f"latent.rows={index}: the held-out split has rows 0 to {count - 1}", "name some of them"
+            )
+        return self.dataset.eval.rows(np.asarray(index))
+
+    def codes(self, split: Any, count: int, column: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the codes of the first rows of a split, and one of its columns."""
+        count = min(count, len(split))
+        codes = []
+        values = []
+        for start in range(0, count, BATCH):
+            rows = split.rows(np.arange(start, start + BATCH).clip(max=count - 1))
+            codes.append(np.asarray(self.space.encode(rows)))
+            values.append(rows[column] if column else np.zeros(BATCH, np.int32))
+        return np.concatenate(codes)[:count], np.concatenate(values)[:count]
+
+    def save(self, rows: Batch, columns: int) -> Path:
+        """Write rows as a picture with so many columns."""
+        found = {name: np.asarray(x) for name, x in jax.device_get(rows).items()}
+        return sample.save(self.dataset, found, self.out, columns=columns)
+
+
+def _interpolate(work: _Work, options: Interpolate) -> Drawn:
+    if len(options.rows) < 2 or options.steps < 2:
+        raise ConfigError("a path needs two rows and two steps", "give more latent.rows or latent.steps")
+    first = work.held_out(options.rows[:-1])
+    second = work.held_out(options.rows[1:])
+    if options.path == "rows":
+        rows = _between(work.spec, first, second, options.steps)
+    else:
+        rows = latents.interpolate(work.space, first, second, options.steps, options.path)
+    return Drawn(work.save(rows, options.steps), f"{len(options.rows) - 1} paths of {options.steps} steps")
+
+
+def _between(spec: Spec, first: Batch, second: Batch, steps: int) -> Batch:
+    """Return the rows on straight lines between rows of numbers, rounded."""
+    t = np.linspace(0.0, 1.0, steps)
+    out = {}
+    for name in spec.targets:
+        x = latents.along(jnp.float32(first[name]), jnp.float32(second[name]), jnp.float32(t), "lerp")
+        x = np.asarray(x).reshape(-1, *spec[name].shape)
+        out[name] = (np.round(x) if spec[name].levels else x).astype(spec[name].dtype)
+    return out
+
+
+def _traverse(work: _Work, options: Traverse) -> Drawn:
+    codes = jnp.asarray(work.codes(work.dataset.train, LEARNED)[0])
+    dims = latents.widest(codes, options.dimensions)
+    row = work.held_out((options.row,))
+    rows = latents.traverse(work.space, row, codes, dims, options.steps, options.span)
+    named = ", ".join(str(int(d)) for d in dims)
+    return Drawn(work.save(rows, options.steps), f"a line for each of the dimensions {named}")
+
+
+def _edit(work: _Work, options: Edit) -> Drawn:
+    name = options.attribute or work.spec.label
+    element = work.spec.elements.get(name or "")
+    if name is None or element is None or element.shape != () or not element.levels:
+        known = [n for n, e in work.spec.elements.items() if e.shape == () and e.levels]
+        raise ConfigError(
+            f"latent.attribute={options.attribute!r} is no attribute of the data",
+            f"it has {', '.join(known) or 'none: attributes are elements of whole numbers'}",
+        )
+    values = options.values or tuple(range(min(element.levels, 10)))
+    if max(values) >= element.levels:
+        raise ConfigError(f"latent.values={values}: {name} has values below {element.levels}", "name others")
+    rows = work.held_out(options.rows)
+    codes, seen = work.codes(work.dataset.train, LEARNED, name)
+    means = latents.class_means(jnp.asarray(codes), jnp.asarray(seen, jnp.int32), element.levels)
+    repeated = {k: np.repeat(x, len(values), 0) for k, x in rows.items()}
+    target = np.tile(np.asarray(values), len(options.rows))
+    moved = latents.edited(
+        jnp.repeat(work.space.encode(rows), len(values), 0),
+        means,
+        jnp.asarray(repeated[name], jnp.int32),
+        jnp.asarray(target, jnp.int32),
+        options.strength,
+    )
+    given = {**repeated, name: target.astype(element.dtype)}
+    found = f"{len(options.rows)} rows with {name} set to {', '.join(map(str, values))}"
+    return Drawn(work.save(work.space.decode(moved, given), len(values)), found)
+
+
+def _search(work: _Work, options: Search) -> Drawn:
+    rows = work.held_out(options.rows)
+    given = {name: jnp.asarray(x) for name, x in rows.items()}
+    objective = latents.matching(work.space, given)
+    begin = work.space.encode(rows)
+    count = len(options.rows)
+    if options.label is not None:
+        features = _classifier(work)
+        name = kinds.main_target(work.spec)
+        assert features.logits is not None
+        logits = lambda batch: features.logits(batch[name])  # type: ignore[misc]
+        target = jnp.full((count,), _label(work.spec, options.label), jnp.int32)
+        objective = latents.maximising(work.space, given, logits, target)
+    before = objective(begin)
+    best, _ = latents.search(objective, begin, options.steps, options.learning_rate)
+    after = objective(best)
+    first = work.space.decode(begin, given)
+    last = work.space.decode(best, given)
+    # Three lines: the rows, the decodings of their own codes, and of the codes that were found.
+    shown = {name: np.concatenate([rows[name], first[name], last[name]]) for name in work.spec.targets}
+    what = "mean squared error" if options.label is None else f"-log p(class {options.label})"
+    found = f"{what}: {float(before.mean()):.4g} at the encoder's codes, {float(after.mean()):.4g} found"
+    return Drawn(work.save(shown, count), found)
+
+
+def _label(spec: Spec, label: int) -> int:
+    if label >= spec.classes():
+        raise ConfigError(
+            f"latent.label={label}: the data has classes below {spec.classes()}", "name another"
+        )
+    return label
+
+
+def _classifier(work: _Work) -> Features:
+    """Return the dataset's own classifier, trained below runs/features if it is not there yet."""
+    name = work.trained.experiment.settings.evaluate.features
+    found = evaluate.features(name, work.dataset, Path("runs") / "features", Datasets(), print)
+    if found is None or found.logits is None:
+        raise ConfigError(
+            "latent.label needs a classifier of the data", "leave it out to match rows, or name features"
+        )
+    return found
+
+
+def _map(work: _Work, options: Map) -> Drawn:
+    label = work.spec.label
+    codes, labels = work.codes(work.dataset.eval, options.rows, label)
+    points, share = latents.principal(codes)
+    elements = {"map": Element((2,), "float32", kind="point", role="target")}
+    if label:
+        elements[label] = work.spec[label]
+    rows = {"map": points.astype(np.float32), **({label: labels} if label else {})}
+    path = kinds.save_rows(Spec(elements), rows, work.out)
+    return Drawn(path, f"{len(codes)} codes; the plane has {share.sum():.0%} of their variance")
+
+
+_VERBS: dict[str, tuple[type, Callable[..., Drawn]]] = {
+    "interpolate": (Interpolate, _interpolate),
+    "traverse": (Traverse, _traverse),
+    "edit": (Edit, _edit),
+    "search": (Search, _search),
+    "map": (Map, _map),
+}
+VERBS = tuple(_VERBS)
