@@ -88,7 +88,7 @@ def assert_same_steps(a: Taken, b: Taken, tolerance: float = 1e-5) -> None:
 
 
 def shaken(tree: Any, scale: float, seed: int = 0) -> Any:
-    """Add normal noise to every array of floats. NumPy draws it: JAX would compile a program for each shape."""
+    """Add normal noise to every array of floats. NumPy draws it: JAX would compile one program per shape."""
     rng = np.random.default_rng(seed)
 
     def moved(x: Any) -> Any:

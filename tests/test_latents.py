@@ -185,11 +185,12 @@ def test_a_verb_writes_its_picture(
     path = run / "latent" / f"{verb}.png"
     assert str(path) in capsys.readouterr().out
     with Image.open(path) as picture:
-        # Tiles of one size, with a line between them.
+        # Tiles of one size with a gap of two pixels between them.
         width, height = picture.size
     columns, lines = size
-    assert (width - 1) % columns == (height - 1) % lines == 0
-    assert (width - 1) // columns == (height - 1) // lines
+    gap = 2
+    assert (width + gap) % columns == (height + gap) % lines == 0
+    assert (width + gap) // columns == (height + gap) // lines
     assert 'id="latent"' in (run / "report.html").read_text()
 
 

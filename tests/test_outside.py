@@ -73,9 +73,9 @@ def test_one_sample_is_reproduced_by_its_index(scored: Callable[[str], Path]):
     directory = scored("realnvp")
     out = directory.parent / "again"
     assert cli.main(["sample", str(directory), "--start=37", "--num=5", f"--out={out}"]) == 0
-    with np.load(directory / "samples" / "samples.npz") as scored, np.load(f"{out}.npz") as again:
+    with np.load(directory / "samples" / "samples.npz") as kept, np.load(f"{out}.npz") as again:
         for column in again:
-            np.testing.assert_array_equal(again[column], scored[column][37:42])
+            np.testing.assert_array_equal(again[column], kept[column][37:42])
 
 
 def test_a_translation_is_shown_beside_its_input(scored: Callable[[str], Path]):

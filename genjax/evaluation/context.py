@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax import kinds
@@ -255,7 +256,9 @@ class Context:
         size = self.config.batch
         for start in range(0, len(codes), size):
             index = np.arange(start, start + size).clip(max=len(codes) - 1)
-            rows = self.space.decode(np.float32(codes[index]), {k: x[index] for k, x in given.items()})
+            rows = self.space.decode(
+                jnp.asarray(codes[index], jnp.float32), {k: x[index] for k, x in given.items()}
+            )
             for name, x in jax.device_get(rows).items():
                 found[name].append(x)
             self.progress(stage, min(start + size, len(codes)), len(codes))

@@ -8,11 +8,12 @@ from __future__ import annotations
 from genjax.latents.edits import class_means, edited
 from genjax.latents.paths import Path, along, interpolate
 from genjax.latents.projection import principal
-from genjax.latents.search import matching, maximising, search
+from genjax.latents.search import Objective, matching, maximising, search
 from genjax.latents.space import Space
 from genjax.latents.traversal import traverse, widest
 
 __all__ = [
+    "Objective",
     "Path",
     "Space",
     "along",

@@ -1,4 +1,4 @@
-"""Change an attribute of a code by the difference between the means of the codes that have it and have not."""
+"""Change an attribute of a code by the difference between the mean codes of two of its values."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def principal(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first two principal components (N, 2) of codes (N, *Z), and the share of each in the variance.
+    """Return the first two principal components (N, 2) of codes (N, *Z), and their shares of the variance.
 
     Codes of one dimension get a second coordinate of 0.
     """

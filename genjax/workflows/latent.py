@@ -241,44 +241,49 @@ def _edit(work: _Work, options: Edit) -> Drawn:
 def _search(work: _Work, options: Search) -> Drawn:
     rows = work.held_out(options.rows)
     given = {name: jnp.asarray(x) for name, x in rows.items()}
-    objective = latents.matching(work.space, given)
+    if options.label is None:
+        objective = latents.matching(work.space, given)
+        what = "mean squared error"
+    else:
+        objective = _objective_of_class(work, given, options.label)
+        what = f"-log p(class {options.label})"
     begin = work.space.encode(rows)
-    count = len(options.rows)
-    if options.label is not None:
-        features = _classifier(work)
-        name = kinds.main_target(work.spec)
-        assert features.logits is not None
-        logits = lambda batch: features.logits(batch[name])  # type: ignore[misc]
-        target = jnp.full((count,), _label(work.spec, options.label), jnp.int32)
-        objective = latents.maximising(work.space, given, logits, target)
-    before = objective(begin)
     best, _ = latents.search(objective, begin, options.steps, options.learning_rate)
-    after = objective(best)
-    first = work.space.decode(begin, given)
-    last = work.space.decode(best, given)
     # Three lines: the rows, the decodings of their own codes, and of the codes that were found.
-    shown = {name: np.concatenate([rows[name], first[name], last[name]]) for name in work.spec.targets}
-    what = "mean squared error" if options.label is None else f"-log p(class {options.label})"
-    found = f"{what}: {float(before.mean()):.4g} at the encoder's codes, {float(after.mean()):.4g} found"
-    return Drawn(work.save(shown, count), found)
+    lines = [rows, work.space.decode(begin, given), work.space.decode(best, given)]
+    shown = {name: np.concatenate([np.asarray(x[name]) for x in lines]) for name in work.spec.targets}
+    before, after = (float(objective(z).mean()) for z in (begin, best))
+    found = f"{what}: {before:.4g} at the encoder's codes, {after:.4g} at those that were found"
+    return Drawn(work.save(shown, len(options.rows)), found)
 
 
-def _label(spec: Spec, label: int) -> int:
-    if label >= spec.classes():
+def _objective_of_class(work: _Work, given: Batch, label: int) -> latents.Objective:
+    """Return -log p(label) of the dataset's classifier.
+
+    Raises:
+      ConfigError: the data has no such class, or there is no classifier of it.
+    """
+    if label >= work.spec.classes():
         raise ConfigError(
-            f"latent.label={label}: the data has classes below {spec.classes()}", "name another"
+            f"latent.label={label}: the data has classes below {work.spec.classes()}", "name another"
         )
-    return label
+    logits = _classifier(work).logits
+    name = kinds.main_target(work.spec)
+    if logits is None or name is None:
+        raise ConfigError(
+            "latent.label needs a classifier of the data", "leave it out to match rows, or name features"
+        )
+    count = next(iter(given.values())).shape[0]
+    target = jnp.full((count,), label, jnp.int32)
+    return latents.maximising(work.space, given, lambda batch: logits(batch[name]), target)
 
 
 def _classifier(work: _Work) -> Features:
     """Return the dataset's own classifier, trained below runs/features if it is not there yet."""
     name = work.trained.experiment.settings.evaluate.features
     found = evaluate.features(name, work.dataset, Path("runs") / "features", Datasets(), print)
-    if found is None or found.logits is None:
-        raise ConfigError(
-            "latent.label needs a classifier of the data", "leave it out to match rows, or name features"
-        )
+    if found is None:
+        raise ConfigError("the data has no feature extractor", "leave out latent.label")
     return found
 
 

@@ -1,7 +1,8 @@
-"""Count the dimensions of a latent space that depend on the data (Burda et al. 2016, arXiv:1509.00519, sec. 5.2).
+"""Count the dimensions of a latent space that depend on the data.
 
-A dimension is active if the variance of its posterior mean over rows exceeds 0.01. A collapsed posterior
-equals the prior for every row, so that its mean does not vary.
+The active units of Burda et al. 2016 (arXiv:1509.00519, sec. 5.2). A dimension is active if the variance of
+its posterior mean over rows exceeds 0.01. A collapsed posterior equals the prior for every row, so that its
+mean does not vary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Score edits of the class in a latent space: held-out rows are moved to another class, and a classifier judges.
+"""Score edits in a latent space: held-out rows are moved to another class, and a classifier judges.
 
 A row's code is moved by the difference between the mean codes of both classes, which are those of training
 rows (latents.edited). Where the decoder reads the class, it is given the new one.

@@ -37,7 +37,7 @@ REQUIRES = Requirements(model=True, codes=True, features=True, raw=True, kinds=(
 
 
 def measure(context: Context) -> list[Score]:
-    """Return the scores of great circles between the first N held-out rows and the same rows in another order."""
+    """Return the scores of great circles between the first N held-out rows, each to another of them."""
     middles = _middles(context)
     lines = _lines(context)
     protocol = context.protocol(split="eval", rows=context.held, path="slerp")
