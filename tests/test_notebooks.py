@@ -17,7 +17,11 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 WRITTEN = {
     "quickstart": ["runs/quickstart/scores.json", "runs/quickstart/samples/by_class.png"],
     "your_data": ["runs/shapes/samples/classes.png", "runs/book/config.json"],
-    "latent": ["runs/latent-digits/latent/interpolate.png", "runs/latent-digits/latent/edit.png", "runs/latent-digits/latent/search.png"],
+    "latent": [
+        "runs/latent-digits/latent/interpolate.png",
+        "runs/latent-digits/latent/edit.png",
+        "runs/latent-digits/latent/search.png",
+    ],
     "your_model": ["my_models/flow.py", "runs/digits-flow/scores.json"],
 }
 """Files that show that each notebook reached its end."""

@@ -56,6 +56,8 @@ class Config:
       smallest: lower bound of a learned scale in the same units. A density needs one: it is unbounded on
         pixels that never change.
       beta: weight of the KL term in the loss (Higgins et al. 2017); 1 for the bound itself.
+      posterior: "normal", or "point": z is the encoder's mean, and the KL term is |z|^2 / 2 (regularised
+        autoencoder). There is no bound and no sampler then: fit a density to the codes (model "latent").
       bound: that is maximised, and how many draws of z it takes.
       prior: of z.
       regulariser: what is added to the ELBO for the latent space, beside or in place of the KL term.
@@ -74,6 +76,7 @@ class Config:
     sigma: Scale = 0.1
     smallest: Scale = 1e-3
     beta: NotNegative = 1.0
+    posterior: Literal["normal", "point"] = "normal"
     bound: bounds.Bound = dataclasses.field(default_factory=bounds.Bound)
     prior: priors.Prior = dataclasses.field(default_factory=priors.Prior)
     regulariser: Regulariser = dataclasses.field(default_factory=Regulariser)
@@ -93,6 +96,15 @@ class Config:
             raise ValueError(f"beta and regulariser apply to the ELBO, not to bound.kind={self.bound.kind!r}")
         if self.regulariser.kind != "kl":
             self.regulariser.check_fits(self.prior.kind, self.spatial)
+        if self.point and (self.bound != bounds.Bound() or self.prior.kind != "normal"):
+            raise ValueError("posterior='point' has no bound and no prior: leave both at their defaults")
+        if self.point and self.regulariser.kind not in ("kl", "gradient"):
+            raise ValueError(f"regulariser.kind={self.regulariser.kind!r} needs posterior='normal'")
+
+    @property
+    def point(self) -> bool:
+        """Return True if z is a function of x."""
+        return self.posterior == "point"
 
     @property
     def halves(self) -> Halves:
@@ -114,6 +126,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     name = pixels.quantised_image(spec, "vae")
     element = spec[name]
     distribution = DecodedPixels(config.likelihood, element.levels or 0)
+    bounded = distribution.normalised and not config.point
     scale = "none" if distribution.binary else config.scale
     label = ClassLabel.of(spec, config.conditional)
     network = VAE(
@@ -131,10 +144,10 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     return Model(
         init=m.init,
         phases=phases,
-        sample=m.sample,
-        likelihood=m.likelihood if distribution.normalised else None,
+        sample=None if config.point else m.sample,
+        likelihood=m.likelihood if bounded else None,
         likelihood_kind="bound" if distribution.discrete else "density",
-        codec=Codec(m.encode, m.decode, m.code_spec, m.nats if distribution.normalised else None, m.expected),
+        codec=Codec(m.encode, m.decode, m.code_spec, m.nats if bounded else None, m.expected),
     )
 
 
@@ -187,7 +200,12 @@ class _VAE:
         log_std: Float[Array, "B *Z"],
         z: Float[Array, "B *Z"],
     ) -> Float[Array, " B"]:
-        """Compute KL(q || p) per row: in closed form for a normal prior, else an estimate from the draw z."""
+        """Compute KL(q || p) per row: in closed form for a normal prior, else an estimate from the draw z.
+
+        Of a point it is |z|^2 / 2, the part of the KL term that depends on the mean.
+        """
+        if self.config.point:
+            return 0.5 * sum_row(jnp.square(mean))
         if self.config.prior.kind == "normal":
             return sum_row(kl_normal(mean, log_std))
         log_p = self.apply(variables, "prior_log_prob", z, self.condition(batch))
@@ -254,17 +272,32 @@ class _VAE:
         mask = batch["mask"]
         distortion, rate = self.elbo(variables, batch, keys, self.config.bound.groups)
         metrics = {"distortion": Mean.of(distortion, mask), "kl": Mean.of(rate, mask)}
-        if self.pixels.discrete:
+        if self.pixels.discrete and not self.config.point:
             metrics["bits_per_dim"] = Mean.of(self.bits(distortion + rate), mask)
         loss = distortion + self.config.beta * rate
         if self.config.regulariser.kind == "kl":
             return Mean.of(loss, mask), Aux(variables.state, metrics)
         mean, log_std = self.posterior(variables, batch)
         z = mean + jnp.exp(log_std) * normal(keys, self.shape)
+        if self.config.regulariser.kind == "gradient":
+            slope = self.squared_gradient(variables, batch, z, keys)
+            metrics["squared_gradient"] = Mean.of(slope, mask)
+            return Mean.of(loss + self.config.regulariser.weight * slope, mask), Aux(variables.state, metrics)
         extra, more = self.config.regulariser.penalty(
             variables.params.get(CRITIC), (z, mean, log_std, rate), mask, keys, self.rows, step
         )
         return Mean.of(loss + extra, mask), Aux(variables.state, {**metrics, **more})
+
+    def squared_gradient(
+        self, variables: Variables, batch: Batch, z: Float[Array, "B *Z"], keys: Keys
+    ) -> Float[Array, " B"]:
+        """Estimate the squared Frobenius norm of the decoder's Jacobian at z, per row.
+
+        For noise v of unit variance, the mean of |J^T v|^2 is |J|^2 (Hutchinson): one product per row.
+        """
+        location, pull = jax.vjp(lambda z: self.apply(variables, "decode", z, self.condition(batch))[0], z)
+        (slope,) = pull(normal(fold(keys, 7), location.shape[1:]))
+        return sum_row(jnp.square(slope))
 
     def weighted_objective(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Aux]:
         """Return minus the importance-weighted bound."""

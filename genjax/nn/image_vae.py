@@ -42,6 +42,7 @@ class Halves:
       blocks: residual blocks after each halving, and before each doubling.
       hidden: widths of the MLP's hidden layers in the encoder; the decoder has them in reverse order.
       activation: between the layers of the MLP.
+      point: the posterior is a point: the encoder computes no standard deviation.
     """
 
     latent: int
@@ -51,6 +52,7 @@ class Halves:
     blocks: int = 0
     hidden: tuple[int, ...] = (400,)
     activation: Activation = "silu"
+    point: bool = False
 
     @property
     def function(self) -> Callable[[jax.Array], jax.Array]:
@@ -73,9 +75,11 @@ class Encoder(nn.Module):
             h = MLP(c.hidden, c.function, final=True, name="body")(h)
         else:
             h = self.convolve(x, condition)
-        head = (
-            Conv(2 * c.latent, 1, name="posterior") if c.spatial else nn.Dense(2 * c.latent, name="posterior")
-        )
+        width = c.latent if c.point else 2 * c.latent
+        head = Conv(width, 1, name="posterior") if c.spatial else nn.Dense(width, name="posterior")
+        if c.point:
+            mean = head(h)
+            return mean, jnp.full_like(mean, -jnp.inf)
         mean, log_std = jnp.split(head(h), 2, -1)
         return mean, log_std
 

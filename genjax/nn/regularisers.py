@@ -31,14 +31,15 @@ class Regulariser:
         Chen et al. 2018, arXiv:1802.04942: its beta is weight + 1); "factor": weight times the total
         correlation as a critic estimates it (FactorVAE, Kim & Mnih 2018, arXiv:1802.05983); "mmd": weight
         times the MMD between q(z) and p(z) (InfoVAE, Zhao et al. 2019, arXiv:1706.02262; WAE-MMD, Tolstikhin
-        et al. 2018, arXiv:1711.01558, with beta=0).
+        et al. 2018, arXiv:1711.01558, with beta=0); "gradient": weight times the squared norm of the
+        decoder's gradient (regularised autoencoders, Ghosh et al. 2020, arXiv:1903.12436, eq. 9).
       weight: of the regulariser.
       capacity: C at the end, in nats.
       rise: steps in which C rises from 0.
       width: of the critic's three hidden layers.
     """
 
-    kind: Literal["kl", "capacity", "tc", "factor", "mmd"] = "kl"
+    kind: Literal["kl", "capacity", "tc", "factor", "mmd", "gradient"] = "kl"
     weight: NotNegative = 0.0
     capacity: NotNegative = 25.0
     rise: Count = 10_000
@@ -61,7 +62,7 @@ class Regulariser:
     @property
     def rowwise(self) -> bool:
         """Return True if the penalty of a row depends on that row alone."""
-        return self.kind in ("kl", "capacity")
+        return self.kind in ("kl", "capacity", "gradient")
 
     def check_fits(self, prior: str, spatial: bool) -> None:
         """Refuse a prior or a latent space that the regulariser is not defined for.
