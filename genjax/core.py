@@ -225,7 +225,8 @@ class Model(NamedTuple):
         comparable with the others), "conditional" (of a part of a row given the rest: spans that were
         dropped from it) or "codes" (of the codes of a frozen codec). Scores of different kinds never
         share a column.
-      predict: (variables, batch) -> {"logits", "features", ...}.
+      predict: (variables, batch) -> {"logits", "features", ...}; of images, also "maps", the activations
+        (B, h, w, F) of several layers.
       learning_rate_multipliers: (player, params) -> a tree like params of factors on Adam's learning
         rate (as a parametrisation such as muP requires); None for 1 everywhere.
     """
@@ -239,7 +240,7 @@ class Model(NamedTuple):
     deterministic: bool = False
     likelihood: Callable[..., tuple[Mean, Tree]] | None = None
     likelihood_kind: str = "exact"
-    predict: Callable[..., dict[str, jax.Array]] | None = None
+    predict: Callable[..., dict[str, Any]] | None = None
     decoder: Decoder | None = None
     codec: Codec | None = None
     denoiser: Denoiser | None = None

@@ -129,7 +129,7 @@ def test_a_regularised_autoencoder_has_codes_and_no_bound_or_sampler():
     assert m.codec is not None
     assert m.codec.nats is None
     for wrong in ({"prior": {"kind": "vamp"}}, {"regulariser": {"kind": "tc", "weight": 1.0}}):
-        with pytest.raises(ConfigError, match="point"):
+        with pytest.raises(ConfigError, match="posterior"):
             made_config(vae.Config, {**RAE, **wrong}, "model")
 
 

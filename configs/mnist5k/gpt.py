@@ -2,7 +2,8 @@
 
     genjax train --config=mnist5k/gpt
 
-A pixel reads the four lines above it (a window of 112 pixels), and small batches with Muon give many updates.
+A pixel reads the four lines above it (windows of 112 pixels); one layer reads all pixels and the label. Small
+batches with Muon give many updates.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def get_config(size: str = "full") -> ml_collections.ConfigDict:
         "heads": 4,
         "width": 96,
         "position": "both",
-        "windows": (112,),
+        "windows": (112, 0, 112),
         "dropout": 0.1,
     }
     config.optimizer = {

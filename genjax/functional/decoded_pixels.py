@@ -55,9 +55,11 @@ class DecodedPixels:
 
     def location(self, out: Float[Array, "O B H W C"]) -> Float[Array, "B H W C"]:
         """Return the location in units of levels, not rounded."""
-        if self.binary:
-            return jax.nn.sigmoid(out[0]) * (self.levels - 1)
-        return (out[0] + 1.0) * ((self.levels - 1) / 2.0)
+        return (self.signed(out) + 1.0) * ((self.levels - 1) / 2.0)
+
+    def signed(self, out: Float[Array, "O B H W C"]) -> Float[Array, "B H W C"]:
+        """Return the location in [-1, 1]."""
+        return 2.0 * jax.nn.sigmoid(out[0]) - 1.0 if self.binary else out[0]
 
     def mean(self, out: Float[Array, "O B H W C"]) -> Integer[Array, "B H W C"]:
         """Return the level nearest to the location."""

@@ -39,27 +39,34 @@ class Config:
 
 
 class Classifier(nn.Module):
-    """Map images in [-1, 1] to logits and features."""
+    """Map images in [-1, 1] to logits, features and activations."""
 
     config: Config
     classes: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> tuple[Float[Array, "B K"], Float[Array, "B D"]]:
+    def __call__(
+        self, x: Float[Array, "B H W C"]
+    ) -> tuple[Float[Array, "B K"], Float[Array, "B D"], list[Float[Array, "B h w F"]]]:
+        """Return logits, features, and the activations at each resolution."""
         c = self.config
         h = nn.relu(Conv(c.width, kernel_init=he, name="in")(x))
+        maps = [h]
         for i in range(halvings(*x.shape[1:3], smallest=2)):
             width = c.width * 2 ** min(i + 1, 2)
             h = nn.relu(Conv(width, 3, 2, kernel_init=he, name=f"down_{i}")(h))
+            maps.append(h)
         h = nn.relu(nn.Dense(c.features, kernel_init=he, name="features")(h.reshape(h.shape[0], -1)))
-        return nn.Dense(self.classes, name="logits")(h), h
+        return nn.Dense(self.classes, name="logits")(h), h, maps
 
 
 he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
-    """Build the classifier of the spec's label. Capability: predict -> {"logits" B K, "features" B D}.
+    """Build the classifier of the spec's label. Capability: predict.
+
+    It returns {"logits": B K, "features": B D, "maps": activations B h w F at each resolution}.
 
     Raises:
       ConfigError: the data has no images of whole levels, or no labels.
@@ -106,11 +113,11 @@ class _Classifier:
         if step is not None:
             x = shift(keys, x, c.shift, fill=-1.0) if c.shift else x
             target = (1 - c.smoothing) * target + c.smoothing / self.classes
-        logits, _ = self.apply(variables, x)
+        logits, _, _ = self.apply(variables, x)
         nats = -(target * jax.nn.log_softmax(logits)).sum(-1)
         right = (logits.argmax(-1) == batch[self.label]).astype(nats.dtype)
         return Mean.of(nats, mask), Aux(variables.state, {"accuracy": Mean.of(right, mask)})
 
-    def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
-        logits, features = self.apply(variables, self.signed(batch))
-        return {"logits": logits, "features": features}
+    def predict(self, variables: Variables, batch: Batch) -> dict[str, Any]:
+        logits, features, maps = self.apply(variables, self.signed(batch))
+        return {"logits": logits, "features": features, "maps": maps}

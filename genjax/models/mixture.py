@@ -100,7 +100,7 @@ class _Mixture:
         """Return components of unit variance with means near 0."""
         shape = (self.classes, self.config.components)
         mean = 0.1 * jax.random.normal(key, (*shape, self.size))
-        return Variables(state=self.state_of(mean, jnp.eye(self.size)), frozen=frozen)
+        return Variables({PLAYER: {}}, self.state_of(mean, jnp.eye(self.size)), frozen=frozen)
 
     def state_of(self, mean: Float[Array, "C K D"], covariance: Float[Array, "D D"]) -> Tree:
         """Return the averages of equally likely components with these means and one covariance."""
@@ -114,7 +114,8 @@ class _Mixture:
 
     def rows(self, batch: Batch) -> Float[Array, "B D"]:
         x = batch[self.name]
-        return x.reshape(x.shape[0], self.size)
+        # Padding may hold NaN, which a responsibility of 0 would not remove.
+        return jnp.where(batch["mask"][:, None] > 0, x.reshape(x.shape[0], self.size), 0.0)
 
     def member(self, batch: Batch, count: int) -> Float[Array, "B C"]:
         """Return the class of each row one-hot; a column of ones without classes."""
@@ -169,7 +170,7 @@ class _Mixture:
         loss = Mean.of(-log_p / self.size, mask)
         if step is None:
             return loss, Aux(variables.state)
-        x = jnp.where(mask[:, None] > 0, self.rows(batch), 0.0)
+        x = self.rows(batch)
         r = responsibility * mask[:, None, None]
         sums = {
             "weight": r.sum(0),

@@ -18,13 +18,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Natural, NotNegative, Width, check, unused
-from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.functional import bounds, likelihoods, pixels
 from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
 from genjax.functional.reductions import sum_row
 from genjax.nn import priors
+from genjax.nn.adversary import Adversary, Sharpener, with_last
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.image_vae import VAE, Activation, Halves, Scale, Spread, lowest
 from genjax.nn.regularisers import Regulariser
@@ -62,6 +63,7 @@ class Config:
       prior: of z.
       regulariser: what is added to the ELBO for the latent space, beside or in place of the KL term.
       conditional: encoder and decoder read the label if the data has one.
+      adversary: the adversarial and the perceptual loss of a KL autoencoder; neither by default.
     """
 
     latent: Width = 16
@@ -81,6 +83,7 @@ class Config:
     prior: priors.Prior = dataclasses.field(default_factory=priors.Prior)
     regulariser: Regulariser = dataclasses.field(default_factory=Regulariser)
     conditional: bool = True
+    adversary: Adversary = dataclasses.field(default_factory=Adversary)
 
     def __post_init__(self):
         check(self)
@@ -94,12 +97,15 @@ class Config:
             unused(self, "network", "activation")
         if self.bound.kind != "elbo" and (self.beta != 1 or self.regulariser.kind != "kl"):
             raise ValueError(f"beta and regulariser apply to the ELBO, not to bound.kind={self.bound.kind!r}")
-        if self.regulariser.kind != "kl":
-            self.regulariser.check_fits(self.prior.kind, self.spatial)
         if self.point and (self.bound != bounds.Bound() or self.prior.kind != "normal"):
             raise ValueError("posterior='point' has no bound and no prior: leave both at their defaults")
         if self.point and self.regulariser.kind not in ("kl", "gradient"):
             raise ValueError(f"regulariser.kind={self.regulariser.kind!r} needs posterior='normal'")
+        if self.regulariser.kind != "kl":
+            self.regulariser.check_fits(self.prior.kind, self.spatial)
+        sharp = self.adversary != Adversary()
+        if sharp and (self.network != "conv" or self.bound != bounds.Bound()):
+            raise ValueError("adversary needs network='conv' and the ELBO with one draw")
 
     @property
     def point(self) -> bool:
@@ -122,7 +128,6 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     Raises:
       ConfigError: the data has no images of whole levels.
     """
-    del stages
     name = pixels.quantised_image(spec, "vae")
     element = spec[name]
     distribution = DecodedPixels(config.likelihood, element.levels or 0)
@@ -137,10 +142,14 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         config.prior,
         label.classes,
     )
-    m = _VAE(config, name, element, label, distribution, network, spec.rows)
-    phases = {"vae": Phase(PLAYER, m.objective, rowwise=config.regulariser.rowwise)}
+    sharpener = Sharpener.of(config.adversary, stages, name, element.levels or 0)
+    m = _VAE(config, name, element, label, distribution, network, spec.rows, sharpener)
+    rowwise = config.regulariser.rowwise and not config.adversary.weight
+    phases = {"vae": Phase(PLAYER, m.objective, rowwise=rowwise)}
     if config.regulariser.critic:
         phases["critic"] = Phase(CRITIC, m.critic_objective, rowwise=False)
+    if sharpener is not None:
+        phases |= {phase: Phase(player, m.discriminate) for phase, player in sharpener.phases.items()}
     return Model(
         init=m.init,
         phases=phases,
@@ -162,6 +171,7 @@ class _VAE:
     pixels: DecodedPixels
     network: VAE
     rows: int
+    sharpener: Sharpener | None
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
@@ -181,6 +191,8 @@ class _VAE:
         params = {PLAYER: self.network.init(key, batch[self.name], self.condition(batch))["params"]}
         if self.config.regulariser.critic:
             params[CRITIC] = self.config.regulariser.init(jax.random.fold_in(key, 1), self.config.latent)
+        if self.sharpener is not None:
+            params |= self.sharpener.init(jax.random.fold_in(key, 2), batch)
         return Variables(params=params, frozen=frozen)
 
     def posterior(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -275,10 +287,13 @@ class _VAE:
         if self.pixels.discrete and not self.config.point:
             metrics["bits_per_dim"] = Mean.of(self.bits(distortion + rate), mask)
         loss = distortion + self.config.beta * rate
-        if self.config.regulariser.kind == "kl":
-            return Mean.of(loss, mask), Aux(variables.state, metrics)
         mean, log_std = self.posterior(variables, batch)
         z = mean + jnp.exp(log_std) * normal(keys, self.shape)
+        extra, more = self.sharpened(variables, batch, z, step)
+        loss = loss + extra
+        metrics |= more
+        if self.config.regulariser.kind == "kl":
+            return Mean.of(loss, mask), Aux(variables.state, metrics)
         if self.config.regulariser.kind == "gradient":
             slope = self.squared_gradient(variables, batch, z, keys)
             metrics["squared_gradient"] = Mean.of(slope, mask)
@@ -298,6 +313,30 @@ class _VAE:
         location, pull = jax.vjp(lambda z: self.apply(variables, "decode", z, self.condition(batch))[0], z)
         (slope,) = pull(normal(fold(keys, 7), location.shape[1:]))
         return sum_row(jnp.square(slope))
+
+    def sharpened(
+        self, variables: Variables, batch: Batch, z: Float[Array, "B *Z"], step: jax.Array | None
+    ) -> tuple[Float[Array, " B"], dict[str, Mean]]:
+        """Return the perceptual and the adversarial loss per row, and their metrics; nothing without them."""
+        if self.sharpener is None:
+            return jnp.zeros(z.shape[0]), {}
+        network = variables.params[PLAYER]
+
+        def decode(last: Tree) -> tuple[jax.Array, jax.Array]:
+            tree = {"params": with_last(network, last)}
+            out: Any = self.network.apply(tree, z, self.condition(batch), method="decode")
+            return -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3)), self.pixels.signed(out)
+
+        return self.sharpener.loss(variables, batch, decode, network["decoder"]["out"], self.size, step)
+
+    def discriminate(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Return the loss of the discriminator that tells images from their reconstructions."""
+        del step
+        assert self.sharpener is not None
+        image = self.pixels.signed(self.decoded(variables, self.encode(variables, batch, keys)))
+        return self.sharpener.discriminate(variables, batch, image)
 
     def weighted_objective(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Aux]:
         """Return minus the importance-weighted bound."""
@@ -321,7 +360,12 @@ class _VAE:
 
     def bits(self, nats: Float[Array, " B"]) -> Float[Array, " B"]:
         """Return bits per dimension."""
-        return nats / (math.prod(self.element.shape) * math.log(2.0))  # type: ignore[arg-type]
+        return nats / (self.size * math.log(2.0))
+
+    @property
+    def size(self) -> int:
+        """Return the number of values of an image."""
+        return math.prod(self.element.shape)  # type: ignore[arg-type]
 
     # --- likelihood and samples ------------------------------------------------------------------------
 
@@ -340,7 +384,7 @@ class _VAE:
         else:
             total = -self.importance_weighted(variables, batch, keys, samples)
         mask = batch["mask"]
-        return Mean(jnp.where(mask > 0, total, 0), math.prod(self.element.shape) * mask), {}  # type: ignore[arg-type]
+        return Mean(jnp.where(mask > 0, total, 0), self.size * mask), {}
 
     def importance_weighted(
         self, variables: Variables, batch: Batch, keys: Keys, samples: int

@@ -1,8 +1,8 @@
 """Codecs of discrete codes: VQ-VAE (van den Oord et al. 2017, arXiv:1711.00937) and its relatives.
 
 The encoder's features are quantised by a codebook of moving averages, by several in turn (residual VQ), by
-rounding (FSQ), by signs (LFQ), or drawn from a relaxed categorical (the dVAE of DALL-E). With a prior over
-the codes it is a generative model: model.name="latent".
+rounding (FSQ), by signs (LFQ), or drawn from a relaxed categorical (the dVAE of DALL-E). `adversary` makes it
+a VQ-GAN. With a prior over the codes it is a generative model: model.name="latent".
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Count, Layers, Natural, NotNegative, Positive, Range, Rate, Width
-from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.errors import ConfigError
 from genjax.functional import pixels, quantise
 from genjax.functional.decoded_pixels import DecodedPixels
 from genjax.nn import quantisers
+from genjax.nn.adversary import Adversary, Sharpener, with_last
 from genjax.nn.image_codec import ImageDecoder, ImageEncoder
 from genjax.nn.quantisers import Quantiser
 
@@ -54,6 +55,7 @@ class Config:
       entropy: weight of the entropy penalty ("signs").
       kl: weight of the KL divergence from the uniform distribution, per position ("gumbel").
       anneal: steps in which the temperature falls ("gumbel").
+      adversary: the adversarial and the perceptual loss of a VQ-GAN; neither by default.
     """
 
     quantiser: Literal["vector", "scalar", "signs", "gumbel"] = "vector"
@@ -73,6 +75,7 @@ class Config:
     entropy: NotNegative = 0.1
     kl: NotNegative = 0.01
     anneal: Count = 5000
+    adversary: Adversary = dataclasses.field(default_factory=Adversary)
 
 
 USED = {
@@ -160,7 +163,6 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
       ConfigError: the data has no images of whole levels, they cannot be halved as often as
         `config.halvings` says, or a field has no effect.
     """
-    del stages
     name = pixels.quantised_image(spec, "vqvae")
     element = spec[name]
     if any(not side or side % 2**config.halvings for side in element.shape[:2]):
@@ -171,10 +173,14 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     quantiser = quantiser_of(config)
     network = Network(config, quantiser.features, element.shape[2])  # type: ignore[arg-type]
     distribution = DecodedPixels(config.likelihood, element.levels or 0)
-    m = _VQVAE(config, name, element, quantiser, network, distribution)
+    sharpener = Sharpener.of(config.adversary, stages, name, element.levels or 0)
+    m = _VQVAE(config, name, element, quantiser, network, distribution, sharpener)
+    phases = {"reconstruction": Phase(PLAYER, m.objective, rowwise=False)}
+    if sharpener is not None:
+        phases |= {phase: Phase(player, m.discriminate) for phase, player in sharpener.phases.items()}
     return Model(
         init=m.init,
-        phases={"reconstruction": Phase(PLAYER, m.objective, rowwise=False)},
+        phases=phases,
         fit=m.fit,
         likelihood_kind="bound" if distribution.discrete else "density",
         codec=Codec(m.encode, m.decode, m.code_spec, m.nats),
@@ -191,6 +197,7 @@ class _VQVAE:
     quantiser: Quantiser
     network: Network
     pixels: DecodedPixels
+    sharpener: Sharpener | None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -219,7 +226,10 @@ class _VQVAE:
         start = jnp.zeros((1, *self.grid, *self.quantiser.grid), jnp.int32)
         q = self.quantiser.codes(params, state, start)
         network = self.network.init(first, image, q)["params"]
-        return Variables({PLAYER: {"network": network, "quantiser": params}}, state, frozen=frozen)
+        players = {PLAYER: {"network": network, "quantiser": params}}
+        if self.sharpener is not None:
+            players |= self.sharpener.init(jax.random.fold_in(key, 1), batch)
+        return Variables(players, state, frozen=frozen)
 
     def features(self, variables: Variables, batch: Batch) -> Float[Array, "B h w F"]:
         return self.apply(variables, "encode", pixels.to_signed(batch[self.name], self.element.levels or 2))
@@ -247,7 +257,32 @@ class _VQVAE:
             "penalty": Mean.of(coded.penalty, mask),
             "perplexity": Mean.of(jnp.broadcast_to(used.mean(), mask.shape), mask),
         }
-        return Mean.of(distortion / self.dims + coded.penalty, mask), Aux(coded.state, metrics)
+        extra, more = self.sharpened(variables, batch, coded.q, step)
+        loss = distortion / self.dims + coded.penalty + extra
+        return Mean.of(loss, mask), Aux(coded.state, {**metrics, **more})
+
+    def sharpened(
+        self, variables: Variables, batch: Batch, q: Float[Array, "B h w D"], step: jax.Array | None
+    ) -> tuple[Float[Array, " B"], dict[str, Mean]]:
+        """Return the perceptual and the adversarial loss per row, and their metrics; nothing without them."""
+        if self.sharpener is None:
+            return jnp.zeros(q.shape[0]), {}
+        network = variables.params[PLAYER]["network"]
+
+        def decode(last: Tree) -> tuple[jax.Array, jax.Array]:
+            out: Any = self.network.apply({"params": with_last(network, last)}, q, method="decode")
+            return -self.pixels.log_prob(out, batch[self.name]).mean((1, 2, 3)), out[0]
+
+        return self.sharpener.loss(variables, batch, decode, network["decoder"]["out"], 1.0, step)
+
+    def discriminate(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Return the loss of the discriminator that tells images from their reconstructions."""
+        del step
+        assert self.sharpener is not None
+        decoded = self.decoded(variables, self.encode(variables, batch))[0]
+        return self.sharpener.discriminate(variables, batch, decoded)
 
     def encode(self, variables: Variables, batch: Batch, keys: Keys | None = None) -> Batch:
         """Return `codes` and the other elements; the same with and without keys."""
