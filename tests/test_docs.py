@@ -16,7 +16,7 @@ import pytest
 from genjax import cli, data, evaluation, settings
 from genjax.config import build
 from genjax.errors import ConfigError
-from genjax.workflows import entries
+from genjax.workflows import entries, latent
 from genjax.workflows.sweep import plan
 
 ROOT = Path(__file__).parent.parent
@@ -149,6 +149,8 @@ def check_command(command: Command, runs: dict[str, str], options: dict[str, set
         check_options(runs[run], overrides.get("sample", []), options)
     if args.command == "evaluate":
         build(evaluation.Config, settings.values(overrides["evaluate"]), "evaluate")
+    if args.command == "latent":
+        latent.options(args.verb, settings.values(overrides["latent"]))
     if args.command in ("data", "import"):
         given = {"name": getattr(args, "name", "digits"), **settings.values(overrides["data"])}
         build(data.Config, given, "data")

@@ -95,7 +95,7 @@ def test_the_scan_s_own_derivative_is_the_derived_one(form):
     G, state = 5 * cell.gates, tuple(draw(n, 3, 5) for n in range(cell.states))
     mask = 2.0 * (draw(12, 3, 5) > 0)
     for steps in (1, 8):
-        keep = (draw(11, steps, 3) > -0.5).astype(jnp.float32)
+        keep = (draw(13, steps, 3) > -0.5).astype(jnp.float32)
         assert 0 < float(keep.mean()) < 1
         weights = [draw(20 + n, steps, 3, 5) for n in range(cell.states)]
 

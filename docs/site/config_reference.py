@@ -129,13 +129,12 @@ def _samplers() -> dict[str, list[Row]]:
     """Return {models with the same options: rows}."""
     found: dict[tuple[Row, ...], list[str]] = {}
     for name, model in _models():
-        if model.sample is not None:
-            found.setdefault(tuple(_options(model)), []).append(name)
+        found.setdefault(tuple(_options(model)), []).append(name)
     return {", ".join(names): list(rows) for rows, names in found.items() if rows}
 
 
 def _models() -> Iterator[tuple[str, Model]]:
-    """Yield each architecture, built by the first of its configs whose data is embedded; nothing is run."""
+    """Yield each architecture with a sampler, built by its first such config on embedded data."""
     seen: set[str] = set()
     for path in sorted(CONFIGS.rglob("*.py"), key=lambda p: (p.parent.name != "digits", p)):
         name = str(path.relative_to(CONFIGS).with_suffix(""))
@@ -144,8 +143,10 @@ def _models() -> Iterator[tuple[str, Model]]:
         embedded = raw.get("data", {}).get("name") in ("digits", "pydoc", "ring")
         if model is None or model in seen or raw.get("stages") or not embedded:
             continue
-        seen.add(model)
-        yield model, assemble.assemble(settings.complete(raw)).model
+        built = assemble.assemble(settings.complete(raw)).model
+        if built.sample is not None:  # a variant of an architecture may have none
+            seen.add(model)
+            yield model, built
 
 
 def _options(model: Model) -> Iterator[Row]:

@@ -122,13 +122,22 @@ def run(verb: str, trained: Trained, given: Mapping[str, Any], average: str | No
         real-valued codes.
       DataError: the data is missing, or is not what the run was trained on.
     """
-    config, draw = _VERBS[verb]
-    options = build(config, dict(given), "latent")
+    asked = options(verb, given)
+    draw = _VERBS[verb][1]
     variables = trained.ready(sample.check_average(trained, average))
     experiment = trained.experiment
     space = Space.of(experiment.model, variables, experiment.dataset.spec)
     evaluate.require_data(trained)
-    return draw(_Work(trained, space, trained.directory / FOLDER / verb), options)
+    return draw(_Work(trained, space, trained.directory / FOLDER / verb), asked)
+
+
+def options(verb: str, given: Mapping[str, Any]) -> Any:
+    """Return the options of a verb, validated.
+
+    Raises:
+      ConfigError: one that the verb does not have, or a value out of its range.
+    """
+    return build(_VERBS[verb][0], dict(given), "latent")
 
 
 @dataclasses.dataclass(frozen=True)
