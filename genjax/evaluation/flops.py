@@ -127,8 +127,8 @@ def _inner(params: dict[str, Any]) -> Any:
     """Return the jaxpr that an equation calls, or None. A custom derivative's rules are not called."""
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if key in params:
-            j = params[key]
-            return j.jaxpr if isinstance(j, jex.ClosedJaxpr) else j
+            called = params[key]
+            return getattr(called, "jaxpr", called)  # a closed jaxpr holds one
     return None
 
 
