@@ -104,6 +104,8 @@ def test_a_signal_during_one_training_stops_the_command_before_its_next_part():
 def test_handlers_are_restored_and_children_do_not_inherit_them():
     body = """
     import signal
+    import warnings
+    warnings.simplefilter("ignore")  # Python 3.12 warns of every fork beside threads
     child = os.fork()
     if child == 0:
         signal.raise_signal(signal.SIGTERM)
