@@ -49,11 +49,6 @@ class Space:
             )
         return cls(model.codec, variables, spec, names[0])
 
-    @property
-    def differentiable(self) -> bool:
-        """Return True if `expected` is defined."""
-        return self.codec.expected is not None
-
     def encode(self, batch: Batch) -> Float[Array, "B *Z"]:
         """Return the codes of rows; of a posterior, its mean."""
         return _encode(self.codec, self.name, self.variables, batch)
@@ -70,16 +65,24 @@ class Space:
     def expected(self, codes: Float[Array, "B *Z"], given: Batch) -> Batch:
         """Return what `decode` rounds, in the units of the data; differentiable in the codes.
 
+        Values are clipped to the levels, as those of `decode` are; the gradient passes the clipping.
+
         Raises:
           ConfigError: the codec does not define it.
         """
         if self.codec.expected is None:
             raise ConfigError("the codec's decoder has no gradient", "use a VAE or a flow")
-        return self.codec.expected(self.variables, {**self.conditions(given), self.name: codes})
+        found = self.codec.expected(self.variables, {**self.conditions(given), self.name: codes})
+        return {name: _clipped(x, self.spec[name].levels) for name, x in found.items()}
 
     def conditions(self, rows: Batch) -> Batch:
         """Return the conditions among the columns of `rows`."""
         return {name: jnp.asarray(rows[name]) for name in self.spec.conditions if name in rows}
+
+
+def _clipped(x: Float[Array, "B *shape"], levels: int | None) -> Float[Array, "B *shape"]:
+    """Clip to [0, levels) with the gradient of x: a value that was clipped wrongly can still move back."""
+    return x + jax.lax.stop_gradient(jnp.clip(x, 0, levels - 1) - x) if levels else x
 
 
 def _encode_rows(codec: Codec, name: str, variables: Variables, batch: Batch) -> jax.Array:

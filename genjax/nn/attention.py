@@ -173,8 +173,8 @@ def attend(
         it reads only the keys within reach. "banded" divides the sequence into blocks as long as the window,
         each of which reads its own keys and those of the block before it; it needs a causal window and has no
         bias. "cudnn" is cuDNN's fused kernel (NVIDIA, half precision; without cap, bias or segments). "auto"
-        is "cudnn" where that is possible, else "banded" for windows much shorter than the sequence, else
-        "chunked" for long sequences, else "dense".
+        is "cudnn" where that is possible, else "chunked" for long sequences, else "banded" for windows much
+        shorter than the sequence, else "dense".
 
     Raises:
       ConfigError: "banded" without a causal window, or with a bias.
@@ -207,10 +207,12 @@ def _fastest(query: Float[Array, "B T H D"], slots: int, rule: Rule) -> Implemen
     fused = jax.default_backend() == "gpu" and query.dtype == jnp.bfloat16
     if fused and plain and (rule.causal or not rule.window):
         return "cudnn"
+    if _long(query, slots):
+        return "chunked"
     # Two blocks of keys per query must be well below all of them; short blocks make narrow products.
     if rule.causal and rule.bias is None and query.shape[1] == slots and 16 <= rule.window <= slots // 3:
         return "banded"
-    return "chunked" if _long(query, slots) else "dense"
+    return "dense"
 
 
 def _long(query: Float[Array, "B T H D"], slots: int) -> bool:

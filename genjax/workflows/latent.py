@@ -232,6 +232,9 @@ def _edit(work: _Work, options: Edit) -> Drawn:
         raise ConfigError(f"latent.values={values}: {name} has values below {element.levels}", "name others")
     rows = work.held_out(options.rows)
     codes, seen = work.codes(work.dataset.train, LEARNED, name)
+    missing = sorted({*values, *(int(x) for x in rows[name])} - {int(x) for x in np.unique(seen)})
+    if missing:
+        raise ConfigError(f"no training row has {name}={missing[0]}: its mean code is unknown", "name others")
     means = latents.class_means(jnp.asarray(codes), jnp.asarray(seen, jnp.int32), element.levels)
     repeated = {k: np.repeat(x, len(values), 0) for k, x in rows.items()}
     target = np.tile(np.asarray(values), len(options.rows))
