@@ -57,6 +57,7 @@ def latent(prior: Model, codec: Model, spec: Spec, stage: str = "codec") -> Mode
         likelihood=None if prior.likelihood is None else m.likelihood,
         deterministic=prior.deterministic,
         likelihood_kind=codec.likelihood_kind if m.bounds else "codes",
+        rate_distortion=m.rate_distortion if m.bounds and not m.scaled and prior.likelihood else None,
         denoiser=m.denoiser(),
         learning_rate_multipliers=prior.learning_rate_multipliers,
     )
@@ -172,9 +173,26 @@ class _Latent:
         for name, statistics in variables.state["scale"].items():
             places = math.prod(self.code_spec[name].shape[:-1])
             total = total + places * jnp.log(statistics["std"]).sum()
-        units = sum(math.prod(self.spec[name].shape) for name in self.spec.targets)
         mask = batch["mask"]
-        return Mean(jnp.where(mask > 0, total, 0.0), units * mask), carry
+        return Mean(jnp.where(mask > 0, total, 0.0), self.units * mask), carry
+
+    def rate_distortion(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Mean]:
+        """Compute the prior's nats of the codes and -log p(x | codes) per row, for codes that are integers."""
+        assert self.prior.likelihood is not None
+        assert self.codec.nats is not None
+        codes = self.encode(variables, batch, keys)
+        rate, _ = self.prior.likelihood(self.inner(variables), codes, keys)
+        distortion = self.codec.nats(self.frozen(variables), batch, codes, keys)
+        mask = batch["mask"]
+        units = self.units * mask
+        return Mean(jnp.where(mask > 0, rate.total, 0.0), units), Mean(
+            jnp.where(mask > 0, distortion, 0.0), units
+        )
+
+    @property
+    def units(self) -> int:
+        """Return the number of values of a row of data."""
+        return sum(math.prod(self.spec[name].shape) for name in self.spec.targets)  # type: ignore[misc]
 
     # --- sampling ------------------------------------------------------------------------------------
 

@@ -225,6 +225,9 @@ class Model(NamedTuple):
         comparable with the others), "conditional" (of a part of a row given the rest: spans that were
         dropped from it) or "codes" (of the codes of a frozen codec). Scores of different kinds never
         share a column.
+      rate_distortion: (variables, batch, keys) -> (rate, distortion), KL(q || p) and -log p(x | z): Means per
+        row like that of the likelihood, whose sum is the bound of one draw of the latent variables z. None
+        if the model has none.
       predict: (variables, batch) -> {"logits", "features", ...}; of images, also "maps", the activations
         (B, h, w, F) of several layers.
       learning_rate_multipliers: (player, params) -> a tree like params of factors on Adam's learning
@@ -240,6 +243,7 @@ class Model(NamedTuple):
     deterministic: bool = False
     likelihood: Callable[..., tuple[Mean, Tree]] | None = None
     likelihood_kind: str = "exact"
+    rate_distortion: Callable[..., tuple[Mean, Mean]] | None = None
     predict: Callable[..., dict[str, Any]] | None = None
     decoder: Decoder | None = None
     codec: Codec | None = None

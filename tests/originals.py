@@ -1,6 +1,6 @@
 """Generate tiny originals in the file formats of the real ones, for configs whose data is not embedded.
 
-`write(folder)` fills a folder of originals as GENJAX_ORIGINALS names it: multi30k and jsb_chorales.
+`write(folder)` fills a folder of originals as GENJAX_ORIGINALS names it: multi30k, jsb_chorales and emoji.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ WORDS = {
 GROUPS = ((0,), (1, 2, 3, 4), (5, 6), (7,), (8, 9), (10, 11, 12))
 CAPTIONS = {"train": 240, "val": 48, "test_2016_flickr": 48}
 PIECES = {"train": 40, "valid": 24, "test": 24}
+RADII = {"google": 14, "twitter": 10}
+"""Of the discs of each style of emoji, in pixels."""
 VOICES = (72, 65, 60, 50)
 """MIDI pitches about which soprano, alto, tenor and bass move."""
 
@@ -30,7 +32,21 @@ def write(folder: Path) -> Path:
     """Write the originals below `folder`; return it."""
     write_multi30k(folder / "multi30k")
     write_chorales(folder / "jsb_chorales")
+    write_emoji(folder / "emoji")
     return folder
+
+
+def write_emoji(folder: Path, count: int = 60) -> None:
+    """Write emoji32_google_twitter.npz, discs of random colours in two sizes, and emoji_meta.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(2)
+    colour = rng.integers(0, 256, (count, 1, 1, 3), np.uint8)
+    across = np.hypot(*(np.indices((32, 32)) - 15.5))[None, ..., None]
+    white = np.uint8(255)
+    styles = {style: np.where(across < radius, colour, white) for style, radius in RADII.items()}
+    np.savez(folder / "emoji32_google_twitter.npz", **styles)
+    meta = [{"name": f"disc {i}", "category": f"kind {i % 3}"} for i in range(count)]
+    (folder / "emoji_meta.json").write_text(json.dumps(meta))
 
 
 def write_multi30k(folder: Path) -> None:

@@ -12,6 +12,7 @@ from properties import shaken
 
 from genjax.core import Element, Model, Spec, Variables, row_keys
 from genjax.functional.bounds import Bound
+from genjax.functional.noise import fold
 from genjax.models.hvae import Config, build
 
 LEVELS, CLASSES = 17, 10
@@ -119,6 +120,46 @@ def test_free_bits_cost_the_same_and_have_no_gradient():
     )(variables.params)
     for a, b in zip(jax.tree.leaves(slopes), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_the_nats_of_codes_and_of_their_normal_prior_are_the_bound_of_the_same_draws(variant):
+    model, variables = made(variant)
+    weighted = build(Config(**VARIANTS[variant], bound=Bound("iwae")), spec())
+    batch, k = rows(4), keys(4)
+
+    def both() -> tuple[jax.Array, jax.Array]:
+        codes = model.codec.encode(variables, batch, fold(k, 0))
+        e = codes["latent"]
+        log_p = (-0.5 * jnp.square(e) - 0.5 * jnp.log(2 * jnp.pi)).sum(1)
+        parts = model.codec.nats(variables, batch, codes, k) - log_p
+        return parts.sum(), loss(weighted, variables, batch, k)[0].total
+
+    np.testing.assert_allclose(*jax.device_get(jax.jit(both)()), rtol=1e-5)
+
+
+@every
+def test_codes_are_decoded_as_the_images_of_their_draws(variant):
+    model, variables = made(variant)
+    batch, k = rows(4), keys(4)
+    codes = jax.jit(model.codec.encode)(variables, batch, k)
+    assert codes["latent"].shape == (4, *model.codec.spec(spec())["latent"].shape)
+    again = jax.jit(model.codec.decode)(variables, codes)
+    assert again["image"].shape == batch["image"].shape
+    found = jax.jit(lambda: model.codec.expected(variables, codes)["image"])()
+    np.testing.assert_allclose(np.round(found.clip(0, LEVELS - 1)), again["image"], atol=1e-5)
+    other = jax.jit(model.codec.decode)(variables, {**codes, "latent": codes["latent"] + 1})
+    assert (other["image"] != again["image"]).any()
+
+
+@every
+def test_rate_and_distortion_are_the_bound_of_one_draw(variant):
+    model, variables = made(variant)
+    batch, k = rows(4), keys(4)
+    (rate, distortion), (total, _) = jax.jit(
+        lambda: (model.rate_distortion(variables, batch, k), model.likelihood(variables, batch, k))
+    )()
+    np.testing.assert_allclose(rate.total + distortion.total, total.total, rtol=1e-6)
 
 
 def test_samples_follow_key_and_label():

@@ -1,4 +1,4 @@
-"""Define distributions of pixels by what a decoder computes: log-probabilities, the nearest levels, draws."""
+"""Define distributions of values by what a decoder computes: log-probabilities, the nearest levels, draws."""
 
 from __future__ import annotations
 
@@ -7,29 +7,38 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Num
 
-from genjax.functional import finite, likelihoods, pixels
+from genjax.functional import finite, likelihoods, mixtures, pixels
 
-Likelihood = Literal["discretised_logistic", "discretised_normal", "normal", "bernoulli"]
+Likelihood = Literal[
+    "discretised_logistic", "discretised_logistic_mixture", "discretised_normal", "normal", "bernoulli"
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class DecodedPixels:
-    """Define the distribution of pixels given a decoder's output: logits, or locations and log scales.
+    """Define the distribution of values given a decoder's output: logits, or locations and log scales.
 
     Attributes:
-      likelihood: its form; see functional/likelihoods.py.
-      levels: of the data.
+      likelihood: its form; see functional/likelihoods.py and functional/mixtures.py.
+      levels: of the data; 0 for real values, which are not rounded.
+      components: of a mixture.
     """
 
     likelihood: Likelihood
     levels: int
+    components: int = 1
 
     @property
     def binary(self) -> bool:
         """Return True if the output is logits."""
         return self.likelihood == "bernoulli"
+
+    @property
+    def mixture(self) -> bool:
+        """Return True if the output describes a mixture."""
+        return self.likelihood == "discretised_logistic_mixture"
 
     @property
     def discrete(self) -> bool:
@@ -41,38 +50,53 @@ class DecodedPixels:
         """Return True if log_prob is a probability or a density."""
         return self.discrete or not self.binary
 
+    def values(self, x: Num[Array, "B *shape"]) -> Float[Array, "B *shape"]:
+        """Return what networks read: levels as values in [-1, 1], real values as they are."""
+        return pixels.to_signed(x, self.levels) if self.levels else x
+
     def log_prob(
-        self, out: Float[Array, "O B H W C"], image: Integer[Array, "B H W C"]
-    ) -> Float[Array, "B H W C"]:
-        """Compute the log-probability (or density, or negative cross-entropy) of every value, in nats."""
+        self, out: Float[Array, "O B *shape"], x: Num[Array, "B *shape"]
+    ) -> Float[Array, "B *parts"]:
+        """Compute the log-probability (or density, or negative cross-entropy) of every value, in nats.
+
+        Of a mixture it is that of every pixel (B, H, W, 1).
+        """
         if self.binary:
-            return likelihoods.bernoulli(out[0], pixels.to_unit(image, self.levels))
+            return likelihoods.bernoulli(out[0], pixels.to_unit(x, self.levels))
+        if self.mixture:
+            return mixtures.log_prob(mixtures.of_output(out, self.components), x, self.levels)
         if self.likelihood == "normal":
-            return likelihoods.normal(out[0], out[1], pixels.to_signed(image, self.levels))
+            return likelihoods.normal(out[0], out[1], self.values(x))
         logistic = self.likelihood == "discretised_logistic"
         f = likelihoods.discretised_logistic if logistic else likelihoods.discretised_normal
-        return f(out[0], out[1], image, self.levels)
+        return f(out[0], out[1], x, self.levels)
 
-    def location(self, out: Float[Array, "O B H W C"]) -> Float[Array, "B H W C"]:
-        """Return the location in units of levels, not rounded."""
-        return (self.signed(out) + 1.0) * ((self.levels - 1) / 2.0)
+    def location(self, out: Float[Array, "O B *shape"]) -> Float[Array, "B *shape"]:
+        """Return the location in units of levels, not rounded; of real values, the location."""
+        signed = self.signed(out)
+        return (signed + 1.0) * ((self.levels - 1) / 2.0) if self.levels else signed
 
-    def signed(self, out: Float[Array, "O B H W C"]) -> Float[Array, "B H W C"]:
-        """Return the location in [-1, 1]."""
+    def signed(self, out: Float[Array, "O B *shape"]) -> Float[Array, "B *shape"]:
+        """Return the location in [-1, 1], or of real values; of a mixture, the mean."""
+        if self.mixture:
+            return mixtures.mean(mixtures.of_output(out, self.components))
         return 2.0 * jax.nn.sigmoid(out[0]) - 1.0 if self.binary else out[0]
 
-    def mean(self, out: Float[Array, "O B H W C"]) -> Integer[Array, "B H W C"]:
-        """Return the level nearest to the location."""
+    def mean(self, out: Float[Array, "O B *shape"]) -> Num[Array, "B *shape"]:
+        """Return the level nearest to the location; of real values, the location."""
         if self.binary:
             return pixels.from_unit(jax.nn.sigmoid(out[0]), self.levels)
-        return pixels.from_signed(out[0], self.levels)
+        return pixels.from_signed(self.signed(out), self.levels) if self.levels else out[0]
 
-    def draw(self, key: jax.Array, out: Float[Array, "O H W C"]) -> Integer[Array, "H W C"]:
-        """Draw the pixels of one row."""
+    def draw(self, key: jax.Array, out: Float[Array, "O *shape"]) -> Num[Array, "*shape"]:
+        """Draw the values of one row."""
         if self.binary:
             finite.note_values(out, "pixels")
             white = jax.random.bernoulli(key, jax.nn.sigmoid(out[0]))
             return (self.levels - 1) * white.astype(jnp.uint8)
+        if self.mixture:
+            return mixtures.draw(key, mixtures.of_output(out, self.components), self.levels)
         logistic = self.likelihood == "discretised_logistic"
         noise = (jax.random.logistic if logistic else jax.random.normal)(key, out[0].shape)
-        return pixels.from_signed(out[0] + jnp.exp(out[1]) * noise, self.levels)
+        x = out[0] + jnp.exp(out[1]) * noise
+        return pixels.from_signed(x, self.levels) if self.levels else x

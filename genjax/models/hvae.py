@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from genjax.config import NotNegative, Width, check, unused
-from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Variables, across
+from genjax.config import Count, NotNegative, Width, check, unused
+from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables, across
 from genjax.errors import ConfigError
-from genjax.functional import bounds, likelihoods, pixels
+from genjax.functional import bounds, likelihoods, mixtures, pixels
 from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
@@ -31,6 +32,8 @@ from genjax.nn.image_vae import Scale, Spread
 from genjax.nn.ladders import BottomUp, Inference, Levels, TopDown
 
 PLAYER = "hvae"
+LATENT = "latent"
+"""The name of the codes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Config:
       hidden: width of the deterministic layers per level ("mlp").
       width: channels ("conv").
       activation: of the fully connected layers.
-      likelihood, scale, sigma, smallest: of the image given z; see the VAE.
+      likelihood, components, scale, sigma, smallest: of the image given z; see the VAE.
       bound: that is maximised. Encoder and decoder cannot follow different ones ("piwae", "dreg").
       free_bits: nats of a level's KL term, averaged over the batch, below which it costs nothing in training
         (Kingma et al. 2016, arXiv:1606.04934, eq. 15); of "top_down" with bound.kind="elbo".
@@ -58,6 +61,7 @@ class Config:
     width: Width = 32
     activation: Literal["tanh", "silu"] = "silu"
     likelihood: Likelihood = "discretised_logistic"
+    components: Count = 10
     scale: Literal["pixel", "shared", "fixed"] = "pixel"
     sigma: Scale = 0.1
     smallest: Scale = 1e-3
@@ -76,6 +80,8 @@ class Config:
                 f"hidden={self.hidden} must have a width for each of the {len(self.latents)} levels"
             )
         unused(self, "network", "width" if self.network == "mlp" else "hidden")
+        if self.likelihood != "discretised_logistic_mixture":
+            unused(self, "likelihood", "components")
         if self.inference == "bottom_up":
             unused(self, "inference", "free_bits")
             if self.network != "mlp":
@@ -105,6 +111,10 @@ class Network(nn.Module):
         found = self.ladder.infer(pixels.to_signed(image, self.values), condition, noise)
         return found._replace(out=self._spread(found.out))
 
+    def describe(self, image: jax.Array, condition: jax.Array, noise: list[jax.Array]) -> Inference:
+        found = self.ladder.describe(pixels.to_signed(image, self.values), condition, noise)
+        return found._replace(out=self._spread(found.out))
+
     def generate(self, condition: jax.Array, noise: list[jax.Array]) -> jax.Array:
         return self._spread(self.ladder.generate(condition, noise))
 
@@ -126,8 +136,13 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     if config.network == "conv" and not most:
         raise ConfigError(f"model.network='conv': images of {shape[:2]} cannot be halved", "use 'mlp'")
     levels = Levels(config.latents, config.hidden, config.network, config.width, most, config.activation)
-    distribution = DecodedPixels(config.likelihood, element.levels or 0)
-    spread = Spread("none" if distribution.binary else config.scale, config.sigma, config.smallest)
+    distribution = DecodedPixels(config.likelihood, element.levels or 0, config.components)
+    if distribution.mixture and shape[2] > mixtures.CHANNELS:
+        raise ConfigError(
+            f"model.likelihood: a mixture of {shape[2]} channels per pixel is not supported",
+            f"use images of at most {mixtures.CHANNELS} channels, or another likelihood",
+        )
+    spread = Spread.for_pixels(distribution, config.scale, config.sigma, config.smallest, shape[2])
     network = Network(config, levels, spread, shape, element.levels or 0)
     m = _HVAE(config, name, element, ClassLabel.of(spec, config.conditional), distribution, network)
     return Model(
@@ -136,6 +151,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         sample=m.sample,
         likelihood=m.likelihood if distribution.normalised else None,
         likelihood_kind="bound" if distribution.discrete else "density",
+        rate_distortion=m.rate_distortion if distribution.normalised else None,
+        codec=Codec(m.encode, m.decode, m.code_spec, m.nats if distribution.normalised else None, m.expected),
     )
 
 
@@ -177,7 +194,7 @@ class _HVAE:
         image = batch[self.name]
         condition = self.condition(batch, image.shape[0])
         found = self.apply(variables, "infer", image, condition, self.noise(keys))
-        return -self.pixels.log_prob(found.out, image).sum((1, 2, 3)), found
+        return -sum_row(self.pixels.log_prob(found.out, image)), found
 
     def rates(self, found: Inference) -> Float[Array, "L B"]:
         """Return the KL term of every level per row.
@@ -255,6 +272,13 @@ class _HVAE:
         mask = batch["mask"]
         return Mean(jnp.where(mask > 0, total, 0), self.size * mask), {}
 
+    def rate_distortion(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Mean]:
+        """Compute KL(q || p) of all levels and -log p(x | z) per row."""
+        distortion, found = self.inference(variables, batch, keys)
+        mask = batch["mask"]
+        mean = lambda x: Mean(jnp.where(mask > 0, x, 0), self.size * mask)
+        return mean(self.rates(found).sum(0)), mean(distortion)
+
     def sample(
         self,
         variables: Variables,
@@ -275,3 +299,65 @@ class _HVAE:
         out = self.apply(variables, "generate", self.condition(label, keys.shape[0]), drawn)
         image = jax.vmap(self.pixels.draw, (0, 1))(fold(keys, 2), out) if noise else self.pixels.mean(out)
         return {self.name: image, **label}
+
+    # --- codec -----------------------------------------------------------------------------------------
+
+    def code_spec(self, spec: Spec) -> Spec:
+        """Return the spec with `latent`, one vector for all levels, in the place of the image."""
+        latent = Element((sum(map(math.prod, self.shapes)),), "float32", role="target")
+        items = spec.elements.items()
+        elements = dict((LATENT, latent) if name == self.name else (name, e) for name, e in items)
+        return dataclasses.replace(spec, elements=elements)
+
+    def encode(self, variables: Variables, batch: Batch, keys: Keys | None = None) -> Batch:
+        """Return `latent` and the other elements.
+
+        The codes are the noise e of every level, z = mean of p + (standard deviation of p) e, of a draw of
+        q(z | x) or (without keys) of its means: under the prior they are standard normal.
+        """
+        image = batch[self.name]
+        rows = image.shape[0]
+        noise = [jnp.zeros((rows, *s)) for s in self.shapes] if keys is None else self.noise(keys)
+        found = self.apply(variables, "infer", image, self.condition(batch, rows), noise)
+        code = [(z - p[0]) * jnp.exp(-p[1]) for z, p in zip(found.z, found.p, strict=True)]
+        flat = jnp.concatenate([x.reshape(rows, -1) for x in code], -1)
+        return {LATENT: flat, **{k: x for k, x in batch.items() if k != self.name}}
+
+    def levels_of(self, codes: Batch) -> list[jax.Array]:
+        """Return the noise of every level."""
+        code = codes[LATENT]
+        ends = np.cumsum([math.prod(s) for s in self.shapes])[:-1]
+        parts = jnp.split(code, ends.tolist(), -1)
+        return [x.reshape(-1, *s) for x, s in zip(parts, self.shapes, strict=True)]
+
+    def decoded(self, variables: Variables, codes: Batch) -> Float[Array, "outputs B H W C"]:
+        condition = self.condition(codes, codes[LATENT].shape[0])
+        return self.apply(variables, "generate", condition, self.levels_of(codes))
+
+    def decode(self, variables: Variables, codes: Batch) -> Batch:
+        """Return the images at the location of p(x | z), with the other elements of `codes`.
+
+        Raises:
+          ConfigError: the model is conditioned on labels, and `codes` has none.
+        """
+        image = self.pixels.mean(self.decoded(variables, codes))
+        return {self.name: image, **{k: x for k, x in codes.items() if k != LATENT}}
+
+    def expected(self, variables: Variables, codes: Batch) -> Batch:
+        """Return the location of p(x | z) in units of levels, not rounded."""
+        return {self.name: self.pixels.location(self.decoded(variables, codes))}
+
+    def nats(self, variables: Variables, batch: Batch, codes: Batch, keys: Keys) -> Float[Array, " B"]:
+        """Compute -log p(x | z) + log q(e | x) per row for the codes e; draws nothing.
+
+        The density of e is that of z times the standard deviation of p.
+        """
+        del keys
+        image = batch[self.name]
+        condition = self.condition(batch, image.shape[0])
+        found = self.apply(variables, "describe", image, condition, self.levels_of(codes))
+        log_q = [
+            sum_row(likelihoods.normal(*q, z) + p[1])
+            for q, p, z in zip(found.q, found.p, found.z, strict=True)
+        ]
+        return jnp.stack(log_q).sum(0) - sum_row(self.pixels.log_prob(found.out, image))

@@ -1,8 +1,9 @@
 """Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114; Rezende et al. 2014, arXiv:1401.4082).
 
-The posterior is a diagonal Gaussian. The decoder's distribution of a pixel is a discretised logistic or
-Gaussian over the levels (a likelihood of the data, in bits per dimension), a Gaussian density, or the
-Bernoulli cross-entropy of grey values, which is a loss but not a likelihood.
+The posterior is a diagonal Gaussian. The decoder's distribution of a pixel is a discretised logistic, a
+mixture of these or a discretised Gaussian over the levels (a likelihood of the data, in bits per dimension),
+a Gaussian density, or the Bernoulli cross-entropy of grey values, which is a loss but not a likelihood. Real
+values, such as points or the codes of another codec, have a Gaussian density.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.config import Natural, NotNegative, Width, check, unused
+from genjax.config import NotNegative
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables
-from genjax.functional import bounds, likelihoods, pixels
-from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
+from genjax.errors import ConfigError
+from genjax.functional import bounds, likelihoods, mixtures
+from genjax.functional.decoded_pixels import DecodedPixels
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
 from genjax.functional.reductions import sum_row
-from genjax.nn import priors
-from genjax.nn.adversary import Adversary, Sharpener, with_last
+from genjax.models._vae_config import Config
+from genjax.nn.adversary import Sharpener, with_last
 from genjax.nn.conditions import ClassLabel
-from genjax.nn.image_vae import VAE, Activation, Halves, Scale, Spread, lowest
-from genjax.nn.regularisers import Regulariser
+from genjax.nn.image_vae import VAE, Spread, lowest
 
 PLAYER = "vae"
 CRITIC = "critic"
@@ -37,106 +38,23 @@ LATENT = "latent"
 """The name of the codes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Configure a variational autoencoder of images.
-
-    Attributes:
-      latent: dimensions of z, or its channels if `spatial`.
-      network: "conv" or "mlp", for encoder and decoder.
-      spatial: z is a map (H / 2^n, W / 2^n, latent), where n is how often the image can be halved; needs
-        network="conv". False for a vector (latent,).
-      width: channels of the first convolution, doubled at each halving.
-      blocks: residual blocks after each halving and before each doubling; needs network="conv".
-      hidden: widths of the MLP's hidden layers in the encoder; the decoder has them in reverse order.
-      activation: of the MLP.
-      likelihood: of the image given z; "normal" is a density of the values in [-1, 1].
-      scale: the scale of a logistic or normal: "pixel" (the decoder computes one for each pixel), "shared"
-        (one learned number; Rybkin et al. 2021, arXiv:2006.13202) or "fixed" (`sigma`).
-      sigma: the scale in units of the values in [-1, 1]; the initial one if it is learned.
-      smallest: lower bound of a learned scale in the same units. A density needs one: it is unbounded on
-        pixels that never change.
-      beta: weight of the KL term in the loss (Higgins et al. 2017); 1 for the bound itself.
-      posterior: "normal", or "point": z is the encoder's mean, and the KL term is |z|^2 / 2 (regularised
-        autoencoder). There is no bound and no sampler then: fit a density to the codes (model "latent").
-      bound: that is maximised, and how many draws of z it takes.
-      prior: of z.
-      regulariser: what is added to the ELBO for the latent space, beside or in place of the KL term.
-      conditional: encoder and decoder read the label if the data has one.
-      adversary: the adversarial and the perceptual loss of a KL autoencoder; neither by default.
-    """
-
-    latent: Width = 16
-    network: Literal["conv", "mlp"] = "conv"
-    spatial: bool = False
-    width: Width = 32
-    blocks: Natural = 0
-    hidden: tuple[Width, ...] = (400,)
-    activation: Activation = "silu"
-    likelihood: Likelihood = "discretised_logistic"
-    scale: Literal["pixel", "shared", "fixed"] = "pixel"
-    sigma: Scale = 0.1
-    smallest: Scale = 1e-3
-    beta: NotNegative = 1.0
-    posterior: Literal["normal", "point"] = "normal"
-    bound: bounds.Bound = dataclasses.field(default_factory=bounds.Bound)
-    prior: priors.Prior = dataclasses.field(default_factory=priors.Prior)
-    regulariser: Regulariser = dataclasses.field(default_factory=Regulariser)
-    conditional: bool = True
-    adversary: Adversary = dataclasses.field(default_factory=Adversary)
-
-    def __post_init__(self):
-        check(self)
-        if not 0 < self.smallest < self.sigma:
-            raise ValueError(f"smallest={self.smallest} must lie between 0 and sigma={self.sigma}")
-        if self.spatial and self.network != "conv":
-            raise ValueError(f"spatial latents need network='conv', got {self.network!r}")
-        if self.network == "mlp":
-            unused(self, "network", "blocks")
-        else:
-            unused(self, "network", "activation")
-        if self.bound.kind != "elbo" and (self.beta != 1 or self.regulariser.kind != "kl"):
-            raise ValueError(f"beta and regulariser apply to the ELBO, not to bound.kind={self.bound.kind!r}")
-        if self.point and (self.bound != bounds.Bound() or self.prior.kind != "normal"):
-            raise ValueError("posterior='point' has no bound and no prior: leave both at their defaults")
-        if self.point and self.regulariser.kind not in ("kl", "gradient"):
-            raise ValueError(f"regulariser.kind={self.regulariser.kind!r} needs posterior='normal'")
-        if self.regulariser.kind != "kl":
-            self.regulariser.check_fits(self.prior.kind, self.spatial)
-        sharp = self.adversary != Adversary()
-        if sharp and (self.network != "conv" or self.bound != bounds.Bound()):
-            raise ValueError("adversary needs network='conv' and the ELBO with one draw")
-
-    @property
-    def point(self) -> bool:
-        """Return True if z is a function of x."""
-        return self.posterior == "point"
-
-    @property
-    def halves(self) -> Halves:
-        """Return what the networks need."""
-        names = [f.name for f in dataclasses.fields(Halves)]
-        return Halves(**{name: getattr(self, name) for name in names})
-
-
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
-    """Build the model of the spec's first quantised image.
+    """Build the model of the spec's first target that is a quantised image or an array of real values.
 
     The likelihood is a "bound" if the decoder is a distribution over levels, a "density" for the normal, and
     absent for grey values under a Bernoulli.
 
     Raises:
-      ConfigError: the data has no images of whole levels.
+      ConfigError: the data has no such target, or the config does not fit it.
     """
-    name = pixels.quantised_image(spec, "vae")
+    name = _target(config, spec)
     element = spec[name]
-    distribution = DecodedPixels(config.likelihood, element.levels or 0)
+    distribution = DecodedPixels(config.likelihood, element.levels or 0, config.components)
     bounded = distribution.normalised and not config.point
-    scale = "none" if distribution.binary else config.scale
     label = ClassLabel.of(spec, config.conditional)
     network = VAE(
         config.halves,
-        Spread(scale, config.sigma, config.smallest),
+        Spread.for_pixels(distribution, config.scale, config.sigma, config.smallest, element.shape[-1] or 0),
         element.shape,  # type: ignore[arg-type]
         element.levels or 0,
         config.prior,
@@ -156,7 +74,37 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         sample=None if config.point else m.sample,
         likelihood=m.likelihood if bounded else None,
         likelihood_kind="bound" if distribution.discrete else "density",
+        rate_distortion=m.rate_distortion if bounded else None,
         codec=Codec(m.encode, m.decode, m.code_spec, m.nats if bounded else None, m.expected),
+    )
+
+
+def _target(config: Config, spec: Spec) -> str:
+    """Return the name of the modelled element.
+
+    Raises:
+      ConfigError: there is none, or the config does not fit it.
+    """
+    for name in spec.targets:
+        shape = spec[name].shape
+        if spec[name].levels and len(shape) == 3:
+            if config.likelihood == "discretised_logistic_mixture" and (shape[2] or 0) > mixtures.CHANNELS:
+                raise ConfigError(
+                    f"model.likelihood: a mixture of {shape[2]} channels per pixel is not supported",
+                    f"use images of at most {mixtures.CHANNELS} channels, or another likelihood",
+                )
+            return name
+        if spec[name].levels is None and shape and None not in shape:
+            if config.network != "mlp" or config.likelihood != "normal" or config.prior.kind == "vamp":
+                raise ConfigError(
+                    f"vae: {name} has real values",
+                    "set model.network='mlp' and model.likelihood='normal', and no VampPrior",
+                )
+            return name
+    raise ConfigError(
+        "vae needs images of whole levels or real values as the target; "
+        f"the data has {sorted(spec.elements)}",
+        "choose such data, or another model",
     )
 
 
@@ -202,7 +150,7 @@ class _VAE:
     def distortion(self, variables: Variables, batch: Batch, z: Float[Array, "B *Z"]) -> Float[Array, " B"]:
         """Compute -log p(x | z) per row."""
         out = self.apply(variables, "decode", z, self.condition(batch))
-        return -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3))
+        return -sum_row(self.pixels.log_prob(out, batch[self.name]))
 
     def rate(
         self,
@@ -325,7 +273,7 @@ class _VAE:
         def decode(last: Tree) -> tuple[jax.Array, jax.Array]:
             tree = {"params": with_last(network, last)}
             out: Any = self.network.apply(tree, z, self.condition(batch), method="decode")
-            return -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3)), self.pixels.signed(out)
+            return -sum_row(self.pixels.log_prob(out, batch[self.name])), self.pixels.signed(out)
 
         return self.sharpener.loss(variables, batch, decode, network["decoder"]["out"], self.size, step)
 
@@ -364,7 +312,7 @@ class _VAE:
 
     @property
     def size(self) -> int:
-        """Return the number of values of an image."""
+        """Return the number of values of a row."""
         return math.prod(self.element.shape)  # type: ignore[arg-type]
 
     # --- likelihood and samples ------------------------------------------------------------------------
@@ -386,6 +334,13 @@ class _VAE:
         mask = batch["mask"]
         return Mean(jnp.where(mask > 0, total, 0), self.size * mask), {}
 
+    def rate_distortion(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Mean]:
+        """Compute KL(q || p) and -log p(x | z) per row: their sum is the likelihood of one draw."""
+        distortion, rate = self.elbo(variables, batch, keys)
+        mask = batch["mask"]
+        mean = lambda x: Mean(jnp.where(mask > 0, x, 0), self.size * mask)
+        return mean(rate), mean(distortion)
+
     def importance_weighted(
         self, variables: Variables, batch: Batch, keys: Keys, samples: int
     ) -> Float[Array, " B"]:
@@ -404,13 +359,13 @@ class _VAE:
         keys: Keys,
         prompt: Batch,
         *,
-        noise: bool = False,
+        noise: bool | None = None,
         temperature: NotNegative = 1.0,
     ) -> Batch:
-        """Draw images; labels that are not given are random.
+        """Draw rows; labels that are not given are random.
 
         Args:
-          noise: draw the pixels instead of taking their location.
+          noise: draw the values given z instead of taking their location; None for real values only.
           temperature: standard deviation of the noise that the prior of z is drawn from.
         """
         label = self.label.drawn(prompt, keys)
@@ -418,8 +373,9 @@ class _VAE:
         condition = self.label.one_hot(label, keys.shape[0])
         z = self.apply(variables, "prior_draw", noise_z, fold(keys, 3), condition)
         out = self.apply(variables, "decode", z, condition)
-        image = jax.vmap(self.pixels.draw, (0, 1))(fold(keys, 2), out) if noise else self.pixels.mean(out)
-        return {self.name: image, **label}
+        noise = not self.element.levels if noise is None else noise
+        x = jax.vmap(self.pixels.draw, (0, 1))(fold(keys, 2), out) if noise else self.pixels.mean(out)
+        return {self.name: x, **label}
 
     # --- codec -----------------------------------------------------------------------------------------
 
@@ -444,7 +400,7 @@ class _VAE:
         """
         return {self.name: self.pixels.mean(self.decoded(variables, codes)), **_without(codes, LATENT)}
 
-    def decoded(self, variables: Variables, codes: Batch) -> Float[Array, "outputs B H W C"]:
+    def decoded(self, variables: Variables, codes: Batch) -> Float[Array, "outputs B *X"]:
         """Return the decoder's output for the codes."""
         z = codes[LATENT]
         return self.apply(variables, "decode", z, self.label.one_hot(codes, z.shape[0]))

@@ -1,4 +1,4 @@
-"""Define the networks of variational autoencoders of images: encoder, decoder, prior, scale of the pixels.
+"""Define the networks of variational autoencoders: encoder, decoder, prior, scale of the pixels.
 
 The halves are fully connected, or convolutions that halve the image as often as possible, with residual
 blocks at each resolution if there are any.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Num
 
 from genjax.config import Range
 from genjax.core import Keys
-from genjax.functional import likelihoods, pixels
+from genjax.functional import likelihoods, mixtures, pixels
+from genjax.functional.decoded_pixels import DecodedPixels
 from genjax.functional.reductions import sum_row
 from genjax.nn import priors
 from genjax.nn.conv import Conv, halvings
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], condition: Float[Array, "B K"]
+        self, x: Float[Array, "B *X"], condition: Float[Array, "B K"]
     ) -> tuple[Float[Array, "B *Z"], Float[Array, "B *Z"]]:
         c = self.halves
         if c.network == "mlp":
@@ -100,13 +101,13 @@ class Decoder(nn.Module):
     """Map (z, condition) to `outputs` numbers for every value of the image."""
 
     halves: Halves
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     outputs: int
 
     @nn.compact
     def __call__(
         self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]
-    ) -> Float[Array, "outputs B H W C"]:
+    ) -> Float[Array, "outputs B *X"]:
         c = self.halves
         if c.network == "mlp":
             body = MLP(c.hidden[::-1], c.function, final=True, name="body")
@@ -137,8 +138,8 @@ def _residual(h: Float[Array, "B H W C"], blocks: int, name: str) -> Float[Array
     return h
 
 
-def lowest(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return (height, width) of the smallest feature map and the number of halvings to it."""
+def lowest(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (height, width) of the smallest feature map of images (H, W, C), and the halvings to it."""
     n = halvings(*shape[:2])
     return shape[0] // 2**n, shape[1] // 2**n, n
 
@@ -158,50 +159,66 @@ class Spread:
         or "none" (the distribution has no scale).
       start: the initial scale.
       smallest: lower bound of a learned scale.
+      locations: of a value: one, or one for each component of a mixture.
+      extra: further numbers per value, which pass unchanged.
     """
 
     of: Literal["pixel", "shared", "fixed", "none"]
     start: float
     smallest: float
+    locations: int = 1
+    extra: int = 0
+
+    @classmethod
+    def for_pixels(
+        cls, pixels: DecodedPixels, of: Any, start: float, smallest: float, channels: int
+    ) -> Spread:
+        """Return what the distribution of pixels with so many channels needs."""
+        if not pixels.mixture:
+            return cls("none" if pixels.binary else of, start, smallest)
+        extra = mixtures.extra(pixels.components, channels)
+        return cls(of, start, smallest, pixels.components, extra)
 
     @property
     def outputs(self) -> int:
-        """Return how many numbers the decoder computes for a value: location, and scale if it has its own."""
-        return 2 if self.of == "pixel" else 1
+        """Return how many numbers the decoder computes for a value: locations, its own scales, others."""
+        return self.locations * (2 if self.of == "pixel" else 1) + self.extra
 
     def apply(
-        self, out: Float[Array, "outputs B H W C"], shared: Float[Array, ""] | None = None
-    ) -> Float[Array, "O B H W C"]:
-        """Return the location and the log scale of every value; the decoder's output if there is no scale.
+        self, out: Float[Array, "outputs B *X"], shared: Float[Array, ""] | None = None
+    ) -> Float[Array, "O B *X"]:
+        """Return locations, log scales and further numbers of every value; the output if there is no scale.
 
         Args:
           shared: the learned number that all values share.
         """
         if self.of == "none":
             return out
-        raw = out[1:] if self.of == "pixel" else jnp.zeros_like(out[:1])
+        location, rest = jnp.split(out, [self.locations])
+        raw = rest[: self.locations] if self.of == "pixel" else jnp.zeros_like(location)
+        further = rest[rest.shape[0] - self.extra :]
         if self.of == "fixed":
-            return jnp.concatenate([out[:1], raw + math.log(self.start)])
+            return jnp.concatenate([location, raw + math.log(self.start), further])
         if shared is not None:
             raw = raw + shared.reshape(1, 1, 1, 1, 1)
         # softplus(20 s) / 20: starts at `start`, is never below `smallest`, and is steep near it.
         start = math.log(math.expm1((self.start - self.smallest) * 20.0))
         scale = nn.softplus(raw + start) / 20.0 + self.smallest
-        return jnp.concatenate([out[:1], jnp.log(scale)])
+        return jnp.concatenate([location, jnp.log(scale), further])
 
 
 class VAE(nn.Module):
     """Hold encoder, decoder and prior, and the scale that all pixels share if there is one.
 
     Attributes:
-      levels: of the image.
+      levels: of the image; 0 for real values, which are read as they are.
       prior: of z (nn/priors.py).
       classes: width of the condition.
     """
 
     halves: Halves
     spread: Spread
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     levels: int
     prior: priors.Prior
     classes: int
@@ -217,14 +234,12 @@ class VAE(nn.Module):
             self.flow = priors.FlowPrior(self.halves.latent, self.prior)
 
     def encode(
-        self, image: Integer[Array, "B H W C"], condition: Float[Array, "B K"]
+        self, image: Num[Array, "B *X"], condition: Float[Array, "B K"]
     ) -> tuple[Float[Array, "B *Z"], Float[Array, "B *Z"]]:
         """Return mean and log standard deviation of q(z | x)."""
-        return self.encoder(pixels.to_signed(image, self.levels), condition)
+        return self.encoder(pixels.to_signed(image, self.levels) if self.levels else image, condition)
 
-    def decode(
-        self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]
-    ) -> Float[Array, "outputs B H W C"]:
+    def decode(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, "outputs B *X"]:
         """Return the logits, or the location (in [-1, 1]) and the log scale."""
         shared = self.shared if self.spread.of == "shared" else None
         return self.spread.apply(self.decoder(z, condition), shared)

@@ -1,14 +1,15 @@
 """Define networks of several stochastic levels: level 0 is next to the data, the last one is the top.
 
-Both have `infer(image, condition, noise) -> Inference` and `generate(condition, noise) -> decoder's output`;
-`noise` has one standard normal array per level.
+Both have `infer(image, condition, noise) -> Inference`, whose draws are of q, `generate(condition, noise) ->
+decoder's output`, whose draws are of p, and `describe(image, condition, noise) -> Inference`, whose draws are
+those of `generate`; `noise` has one standard normal array per level.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -29,7 +30,7 @@ class Inference(NamedTuple):
 
     Attributes:
       out: (outputs, B, H, W, C), what the decoder computed from the draws.
-      z: draws of q.
+      z: the draws.
       q: of each level given the data and the levels that were drawn before it.
       p: the prior of each level given the levels above it.
     """
@@ -95,23 +96,38 @@ class BottomUp(nn.Module):
     def infer(
         self, image: Float[Array, "B H W C"], condition: Float[Array, "B K"], noise: Sequence[jax.Array]
     ) -> Inference:
+        return self._upwards(image, condition, lambda level, q: q[0] + jnp.exp(q[1]) * noise[level])
+
+    def describe(
+        self, image: Float[Array, "B H W C"], condition: Float[Array, "B K"], noise: Sequence[jax.Array]
+    ) -> Inference:
+        z = self._draws(condition, noise)
+        return self._upwards(image, condition, lambda level, q: z[level])
+
+    def generate(self, condition: Float[Array, "B K"], noise: Sequence[jax.Array]) -> jax.Array:
+        return self._decode(self._draws(condition, noise)[0], condition)
+
+    def _upwards(
+        self, image: jax.Array, condition: jax.Array, choose: Callable[[int, Gaussian], jax.Array]
+    ) -> Inference:
+        """Return the distributions at the draws that `choose(level, q)` returns."""
         below = image.reshape(image.shape[0], -1)
         z: list[jax.Array] = []
         q: list[Gaussian] = []
-        for up, e in zip(self.up, noise, strict=True):
-            mean, log_std = jnp.split(up(jnp.concatenate([below, condition], -1)), 2, -1)
-            below = mean + jnp.exp(log_std) * e
+        for level, up in enumerate(self.up):
+            q.append(_split(up(jnp.concatenate([below, condition], -1))))
+            below = choose(level, q[level])
             z.append(below)
-            q.append((mean, log_std))
         p = [self._prior(level, z, condition) for level in range(len(z))]
         return Inference(self._decode(z[0], condition), z, q, p)
 
-    def generate(self, condition: Float[Array, "B K"], noise: Sequence[jax.Array]) -> jax.Array:
+    def _draws(self, condition: jax.Array, noise: Sequence[jax.Array]) -> list[jax.Array]:
+        """Return draws of p."""
         z = list(noise)
         for level in reversed(range(len(z) - 1)):
             mean, log_std = self._prior(level, z, condition)
             z[level] = mean + jnp.exp(log_std) * noise[level]
-        return self._decode(z[0], condition)
+        return z
 
     def _prior(self, level: int, z: list[jax.Array], condition: jax.Array) -> Gaussian:
         """Return p(z_level | z above); standard normal at the top."""
@@ -164,11 +180,15 @@ class TopDown(nn.Module):
     def infer(
         self, image: Float[Array, "B H W C"], condition: Float[Array, "B K"], noise: Sequence[jax.Array]
     ) -> Inference:
-        features = self._upwards(image, condition)
-        return self._downwards(condition, noise, features)
+        return self._downwards(condition, noise, self._upwards(image, condition), "q")
+
+    def describe(
+        self, image: Float[Array, "B H W C"], condition: Float[Array, "B K"], noise: Sequence[jax.Array]
+    ) -> Inference:
+        return self._downwards(condition, noise, self._upwards(image, condition), "p")
 
     def generate(self, condition: Float[Array, "B K"], noise: Sequence[jax.Array]) -> jax.Array:
-        return self._downwards(condition, noise, None).out
+        return self._downwards(condition, noise, None, "p").out
 
     def _upwards(self, image: jax.Array, condition: jax.Array) -> list[jax.Array]:
         flat = self.levels.network == "mlp"
@@ -180,9 +200,17 @@ class TopDown(nn.Module):
         return features
 
     def _downwards(
-        self, condition: jax.Array, noise: Sequence[jax.Array], features: list[jax.Array] | None
+        self,
+        condition: jax.Array,
+        noise: Sequence[jax.Array],
+        features: list[jax.Array] | None,
+        draws: Literal["q", "p"],
     ) -> Inference:
-        """Draw from the posterior where there are features, else from the prior."""
+        """Return the distributions at draws of the posterior or of the prior.
+
+        Args:
+          features: of the data; without them q is p.
+        """
         levels = range(len(noise))
         z: dict[int, jax.Array] = {}
         q: dict[int, Gaussian] = {}
@@ -197,7 +225,7 @@ class TopDown(nn.Module):
                 shift, log_ratio = _split(offset)
                 mean, log_std = p[level]
                 q[level] = mean + jnp.exp(log_std) * shift, log_std + log_ratio
-            mean, log_std = q[level]
+            mean, log_std = q[level] if draws == "q" else p[level]
             z[level] = mean + jnp.exp(log_std) * noise[level]
             state = self.blocks[level](state + self.inject[level](z[level]))
             state = nn.silu(self.descend[level](state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +47,20 @@ def columns(
     joint = "" if config.tokenizer == "chars" else "\n"
     tokenizer = fit(config, *(joint.join(texts.get(part, ())) for part in ("train", "eval")))
     for part, captions in texts.items():
-        tokens = np.full((len(captions), config.length), tokenizer.special.get("pad", 0), np.int32)
-        mask = np.zeros((len(captions), config.length), np.float32)
-        for row, text in enumerate(captions):
-            ids = tokenizer.encode(text)[: config.length]
-            tokens[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
+        tokens, mask = tokens_of(tokenizer, captions, config.length)
         out[part] |= {"caption": tokens, "caption_mask": mask}
     return tokenizer
+
+
+def tokens_of(tokenizer: Tokenizer, captions: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return captions as tokens (N, length), cut after `length` of them, and their mask (N, length)."""
+    tokens = np.full((len(captions), length), tokenizer.special.get("pad", 0), np.int32)
+    mask = np.zeros((len(captions), length), np.float32)
+    for row, text in enumerate(captions):
+        ids = tokenizer.encode(text)[:length]
+        tokens[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+    return tokens, mask
 
 
 def _texts(folder: Path, files: list[Path]) -> list[str]:

@@ -24,6 +24,7 @@ from genjax.data.config import Config
 from genjax.data.load import Loaded
 from genjax.data.permutation import permute
 from genjax.data.rows import Columns, Rows
+from genjax.data.sources._captions import tokens_of
 from genjax.data.sources._text import fit
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import DataError
@@ -197,13 +198,8 @@ def caption(value: Mapping[str, int]) -> str:
 
 def _captions(values: Mapping[str, np.ndarray], tokenizer: Tokenizer, length: int) -> Columns:
     """Return the captions as tokens, cut to `length`, and their mask."""
-    rows = len(values["shape"])
-    tokens = np.full((rows, length), tokenizer.special.get("pad", 0), np.int32)
-    mask = np.zeros((rows, length), np.float32)
-    for row in range(rows):
-        ids = tokenizer.encode(caption({k: int(v[row]) for k, v in values.items()}))[:length]
-        tokens[row, : len(ids)] = ids
-        mask[row, : len(ids)] = 1
+    texts = [caption({k: int(v[row]) for k, v in values.items()}) for row in range(len(values["shape"]))]
+    tokens, mask = tokens_of(tokenizer, texts, length)
     return {"caption": tokens, "caption_mask": mask}
 
 

@@ -38,9 +38,11 @@ def measure(context: Context) -> list[Score]:
         "code_use": float((counts > 0).mean()),
         "code_perplexity": perplexity(counts),
     }
-    protocol = context.protocol(split="eval", rows=context.held, codes=levels)
+    # Not of the protocol: codecs with different K are what these scores compare.
+    protocol = context.protocol(split="eval", rows=context.held)
     return [
-        estimates.of_interval(context, SCORES[k], k, estimates.exact(v), protocol) for k, v in values.items()
+        estimates.of_interval(context, SCORES[k], k, estimates.exact(v), protocol, codes=levels)
+        for k, v in values.items()
     ]
 
 
