@@ -61,7 +61,9 @@ def test_it_is_the_formula_of_the_paper():
             half = 1 / (LEVELS - 1)
             above = np.inf if x[channel] == LEVELS - 1 else v[channel] + half
             below = -np.inf if x[channel] == 0 else v[channel] - half
-            p *= expit((above - mean[channel]) / s[k, channel]) - expit((below - mean[channel]) / s[k, channel])
+            p *= expit((above - mean[channel]) / s[k, channel]) - expit(
+                (below - mean[channel]) / s[k, channel]
+            )
         total += p
     image = jnp.asarray(np.broadcast_to(x, (1, 2, 1, 3)), jnp.uint8)
     log_p = mixtures.log_prob(mixtures.of_output(out, K), image, LEVELS)

@@ -357,7 +357,7 @@ class _HVAE:
         condition = self.condition(batch, image.shape[0])
         found = self.apply(variables, "describe", image, condition, self.levels_of(codes))
         log_q = [
-            sum_row(likelihoods.normal(*q, z) + p[1])
+            sum_row(likelihoods.normal(q[0], q[1], z) + p[1])
             for q, p, z in zip(found.q, found.p, found.z, strict=True)
         ]
         return jnp.stack(log_q).sum(0) - sum_row(self.pixels.log_prob(found.out, image))

@@ -52,10 +52,10 @@ class PseudoInputs(nn.Module):
     """
 
     components: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self) -> Float[Array, "K H W C"]:
+    def __call__(self) -> Float[Array, "K *X"]:
         # The values start near grey, and tanh keeps them where images are.
         start = nn.initializers.normal(0.1)
         return jnp.tanh(self.param("inputs", start, (self.components, *self.shape)))
