@@ -177,7 +177,7 @@ class _Latent:
         return Mean(jnp.where(mask > 0, total, 0.0), self.units * mask), carry
 
     def rate_distortion(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[Mean, Mean]:
-        """Compute the prior's nats of the codes and -log p(x | codes) per row, for codes that are integers."""
+        """Compute the prior's nats of the codes and -log p(x | codes) per row; the codes are integers."""
         assert self.prior.likelihood is not None
         assert self.codec.nats is not None
         codes = self.encode(variables, batch, keys)

@@ -56,6 +56,7 @@ SOURCES: dict[str, list[tuple[str | Callable[[Path], str], dict]]] = {
         ("chorales:voices", {"pack": True}),
     ],
     "digits": [("digits", {})],
+    "emoji": [("emoji", {"tokenizer": "chars"}), ("emoji:twitter", {})],
     "folder": [(folder, {})],
     "grid": [("grid", {})],
     "mnist5k": [("mnist5k", {})],

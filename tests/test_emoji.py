@@ -36,7 +36,8 @@ def test_a_style_has_all_emoji_once(folder: Path):
 def test_held_out_emoji_are_held_out_in_both_styles(folder: Path):
     both = load(folder, tokenizer="chars")
     alone = load(folder, "emoji:google", tokenizer="chars")
-    names = lambda d, s: {d.tokenizer.decode(x[m > 0]) for x, m in zip(s["caption"], s["caption_mask"])}
+    pairs = lambda s: zip(s["caption"], s["caption_mask"], strict=True)
+    names = lambda d, s: {d.tokenizer.decode(x[m > 0]) for x, m in pairs(s)}
     rows = {p: getattr(both, p).rows(np.arange(len(getattr(both, p)))) for p in ("train", "eval")}
     train, held = (names(both, rows[p]) for p in ("train", "eval"))
     assert not train & held

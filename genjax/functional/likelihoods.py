@@ -22,8 +22,8 @@ def bernoulli(logits: Float[Array, "*shape"], x: Float[Array, "*shape"]) -> Floa
     This is a log-probability if x is 0 or 1. For grey values in between it is the negative cross-entropy that
     is often used as a loss, and not a likelihood: it does not integrate to one.
     """
-    # softplus(l) = max(l, 0) + log(1 + exp(-|l|)): a third of the time of jax.nn.softplus, whose logaddexp also
-    # treats infinities and NaN apart.
+    # softplus(l) = max(l, 0) + log(1 + exp(-|l|)) takes a third of the time of jax.nn.softplus, which treats
+    # infinities and NaN apart.
     return x * logits - jnp.maximum(logits, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 

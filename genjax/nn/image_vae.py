@@ -200,7 +200,7 @@ class Spread:
         if self.of == "fixed":
             return jnp.concatenate([location, raw + math.log(self.start), further])
         if shared is not None:
-            raw = raw + shared.reshape(1, 1, 1, 1, 1)
+            raw = raw + shared.reshape((1,) * raw.ndim)
         # softplus(20 s) / 20: starts at `start`, is never below `smallest`, and is steep near it.
         start = math.log(math.expm1((self.start - self.smallest) * 20.0))
         scale = nn.softplus(raw + start) / 20.0 + self.smallest

@@ -52,10 +52,10 @@ def load(config: Config, argument: str) -> Loaded:
     styles = (argument,) if argument else STYLES
 
     def columns(rows: np.ndarray) -> Columns:
-        each = {"label": label[rows], "caption": caption[rows], "caption_mask": mask[rows]}
         # The styles of one emoji are neighbours, so that the first rows hold both.
-        out = {k: np.repeat(v, len(styles), 0) for k, v in each.items()}
-        out["image"] = np.stack([pictures[style][rows] for style in styles], 1).reshape(-1, *SHAPE)
+        out = {"image": np.stack([pictures[style][rows] for style in styles], 1).reshape(-1, *SHAPE)}
+        each = {"label": label, "caption": caption, "caption_mask": mask}
+        out |= {k: np.repeat(v[rows], len(styles), 0) for k, v in each.items()}
         if len(styles) > 1:
             out["style"] = np.tile(np.arange(len(styles), dtype=np.int32), len(rows))
         return out
