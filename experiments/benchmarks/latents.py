@@ -4,9 +4,10 @@
 
 A convolutional VAE, a VQ-VAE with a codebook of moving averages, and RealNVP, on 28x28 images. The genjax
 side is the real step (training.step.make_step: noise, gradient, Adam, state donated) under jit, from the
-bytes of the data. The torch side (latents_torch.py) has the same weights and torch.optim.Adam(fused). The losses
-of the first two steps, with the same noise, are compared before anything is timed. Then: images per second that
-the VAE and RealNVP sample, and the memory of the importance-weighted likelihood for few and for many draws.
+bytes of the data. The torch side (latents_torch.py) has the same weights and torch.optim.Adam(fused). The
+losses of the first two steps, with the same noise, are compared before anything is timed. Then: images per
+second that the VAE and RealNVP sample, and the memory of the importance-weighted likelihood for few and for
+many draws.
 """
 
 from __future__ import annotations
