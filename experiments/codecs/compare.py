@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-STEPS = 800
+STEPS = 500
 QUANTISERS: dict[str, tuple[str, dict[str, Any]]] = {
     "vq": ("VQ, averages and revival", {"codes": 256, "features": 16}),
     "plain": ("VQ without revival and k-means", {"codes": 256, "features": 16, "revive": 0.0, "rounds": 0}),
