@@ -97,7 +97,7 @@ class VAE(Peer):
 
     def forward(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         unit = image / (LEVELS - 1)
-        mean, log_std = self.encode(2 * unit - 1)
+        mean, log_std = self.encode(unit)
         logits = self.decode(mean + log_std.exp() * noise)
         distortion = F.binary_cross_entropy_with_logits(logits, unit, reduction="sum")
         kl = 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).sum()

@@ -89,13 +89,12 @@ def torch_step(size: argparse.Namespace, image: np.ndarray, params: dict, compil
             layer.bias.copy_(torch.tensor(p["bias"]))
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     target = torch.tensor(image.reshape(len(image), -1) / np.float32(LEVELS - 1), dtype=torch.float32)
-    x = 2 * target - 1
     forward = torch.compile(model) if compiled else model
 
     def step(noise: np.ndarray | None = None):
         z = torch.randn(len(image), size.latent) if noise is None else torch.tensor(noise)
         optimizer.zero_grad(set_to_none=True)
-        loss = forward(x, target, z)
+        loss = forward(target, target, z)
         loss.backward()
         optimizer.step()
         return loss.detach()

@@ -21,7 +21,7 @@ PRIORS = {
     "two": ("mnist/hvae", "two layers, bottom up", TWO),
     "ladder": ("mnist/hvae", "two layers, top down", ()),
 }
-EPOCHS = 20
+EPOCHS = 10
 STEPS_PER_EPOCH = 3000
 
 

@@ -28,7 +28,7 @@ from genjax.functional.noise import fold, normal
 from genjax.functional.reductions import sum_row
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.conv import halvings
-from genjax.nn.image_vae import Scale, Spread
+from genjax.nn.image_vae import FITTED, Scale, Spread, log_odds, read
 from genjax.nn.ladders import BottomUp, Inference, Levels, TopDown
 
 PLAYER = "hvae"
@@ -106,19 +106,26 @@ class Network(nn.Module):
         self.ladder = kind(self.levels, self.shape, self.spread.outputs)
         if self.spread.of == "shared":
             self.shared = self.param("spread", nn.initializers.zeros, ())
+        if self.spread.of == "none":
+            self.offset = self.variable(FITTED, "offset", jnp.zeros, self.shape)
 
     def infer(self, image: jax.Array, condition: jax.Array, noise: list[jax.Array]) -> Inference:
-        found = self.ladder.infer(pixels.to_signed(image, self.values), condition, noise)
+        found = self.ladder.infer(self._read(image), condition, noise)
         return found._replace(out=self._spread(found.out))
 
     def describe(self, image: jax.Array, condition: jax.Array, noise: list[jax.Array]) -> Inference:
-        found = self.ladder.describe(pixels.to_signed(image, self.values), condition, noise)
+        found = self.ladder.describe(self._read(image), condition, noise)
         return found._replace(out=self._spread(found.out))
 
     def generate(self, condition: jax.Array, noise: list[jax.Array]) -> jax.Array:
         return self._spread(self.ladder.generate(condition, noise))
 
+    def _read(self, image: jax.Array) -> jax.Array:
+        return read(image, self.values, self.spread.of == "none")
+
     def _spread(self, out: jax.Array) -> jax.Array:
+        if self.spread.of == "none":
+            return out + self.offset.value[None, None]
         return self.spread.apply(out, self.shared if self.spread.of == "shared" else None)
 
 
@@ -148,6 +155,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     return Model(
         init=m.init,
         phases={"hvae": Phase(PLAYER, m.objective, rowwise=not config.free_bits)},
+        fit=m.fit if distribution.binary else None,
         sample=m.sample,
         likelihood=m.likelihood if distribution.normalised else None,
         likelihood_kind="bound" if distribution.discrete else "density",
@@ -177,7 +185,8 @@ class _HVAE:
         return [normal(fold(keys, level), shape) for level, shape in enumerate(self.shapes)]
 
     def apply(self, variables: Variables, method: str, *args: Any) -> Any:
-        return self.network.apply({"params": variables.params[PLAYER]}, *args, method=method)
+        fitted = {FITTED: variables.state} if variables.state else {}
+        return self.network.apply({"params": variables.params[PLAYER], **fitted}, *args, method=method)
 
     def condition(self, batch: Batch, rows: int) -> Float[Array, "B K"]:
         return self.label.one_hot(batch, rows)
@@ -186,8 +195,14 @@ class _HVAE:
         image = batch[self.name]
         rows = image.shape[0]
         noise = [jnp.zeros((rows, *shape)) for shape in self.shapes]
-        params = self.network.init(key, image, self.condition(batch, rows), noise, method="infer")["params"]
-        return Variables(params={PLAYER: params}, frozen=frozen)
+        made = self.network.init(key, image, self.condition(batch, rows), noise, method="infer")
+        return Variables({PLAYER: made["params"]}, made.get(FITTED, {}), frozen=frozen)
+
+    def fit(self, variables: Variables, batch: Batch, keys: Keys) -> Variables:
+        """Fit the logits that the decoder starts at."""
+        del keys
+        offset = log_odds(batch[self.name], batch["mask"], self.element.levels or 2)
+        return variables.replace(state={"offset": offset})
 
     def inference(self, variables: Variables, batch: Batch, keys: Keys) -> tuple[jax.Array, Inference]:
         """Return (-log p(x | z) per row, the draws of all levels and their distributions)."""

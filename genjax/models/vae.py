@@ -29,7 +29,7 @@ from genjax.functional.reductions import sum_row
 from genjax.models._vae_config import Config
 from genjax.nn.adversary import Sharpener, with_last
 from genjax.nn.conditions import ClassLabel
-from genjax.nn.image_vae import VAE, Spread, lowest
+from genjax.nn.image_vae import FITTED, VAE, Spread, log_odds, lowest
 
 PLAYER = "vae"
 CRITIC = "critic"
@@ -71,6 +71,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     return Model(
         init=m.init,
         phases=phases,
+        fit=m.fit if distribution.binary else None,
         sample=None if config.point else m.sample,
         likelihood=m.likelihood if bounded else None,
         likelihood_kind="bound" if distribution.discrete else "density",
@@ -130,18 +131,29 @@ class _VAE:
         return (height, width, self.config.latent)
 
     def apply(self, variables: Variables, method: str, *args: Any) -> Any:
-        return self.network.apply({"params": variables.params[PLAYER]}, *args, method=method)
+        return self.network.apply(self.tree(variables, variables.params[PLAYER]), *args, method=method)
+
+    def tree(self, variables: Variables, params: Tree) -> Tree:
+        """Return the network's collections."""
+        return {"params": params, **({FITTED: variables.state} if variables.state else {})}
 
     def condition(self, batch: Batch) -> Float[Array, "B K"]:
         return self.label.one_hot(batch, batch[self.name].shape[0])
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        params = {PLAYER: self.network.init(key, batch[self.name], self.condition(batch))["params"]}
+        made = self.network.init(key, batch[self.name], self.condition(batch))
+        params = {PLAYER: made["params"]}
         if self.config.regulariser.critic:
             params[CRITIC] = self.config.regulariser.init(jax.random.fold_in(key, 1), self.config.latent)
         if self.sharpener is not None:
             params |= self.sharpener.init(jax.random.fold_in(key, 2), batch)
-        return Variables(params=params, frozen=frozen)
+        return Variables(params, made.get(FITTED, {}), frozen=frozen)
+
+    def fit(self, variables: Variables, batch: Batch, keys: Keys) -> Variables:
+        """Fit the logits that the decoder starts at."""
+        del keys
+        offset = log_odds(batch[self.name], batch["mask"], self.element.levels or 2)
+        return variables.replace(state={"offset": offset})
 
     def posterior(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Return mean and log standard deviation of q(z | x)."""
@@ -271,7 +283,7 @@ class _VAE:
         network = variables.params[PLAYER]
 
         def decode(last: Tree) -> tuple[jax.Array, jax.Array]:
-            tree = {"params": with_last(network, last)}
+            tree = self.tree(variables, with_last(network, last))
             out: Any = self.network.apply(tree, z, self.condition(batch), method="decode")
             return -sum_row(self.pixels.log_prob(out, batch[self.name])), self.pixels.signed(out)
 

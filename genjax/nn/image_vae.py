@@ -27,6 +27,8 @@ from genjax.nn.image_codec import ResidualBlock
 from genjax.nn.mlp import MLP
 
 Activation = Literal["silu", "tanh", "relu"]
+FITTED = "fitted"
+"""The collection of what is fitted once, on real rows."""
 Scale = Annotated[float, Range(above=0, most=10)]
 """A scale of values in [-1, 1]."""
 
@@ -207,6 +209,29 @@ class Spread:
         return jnp.concatenate([location, jnp.log(scale), further])
 
 
+def read(image: Num[Array, "B *X"], levels: int, unit: bool) -> Float[Array, "B *X"]:
+    """Return what an encoder reads: levels in [-1, 1] or, for Bernoulli decoders, in [0, 1].
+
+    Binary images are mostly 0. In [-1, 1] their common offset saturates the first layer of a tanh network.
+    """
+    if not levels:
+        return image
+    return pixels.to_unit(image, levels) if unit else pixels.to_signed(image, levels)
+
+
+def log_odds(image: Num[Array, "B *X"], mask: Float[Array, " B"], levels: int) -> Float[Array, "*X"]:
+    """Return the log odds of the mean of every pixel over rows, with means in [0.005, 0.995].
+
+    Added to a Bernoulli decoder's output they are its start (Burda et al. 2016): a decoder that had to learn
+    them first would ignore z meanwhile.
+    """
+    unit = pixels.to_unit(image, levels)
+    weight = mask.reshape(-1, *(1,) * (unit.ndim - 1))
+    mean = (unit * weight).sum(0) / jnp.maximum(mask.sum(), 1.0)
+    p = jnp.clip(mean, 0.005, 0.995)
+    return jnp.log(p) - jnp.log1p(-p)
+
+
 class VAE(nn.Module):
     """Hold encoder, decoder and prior, and the scale that all pixels share if there is one.
 
@@ -228,21 +253,30 @@ class VAE(nn.Module):
         self.decoder = Decoder(self.halves, self.shape, self.spread.outputs)
         if self.spread.of == "shared":
             self.shared = self.param("spread", nn.initializers.zeros, ())
+        if self.binary:
+            self.offset = self.variable(FITTED, "offset", jnp.zeros, self.shape)
         if self.prior.kind == "vamp":
-            self.pseudo = priors.PseudoInputs(self.prior.components, self.shape)
+            self.pseudo = priors.PseudoInputs(self.prior.components, self.shape, self.binary)
         if self.prior.kind == "coupling":
             self.flow = priors.FlowPrior(self.halves.latent, self.prior)
+
+    @property
+    def binary(self) -> bool:
+        """Return True if the decoder computes logits."""
+        return self.spread.of == "none"
 
     def encode(
         self, image: Num[Array, "B *X"], condition: Float[Array, "B K"]
     ) -> tuple[Float[Array, "B *Z"], Float[Array, "B *Z"]]:
         """Return mean and log standard deviation of q(z | x)."""
-        return self.encoder(pixels.to_signed(image, self.levels) if self.levels else image, condition)
+        return self.encoder(read(image, self.levels, self.binary), condition)
 
     def decode(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, "outputs B *X"]:
         """Return the logits, or the location (in [-1, 1]) and the log scale."""
-        shared = self.shared if self.spread.of == "shared" else None
-        return self.spread.apply(self.decoder(z, condition), shared)
+        out = self.decoder(z, condition)
+        if self.binary:
+            return out + self.offset.value[None, None]
+        return self.spread.apply(out, self.shared if self.spread.of == "shared" else None)
 
     def prior_log_prob(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, " B"]:
         """Compute log p(z | condition) per row."""

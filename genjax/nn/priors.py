@@ -44,21 +44,23 @@ class Prior:
 
 
 class PseudoInputs(nn.Module):
-    """Hold K learned images in [-1, 1]: the inputs of the encoder whose posteriors make up the prior.
+    """Hold K learned images: the inputs of the encoder whose posteriors make up the prior.
 
     Attributes:
       components: K.
       shape: of an image.
+      unit: the images lie in [0, 1] and start dark, else in [-1, 1] and start grey.
     """
 
     components: int
     shape: tuple[int, ...]
+    unit: bool = False
 
     @nn.compact
     def __call__(self) -> Float[Array, "K *X"]:
-        # The values start near grey, and tanh keeps them where images are.
-        start = nn.initializers.normal(0.1)
-        return jnp.tanh(self.param("inputs", start, (self.components, *self.shape)))
+        inputs = self.param("inputs", nn.initializers.normal(0.1), (self.components, *self.shape))
+        # Both functions keep the values where images are.
+        return nn.sigmoid(inputs - 2.0) if self.unit else jnp.tanh(inputs)
 
 
 def mixture_log_prob(

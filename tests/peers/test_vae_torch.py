@@ -109,14 +109,14 @@ def test_the_bernoulli_vae_is_torchs(rng):
     p = jax.tree.map(lambda x: torch.tensor(np.array(x), requires_grad=True), variables.params["vae"])
     dense = lambda q, x: x @ q["kernel"] + q["bias"]
     silu = torch.nn.functional.silu
-    x = torch.tensor(np.array(pixels.to_signed(image, LEVELS))).flatten(1)
+    x = torch.tensor(np.array(pixels.to_unit(image, LEVELS))).flatten(1)
     h = silu(dense(p["encoder"]["body"]["dense_0"], x))
     mean, log_std = dense(p["encoder"]["posterior"], h).chunk(2, -1)
     posterior = D.Normal(mean, log_std.exp())
     h = silu(dense(p["decoder"]["body"]["dense_0"], mean + log_std.exp() * noise))
     seen = D.Bernoulli(logits=dense(p["decoder"]["out"], h), validate_args=False)
     rate = D.kl_divergence(posterior, D.Normal(0.0, 1.0)).sum(-1)
-    elbo = seen.log_prob((x + 1) / 2).sum(-1) - rate
+    elbo = seen.log_prob(x).sum(-1) - rate
     (-elbo.mean()).backward()
 
     def ours(params):
