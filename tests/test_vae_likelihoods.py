@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats as st
 
+from genjax.core import Element, Spec, row_keys
 from genjax.functional import likelihoods as lik
 from genjax.functional.divergences import kl_categorical, kl_normal
+from genjax.models import hvae, vae
 
 SCIPY = {"discretised_logistic": st.logistic, "discretised_normal": st.norm}
 
@@ -99,3 +101,28 @@ def test_kl_of_categoricals():
     with np.errstate(divide="ignore"):
         ours = kl_categorical(jnp.asarray(np.log(p)), jnp.asarray(np.log(q)))
     np.testing.assert_allclose(ours, st.entropy(p, q), rtol=1e-6)
+
+
+@pytest.mark.parametrize("module", [vae, hvae])
+def test_a_bernoulli_decoder_starts_at_the_mean_image_of_the_rows_that_count(module):
+    element = Element((4, 4, 1), "uint8", 2, "image", "target")
+    fields = {"latents": (2, 2), "hidden": (4, 4)} if module is hvae else {"latent": 2, "hidden": (4,)}
+    config = module.Config(network="mlp", likelihood="bernoulli", **fields)
+    model = module.build(config, Spec({"image": element}, rows=100))
+    rng = np.random.default_rng(0)
+    image = (rng.uniform(size=(1000, 4, 4, 1)) < rng.uniform(size=(1, 4, 4, 1))).astype(np.uint8)
+    batch = {"image": jnp.asarray(image), "mask": jnp.asarray(np.arange(1000) < 900, jnp.float32)}
+    keys = row_keys(jax.random.key(0), 0, jnp.arange(1000))
+
+    def drawn():
+        variables = model.init(jax.random.key(1), batch, {})
+        variables = model.fit(variables, batch, keys)
+        # A decoder without weights of its own computes the start alone.
+        variables = variables.replace(params=jax.tree.map(jnp.zeros_like, variables.params))
+        return model.sample(variables, keys, {}, noise=True)["image"]
+
+    mean = np.asarray(jax.jit(drawn)()).mean(0)
+    np.testing.assert_allclose(mean, image[:900].mean(0), atol=0.06)
+    assert (
+        module.build(module.Config(network="mlp", **fields), Spec({"image": element}, rows=100)).fit is None
+    )
