@@ -176,6 +176,7 @@ def memory(model: Model, batch: int) -> None:
     for draws in (1, 50, 5000):
         call = jax.jit(model.likelihood, static_argnames="samples")
         found = call.lower(variables, example, keys, samples=draws).compile().memory_analysis()
+        assert found is not None
         print(f"| {draws:,} | {found.temp_size_in_bytes / 2**20:.1f} |")
 
 

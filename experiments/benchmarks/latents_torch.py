@@ -107,6 +107,10 @@ class VAE(Peer):
 class VQVAE(Peer):
     """Two halvings, two residual blocks, a codebook of moving averages, a normal with one learned scale."""
 
+    codes: torch.Tensor
+    count: torch.Tensor
+    total: torch.Tensor
+
     def __init__(self, arrays: Mapping[str, np.ndarray], book: Mapping[str, np.ndarray], smallest: float):
         super().__init__(arrays)
         for name in ("codes", "count", "total"):
