@@ -117,7 +117,9 @@ class Decoder(nn.Module):
             h = nn.Dense(math.prod(self.shape) * self.outputs, name="out")(h)
         else:
             h = self.convolve(z, condition)
-        return jnp.moveaxis(h.reshape(-1, *self.shape, self.outputs), -1, 0)
+        # (values, outputs) -> (outputs, values) before the shape of an image: its last axis may have one value.
+        flat = jnp.moveaxis(h.reshape(h.shape[0], -1, self.outputs), -1, 0)
+        return flat.reshape(self.outputs, -1, *self.shape)
 
     def convolve(self, z: Float[Array, "B *Z"], condition: Float[Array, "B K"]) -> Float[Array, "B H W F"]:
         c = self.halves
@@ -216,7 +218,9 @@ def read(image: Num[Array, "B *X"], levels: int, unit: bool) -> Float[Array, "B 
     """
     if not levels:
         return image
-    return pixels.to_unit(image, levels) if unit else pixels.to_signed(image, levels)
+    # One axis for all values: see DecodedPixels.log_prob.
+    flat = image.reshape(image.shape[0], -1)
+    return (pixels.to_unit(flat, levels) if unit else pixels.to_signed(flat, levels)).reshape(image.shape)
 
 
 def log_odds(image: Num[Array, "B *X"], mask: Float[Array, " B"], levels: int) -> Float[Array, "*X"]:
