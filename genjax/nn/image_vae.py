@@ -117,7 +117,7 @@ class Decoder(nn.Module):
             h = nn.Dense(math.prod(self.shape) * self.outputs, name="out")(h)
         else:
             h = self.convolve(z, condition)
-        # (values, outputs) -> (outputs, values) before the shape of an image: its last axis may have one value.
+        # (values, outputs) -> (outputs, values) before the image, whose last axis may have one value.
         flat = jnp.moveaxis(h.reshape(h.shape[0], -1, self.outputs), -1, 0)
         return flat.reshape(self.outputs, -1, *self.shape)
 
