@@ -146,13 +146,15 @@ class Phase(NamedTuple):
 
     Several phases may share a player. `rowwise` states that the loss is a sum over rows, each a function
     of that row alone: then accumulated gradients equal the gradient of the large batch. It is False if
-    the loss looks across rows (batch normalisation).
+    the loss looks across rows (batch normalisation). A phase that is not `evaluated` (a penalty) is left out
+    of evaluations.
     """
 
     player: str
     objective: Objective
     interval: int = 1
     rowwise: bool = True
+    evaluated: bool = True
 
 
 class Decoder(NamedTuple):

@@ -13,7 +13,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config = ConfigDict()
     config.name = "digits-gan"
     config.data = {"name": "digits", "batch": 64}
-    config.model = {"name": "gan", "width": 16, "r1": 0.3}
+    config.model = {"name": "gan", "network": {"name": "dcgan", "width": 16}, "r1": 0.3}
     config.optimizer = {"name": "adam", "learning_rate": 2e-3, "b1": 0.0}
     config.optimizers = {"discriminator": {"learning_rate": 1e-3}}
     # Sampling uses the generator alone, so that only the generator is averaged.
@@ -21,6 +21,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.train = {"steps": 2000, "averages": {"eval": average}}
     if size == "smoke":
         config.data.batch = 8
-        config.model.update({"width": 8, "latent": 8})
+        config.model.latent = 8
+        config.model.network.width = 8
         config.train.update({"steps": 8, "checkpoint_every": 4})
     return config

@@ -242,6 +242,8 @@ def make_objectives(model: Model) -> Callable[..., Metrics]:
         batch = {**batch, "carry": model.carry(batch)}
         out: Metrics = {}
         for name, phase in model.phases.items():
+            if not phase.evaluated:
+                continue
             loss, aux = phase.objective(variables, batch, keys, step=None)
             means = {"loss": loss, **aux.metrics}
             out |= {f"{name}/{k}": m for k, m in means.items()}

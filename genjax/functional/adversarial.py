@@ -1,0 +1,74 @@
+"""Compute adversarial losses of logits, and penalties on the gradient of a critic, per row.
+
+A loss is a pair of functions of the critic's logits on real rows and on generated ones. Only the relativistic
+one compares them: row n is paired with generated row n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax.functional.reductions import sum_row
+
+Loss = Literal["non_saturating", "saturating", "least_squares", "hinge", "wasserstein", "relativistic"]
+Logit = Callable[[Float[Array, "B *shape"]], Float[Array, " B"]]
+"""A critic with everything but its input given."""
+
+
+def critic(loss: Loss, real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float[Array, " B"]:
+    """Return what the critic minimises.
+
+    "non_saturating" and "saturating": Goodfellow et al. 2014 (arXiv:1406.2661), eq. 1, with D = sigmoid(logit);
+    "least_squares": Mao et al. 2017 (arXiv:1611.04076), eq. 9; "hinge": Lim & Ye 2017 (arXiv:1705.02894);
+    "wasserstein": Arjovsky et al. 2017 (arXiv:1701.07875), eq. 2; "relativistic": the pairing loss of
+    Jolicoeur-Martineau 2019 (arXiv:1807.00734) with f(t) = -log(1 + exp(-t)) (Huang et al. 2024,
+    arXiv:2501.05441, eq. 2).
+    """
+    # With logit a, -log sigmoid(a) = softplus(-a) and -log(1 - sigmoid(a)) = softplus(a).
+    if loss in ("non_saturating", "saturating"):
+        return jax.nn.softplus(-real) + jax.nn.softplus(fake)
+    if loss == "least_squares":
+        return 0.5 * (jnp.square(real - 1.0) + jnp.square(fake))
+    if loss == "hinge":
+        return jax.nn.relu(1.0 - real) + jax.nn.relu(1.0 + fake)
+    return fake - real if loss == "wasserstein" else jax.nn.softplus(fake - real)
+
+
+def generator(loss: Loss, real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float[Array, " B"]:
+    """Return what the generator minimises; only "relativistic" reads the logits of real rows."""
+    if loss == "non_saturating":
+        return jax.nn.softplus(-fake)
+    if loss == "saturating":
+        return -jax.nn.softplus(fake)
+    if loss == "least_squares":
+        return 0.5 * jnp.square(fake - 1.0)
+    return jax.nn.softplus(real - fake) if loss == "relativistic" else -fake
+
+
+def squared_gradient(logit: Logit, x: Float[Array, "B *shape"]) -> Float[Array, " B"]:
+    """Return |grad D(x)|^2 per row.
+
+    Half of it, times gamma, is R1 on real rows (Mescheder et al. 2018, arXiv:1801.04406, eq. 9) and R2 on
+    generated ones (eq. 10).
+    """
+    # The gradient of the sum over rows: no row's logit depends on another row.
+    return sum_row(jnp.square(jax.grad(lambda v: logit(v).sum())(x)))
+
+
+def gradient_penalty(
+    logit: Logit, real: Float[Array, "B *shape"], fake: Float[Array, "B *shape"], share: Float[Array, " B"]
+) -> Float[Array, " B"]:
+    """Return (|grad D(x)| - 1)^2 at x between the rows of each pair (Gulrajani et al. 2017, arXiv:1704.00028).
+
+    Args:
+      share: of the real row, in [0, 1] (algorithm 1, line 6).
+    """
+    share = share.reshape(-1, *(1,) * (real.ndim - 1))
+    x = share * real + (1.0 - share) * fake
+    # The root's derivative at 0 is infinite.
+    return jnp.square(jnp.sqrt(squared_gradient(logit, x) + 1e-12) - 1.0)

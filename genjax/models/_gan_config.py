@@ -1,0 +1,80 @@
+"""Configure a generative adversarial network: see models/gan.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from genjax import plugins
+from genjax.config import Count, NotNegative, Range, Width, build, check, coerce, unused
+from genjax.errors import ConfigError
+from genjax.functional.adversarial import Loss
+from genjax.nn.critics import Reads
+
+NETWORKS = "genjax.nn.gans"
+NEEDS = ("Config", "generator", "critic", "normalises")
+"""What a file of networks defines."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Configure a generative adversarial network. Any network takes any loss and any penalty.
+
+    Attributes:
+      network: `name`, a file of genjax/nn/gans, and fields of its own Config.
+      latent: dimensions of z.
+      loss: of both players (functional/adversarial.py).
+      reads: how the critic reads the class.
+      auxiliary: weight of the classification loss (reads="auxiliary").
+      r1, r2: gamma, weight of the squared gradient at real and at generated rows; 0 for none.
+      gradient_penalty: weight of (|gradient| - 1)^2 between real and generated rows; 0 for none.
+      interval: steps between penalties. At 1 they are part of the critic's loss; a penalty that comes more
+        rarely is an update of its own with that many times the weight (Karras et al. 2020,
+        arXiv:1912.04958, appendix B).
+      spectral: players whose kernels are divided by their largest singular values.
+      pack: rows that the critic judges at once (PacGAN; Lin et al. 2018, arXiv:1712.04086), unconditional.
+      critic_steps: updates of the critic for each one of the generator.
+      conditional: both players read the label if the data has one.
+    """
+
+    network: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "dcgan"})
+    latent: Width = 64
+    loss: Loss = "non_saturating"
+    reads: Reads = "projection"
+    auxiliary: NotNegative = 1.0
+    r1: NotNegative = 0.0
+    r2: NotNegative = 0.0
+    gradient_penalty: NotNegative = 0.0
+    interval: Count = 1
+    spectral: tuple[Literal["generator", "discriminator"], ...] = ()
+    pack: Annotated[int, Range(least=1, most=64)] = 1
+    critic_steps: Count = 1
+    conditional: bool = True
+
+    def __post_init__(self):
+        check(self)
+        # Complete, so that config.json states every default of the network.
+        fields = dict(self.network)
+        name = fields.pop("name", None)
+        if name is None:
+            raise ConfigError("model.network.name is missing", "name the networks, e.g. dcgan")
+        name = coerce(Annotated[str, plugins.Entry(NETWORKS, "network")], name, "model.network.name")
+        own = build(module(name).Config, fields, "model.network")
+        object.__setattr__(self, "network", {"name": name, **dataclasses.asdict(own)})
+        if self.reads != "auxiliary":
+            unused(self, "reads", "auxiliary")
+        if not self.penalised:
+            if self.interval != 1:
+                raise ValueError("interval has no effect without a penalty (r1, r2, gradient_penalty)")
+        elif self.interval > 1 and self.critic_steps > 1:
+            raise ValueError("interval and critic_steps cannot both be above 1")
+
+    @property
+    def penalised(self) -> bool:
+        """Return True if there is a penalty on the critic's gradient."""
+        return bool(self.r1 or self.r2 or self.gradient_penalty)
+
+
+def module(name: str) -> Any:
+    """Return a file of networks."""
+    return plugins.load(NETWORKS, name, "network", NEEDS)
