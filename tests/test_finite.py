@@ -23,7 +23,7 @@ FAMILIES: dict[str, tuple[Any, Any, dict]] = {
         vae.Config(latent=2, network="mlp", hidden=(8,), likelihood="bernoulli"),
         {"noise": True},
     ),
-    "gan": (gan, gan.Config(latent=2, width=8), {}),
+    "gan": (gan, gan.Config(network={"name": "dcgan", "width": 8}, latent=2), {}),
     "diffusion": (diffusion, diffusion.Config(network="mlp", width=8, blocks=1), {"steps": 2}),
 }
 

@@ -15,13 +15,17 @@ from genjax.core import Element, Model, Spec, Variables, row_keys
 from genjax.data.dataset import Dataset, Split
 from genjax.data.rows import Arrays
 from genjax.errors import ConfigError
-from genjax.functional import pixels
-from genjax.models.gan import Config, Discriminator, Generator, build
+from genjax.functional import adversarial, pixels, spectral
+from genjax.models.gan import Config, build
+from genjax.nn.critics import Critic
+from genjax.nn.gans import dcgan
 from genjax.training import Config as Training
-from genjax.training.step import Average, create, due, make_step
+from genjax.training.step import Average, create, due, make_objectives, make_step
 
 LEVELS, CLASSES = 17, 10
-SMALL = {"latent": 3, "width": 8, "kernel": 2}
+NETWORK = {"name": "dcgan", "width": 8, "kernel": 2}
+SMALL = {"latent": 3}
+NORMS = ("generator_norm", "critic_norm")
 PLAYERS = ("discriminator", "generator")
 
 
@@ -46,9 +50,15 @@ def keys(n: int, seed: int = 0) -> jax.Array:
     return row_keys(jax.random.key(seed), 0, jnp.arange(n))
 
 
+def config(**fields) -> Config:
+    """A config with the fields of the model, and `generator_norm` and `critic_norm` of the network."""
+    norms = {k: fields.pop(k) for k in NORMS if k in fields}
+    return Config(**{**SMALL, "network": {**NETWORK, **norms}, **fields})
+
+
 @functools.cache
 def made(**fields) -> tuple[Model, Variables]:
-    model = build(Config(**{**SMALL, **fields}), spec())
+    model = build(config(**fields), spec())
     variables = jax.jit(lambda key: model.init(key, rows(2), {}))(jax.random.key(1))
     return model, variables
 
@@ -57,16 +67,18 @@ def equal(a, b) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def nets(**fields):
+def nets(**norms):
     """Both players as functions of (variables, x, label), out of their modules: no norm."""
-    config = Config(**{**SMALL, **fields})
+    own = dcgan.Config(width=8, kernel=2, **{"generator_norm": "none", **norms})
     one_hot = lambda y: jnp.eye(CLASSES)[y]
+    critic = Critic(dcgan.critic(own, (8, 8, 1)), "projection")
 
     def generator(v: Variables, z: jax.Array, y: jax.Array) -> jax.Array:
-        return Generator(config, (8, 8, 1)).apply({"params": v.params["generator"]}, z, one_hot(y), False)  # type: ignore
+        tree = {"params": v.params["generator"]}
+        return dcgan.generator(own, (8, 8, 1)).apply(tree, z, one_hot(y), False)  # type: ignore[return-value]
 
     def discriminator(v: Variables, x: jax.Array, y: jax.Array) -> jax.Array:
-        return Discriminator(config).apply({"params": v.params["discriminator"]}, x, one_hot(y), False)  # type: ignore
+        return critic.apply({"params": v.params["discriminator"]}, x, one_hot(y), False).logit  # type: ignore
 
     return generator, discriminator
 
@@ -74,7 +86,7 @@ def nets(**fields):
 @pytest.mark.parametrize("side", [8, 28, 32])
 @pytest.mark.parametrize("conditional", [True, False])
 def test_every_size_has_the_datas_form(side, conditional):
-    model = build(Config(conditional=conditional), spec(side))
+    model = build(config(conditional=conditional), spec(side))
     batch = rows(2, side)
     variables = jax.eval_shape(lambda key: model.init(key, batch, {}), jax.random.key(0))
     out = jax.eval_shape(lambda v: model.sample(v, keys(2), {}), variables)
@@ -90,13 +102,13 @@ def test_every_size_has_the_datas_form(side, conditional):
 
 
 def test_a_play_moves_its_own_player_alone():
-    model, _ = made(r1=1.0, discriminator_norm="batch")
+    model, _ = made(r1=1.0, interval=2, critic_norm="batch")
     opt = {p: optax.sgd(0.1) for p in PLAYERS}
     state = jax.jit(lambda key: create(model, opt, key, rows(8)))(jax.random.key(0))
     step = jax.jit(make_step(model, opt), static_argnums=4)
-    owner = {"discriminator": "discriminator", "r1": "discriminator", "generator": "generator"}
+    owner = {"discriminator": "discriminator", "penalty": "discriminator", "generator": "generator"}
     assert {name: phase.player for name, phase in model.phases.items()} == owner
-    assert list(model.phases) == ["discriminator", "r1", "generator"]
+    assert list(model.phases) == ["discriminator", "penalty", "generator"]
     before = jax.device_get(state.variables)
     for name, mover in owner.items():
         after = jax.device_get(step(state, {}, rows(8), jax.random.key(1), (name,))[0].variables)
@@ -106,8 +118,8 @@ def test_a_play_moves_its_own_player_alone():
         moved = jax.tree.map(lambda x, y: (x != y).any(), after.params[mover], before.params[mover])
         # The penalty is a function of the slope: many biases have no say in it, kernels have.
         kernels = [m for p, m in jax.tree_util.tree_leaves_with_path(moved) if "kernel" in str(p[-1])]
-        assert all(jax.tree.leaves(moved) if name != "r1" else kernels)
-        assert equal(after.state[mover], before.state[mover]) == (name == "r1")
+        assert all(jax.tree.leaves(moved) if name != "penalty" else kernels)
+        assert equal(after.state[mover], before.state[mover]) == (name == "penalty")
 
 
 def test_losses_are_the_non_saturating_ones():
@@ -133,25 +145,172 @@ def test_losses_are_the_non_saturating_ones():
 
 
 @pytest.mark.parametrize("every", [1, 4])
-def test_r1_is_the_penalty_by_hand(every):
-    """gamma/2 E|grad D(x)|^2 on real images (Mescheder et al. 2018, eq. 9), times the steps between."""
+@pytest.mark.parametrize("name", ["r1", "r2"])
+def test_r1_and_r2_are_the_penalties_by_hand(name, every):
+    """gamma/2 E|grad D(x)|^2 (Mescheder et al. 2018, eq. 9 and 10), times the steps between penalties."""
     gamma = 3.0
-    model, variables = made(r1=gamma, r1_interval=every, generator_norm="none")
-    _, discriminator = nets()
+    model, variables = made(**{name: gamma}, interval=every, generator_norm="none")
+    plain, _ = made(generator_norm="none")
+    generator, discriminator = nets()
     batch = rows(4)
-    x = pixels.to_signed(batch["image"], LEVELS)
     y = batch["label"]
+    z = jax.vmap(lambda k: jax.random.normal(k, (3,)))(keys(4))
+    x = pixels.to_signed(batch["image"], LEVELS) if name == "r1" else generator(variables, z, y)
     slope = jax.jit(jax.grad(lambda x: discriminator(variables, x, y).sum()))(x)
     # Each image by itself: no row's slope has another's in it.
     alone = jax.vmap(jax.grad(lambda x, y: discriminator(variables, x[None], y[None])[0]))
     np.testing.assert_allclose(jax.jit(alone)(x, y), slope, rtol=1e-4, atol=1e-5)
     expected = every * gamma / 2 * np.square(slope).sum((1, 2, 3)).mean()
-    phase = model.phases["r1"]
-    loss, _ = jax.jit(lambda v: phase.objective(v, batch, keys(4), step=jnp.int32(0)))(variables)
     assert expected > 0
-    np.testing.assert_allclose(loss.value, expected, rtol=1e-5)
-    assert phase.interval == every
-    assert [n for n in range(9) if "r1" in due(model, n)] == list(range(0, 9, every))
+    value = lambda m, phase: jax.jit(
+        lambda v: m.phases[phase].objective(v, batch, keys(4), step=jnp.int32(0))[0].value
+    )(variables)
+    if every == 1:
+        assert "penalty" not in model.phases
+        found = value(model, "discriminator") - value(plain, "discriminator")
+    else:
+        found = value(model, "penalty")
+        assert model.phases["penalty"].interval == every
+        assert [n for n in range(9) if "penalty" in due(model, n)] == list(range(0, 9, every))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_penalty_is_the_formula_between_the_rows():
+    model, variables = made(gradient_penalty=10.0, interval=2, generator_norm="none")
+    generator, discriminator = nets()
+    batch, k = rows(4), keys(4)
+    y = batch["label"]
+    z = jax.vmap(lambda key: jax.random.normal(key, (3,)))(k)
+    fake = generator(variables, z, y)
+    share = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 5)))(k)[:, None, None, None]
+    x = share * pixels.to_signed(batch["image"], LEVELS) + (1 - share) * fake
+    slope = jax.jit(jax.grad(lambda x: discriminator(variables, x, y).sum()))(x)
+    norm = np.sqrt(np.square(slope).sum((1, 2, 3)))
+    loss, _ = jax.jit(lambda v: model.phases["penalty"].objective(v, batch, k, step=jnp.int32(0)))(variables)
+    np.testing.assert_allclose(loss.value, 2 * 10 * np.square(norm - 1).mean(), rtol=1e-4)
+
+
+def test_penalties_are_left_out_of_evaluations():
+    once, variables = made(r1=1.0, generator_norm="none")
+    plain, _ = made(generator_norm="none")
+    value = lambda m: jax.jit(
+        lambda v: m.phases["discriminator"].objective(v, rows(4), keys(4), step=None)[0].value
+    )(variables)
+    assert value(once) == value(plain)
+    rare, _ = made(r1=1.0, interval=4, generator_norm="none")
+    found = jax.eval_shape(
+        lambda v: make_objectives(rare)(v, rows(4), jax.random.key(0), jnp.int32(0)), variables
+    )
+    assert {name.split("/")[0] for name in found} == {"discriminator", "generator"}
+
+
+LOSSES = {
+    "non_saturating": (
+        lambda a, b: -np.log(sigmoid(a)) - np.log(1 - sigmoid(b)),
+        lambda a, b: -np.log(sigmoid(b)),
+    ),
+    "saturating": (
+        lambda a, b: -np.log(sigmoid(a)) - np.log(1 - sigmoid(b)),
+        lambda a, b: np.log(1 - sigmoid(b)),
+    ),
+    "least_squares": (lambda a, b: ((a - 1) ** 2 + b**2) / 2, lambda a, b: (b - 1) ** 2 / 2),
+    "hinge": (lambda a, b: np.maximum(0, 1 - a) + np.maximum(0, 1 + b), lambda a, b: -b),
+    "wasserstein": (lambda a, b: b - a, lambda a, b: -b),
+    "relativistic": (lambda a, b: -np.log(sigmoid(a - b)), lambda a, b: -np.log(sigmoid(b - a))),
+}
+"""The formulas of the papers, of the critic and of the generator, for logits a of real and b of fake rows."""
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_and_their_gradients_are_the_formulas(loss):
+    a, b = np.random.default_rng(0).normal(0, 2, (2, 50))
+    for ours, formula in zip((adversarial.critic, adversarial.generator), LOSSES[loss], strict=True):
+        np.testing.assert_allclose(
+            ours(loss, jnp.asarray(a), jnp.asarray(b)), formula(a, b), rtol=1e-4, atol=1e-5
+        )
+        slopes = jax.grad(lambda x, y, f=ours: f(loss, x, y).sum(), (0, 1))(jnp.asarray(a), jnp.asarray(b))
+        h = 1e-6
+        for i, slope in enumerate(slopes):
+            up, down = ([a, b] for _ in range(2))
+            up[i], down[i] = up[i] + h, down[i] - h
+            np.testing.assert_allclose(slope, (formula(*up) - formula(*down)) / (2 * h), atol=1e-3)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_descends_in_the_right_direction(loss):
+    """The critic gains from higher logits of real rows and lower ones of fake rows."""
+    a, b = jnp.zeros(1), jnp.zeros(1)
+    real, fake = jax.grad(lambda x, y: adversarial.critic(loss, x, y).sum(), (0, 1))(a, b + 0.1)
+    assert real < 0 < fake
+    assert jax.grad(lambda y: adversarial.generator(loss, a, y).sum())(b) < 0
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (3, 3, 2, 5)])
+def test_spectral_normalisation_divides_by_the_largest_singular_value(shape):
+    params = {"layer": {"kernel": jax.random.normal(jax.random.key(0), shape), "bias": jnp.ones(shape[-1])}}
+    vectors = spectral.vectors(jax.random.key(1), params)
+    assert list(vectors) == ["layer.kernel"]
+    vectors = jax.jit(spectral.iterated, static_argnums=2)(params, vectors, 200)
+    divided = jax.jit(spectral.normalised)(params, vectors)
+    matrix = np.asarray(params["layer"]["kernel"]).reshape(-1, shape[-1])
+    top = np.linalg.svd(matrix, compute_uv=False)[0]
+    np.testing.assert_allclose(divided["layer"]["kernel"].reshape(matrix.shape), matrix / top, rtol=1e-4)
+    np.testing.assert_array_equal(divided["layer"]["bias"], params["layer"]["bias"])
+
+
+def test_a_player_that_is_updated_iterates_its_own_vectors():
+    model, variables = made(spectral=PLAYERS)
+    for name, phase in model.phases.items():
+        state = jax.jit(lambda v, p=phase: p.objective(v, rows(8), keys(8), step=jnp.int32(0))[1].state)(
+            variables
+        )
+        moved = {p: not equal(state["vectors"][p], variables.state["vectors"][p]) for p in PLAYERS}
+        assert moved == {p: p == name for p in PLAYERS}
+        kept = jax.jit(lambda v, p=phase: p.objective(v, rows(8), keys(8), step=None)[1].state)(variables)
+        assert equal(kept, variables.state)
+
+
+def test_a_pack_is_judged_as_one():
+    model, variables = made(pack=2, conditional=False, generator_norm="none")
+    batch = {**rows(6), "mask": jnp.array([1.0, 1, 1, 0, 1, 1])}
+    run = jax.jit(lambda b: model.phases["discriminator"].objective(variables, b, keys(6), step=None)[0])
+    loss = run(batch)
+    # The pack with a padding row does not count, whatever its rows are.
+    assert loss.count == 2
+    other = {**batch, "image": batch["image"].at[2:4].set(0)}
+    np.testing.assert_allclose(run(other).total, loss.total, rtol=1e-6)
+    swapped = {**batch, "image": batch["image"][jnp.array([4, 1, 2, 3, 0, 5])]}
+    assert abs(run(swapped).total - loss.total) > 1e-4
+    assert not any(phase.rowwise for phase in model.phases.values())
+    with pytest.raises(ConfigError, match="does not divide"):
+        run(jax.tree.map(lambda x: x[:5], batch))
+    with pytest.raises(ConfigError, match="packs of rows have no class"):
+        build(config(pack=2), spec())
+
+
+@pytest.mark.parametrize("reads", ["projection", "auxiliary", "concatenation"])
+def test_the_critic_reads_the_class(reads):
+    model, variables = made(reads=reads)
+
+    def total(params, label):
+        v = variables.replace(params={**variables.params, "discriminator": params})
+        batch = {**rows(4), "label": label}
+        return model.phases["discriminator"].objective(v, batch, keys(4), step=None)[0].total
+
+    both = jax.jit(jax.value_and_grad(total))
+    first, slope = both(variables.params["discriminator"], rows(4)["label"])
+    second, _ = both(variables.params["discriminator"], (rows(4)["label"] + 1) % CLASSES)
+    assert abs(first - second) > 1e-5
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(slope))
+
+
+def test_the_critic_may_take_more_steps_than_the_generator():
+    model, _ = made(critic_steps=5)
+    assert [due(model, n) for n in range(6)] == [PLAYERS, *[PLAYERS[:1]] * 4, PLAYERS]
 
 
 def test_no_penalty_no_play():
@@ -159,18 +318,18 @@ def test_no_penalty_no_play():
 
 
 @pytest.mark.parametrize("generator_norm", ["none", "batch", "group"])
-@pytest.mark.parametrize("discriminator_norm", ["none", "batch", "group"])
-def test_batch_statistics_are_declared(generator_norm, discriminator_norm):
-    config = Config(**SMALL, r1=1.0, generator_norm=generator_norm, discriminator_norm=discriminator_norm)
-    flags = {name: phase.rowwise for name, phase in build(config, spec()).phases.items()}
-    own, both = discriminator_norm != "batch", "batch" not in (generator_norm, discriminator_norm)
-    assert flags == {"discriminator": both, "r1": own, "generator": both}
+@pytest.mark.parametrize("critic_norm", ["none", "batch", "group"])
+def test_batch_statistics_are_declared(generator_norm, critic_norm):
+    made = config(r1=1.0, interval=2, generator_norm=generator_norm, critic_norm=critic_norm)
+    flags = {name: phase.rowwise for name, phase in build(made, spec()).phases.items()}
+    own, both = critic_norm != "batch", "batch" not in (generator_norm, critic_norm)
+    assert flags == {"discriminator": both, "penalty": own, "generator": both}
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_rows_see_each_other_where_declared(norm):
     """Pixels beside a row change its loss under batch norm, and not under another."""
-    model, variables = made(r1=1.0, generator_norm=norm, discriminator_norm=norm)
+    model, variables = made(r1=1.0, interval=2, generator_norm=norm, critic_norm=norm)
     first = {**rows(4), "mask": jnp.eye(4)[0]}
     other = {**first, "image": rows(4, seed=1)["image"].at[0].set(first["image"][0])}
     run = jax.jit(
@@ -179,7 +338,7 @@ def test_rows_see_each_other_where_declared(norm):
         }
     )
     a, b = jax.device_get((run(first), run(other)))
-    for name in ("discriminator", "r1"):
+    for name in ("discriminator", "penalty"):
         assert np.isclose(a[name], b[name], rtol=1e-5) == model.phases[name].rowwise
 
 
@@ -245,7 +404,7 @@ def test_the_average_is_of_the_generator_alone():
 
 
 def test_batch_statistics_over_devices_are_the_single_devices():
-    model, _ = made(r1=1.0, discriminator_norm="batch")
+    model, _ = made(r1=1.0, interval=2, critic_norm="batch")
     data = Dataset(
         "noise", spec(), *(Split(s, Arrays(arrays(40))) for s in ("train", "eval")), fingerprint="0"
     )
@@ -260,7 +419,7 @@ def test_batch_statistics_over_devices_are_the_single_devices():
 def test_elements_are_found_by_form_and_role():
     image = Element((8, 8, 1), "uint8", LEVELS, None, "target")
     label = Element((), "int32", CLASSES, "label", "condition")
-    model = build(Config(**SMALL), Spec({"scan": image, "digit": label}))
+    model = build(config(), Spec({"scan": image, "digit": label}))
     batch = {"scan": rows(2)["image"], "digit": rows(2)["label"], "mask": jnp.ones(2)}
     variables = jax.eval_shape(lambda key: model.init(key, batch, {}), jax.random.key(0))
     out = jax.eval_shape(lambda v: model.sample(v, keys(2), {"digit": batch["digit"]}), variables)
@@ -276,11 +435,17 @@ def test_elements_are_found_by_form_and_role():
 
 def test_wrong_configs_and_data_are_refused():
     with pytest.raises(ConfigError, match="tokens"):
-        build(Config(), Spec({"tokens": Element((5,), "int32", 7)}))
+        build(config(), Spec({"tokens": Element((5,), "int32", 7)}))
     with pytest.raises(ConfigError, match="halved"):
-        build(Config(), spec(7))
-    with pytest.raises(ValueError, match="group"):
-        Config(width=12, generator_norm="group")
+        build(config(), spec(7))
+    with pytest.raises(ConfigError, match="group"):
+        Config(network={"name": "dcgan", "width": 12, "generator_norm": "group"})
+    with pytest.raises(ConfigError, match="dcgam"):
+        Config(network={"name": "dcgam"})
+    with pytest.raises(ValueError, match="interval has no effect"):
+        config(interval=2)
+    with pytest.raises(ValueError, match="cannot both"):
+        config(r1=1.0, interval=2, critic_steps=2)
 
 
 def test_the_generator_answers_the_updated_discriminator():
@@ -298,10 +463,10 @@ def test_the_generator_answers_the_updated_discriminator():
 
 def test_no_bias_before_a_norm():
     for norm, biased in (("batch", False), ("group", False), ("none", True)):
-        _, variables = made(generator_norm=norm, discriminator_norm=norm)
+        _, variables = made(generator_norm=norm, critic_norm=norm)
         assert ("bias" in variables.params["generator"]["up_0"]) is biased
         assert ("bias" in variables.params["generator"]["in"]) is biased
-        assert ("bias" in variables.params["discriminator"]["down_0"]) is biased
+        assert ("bias" in variables.params["discriminator"]["network"]["down_0"]) is biased
 
 
 def test_the_discriminator_learns_of_the_classes_that_it_has_seen():

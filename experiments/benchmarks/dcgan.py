@@ -36,11 +36,14 @@ PHASES = ("discriminator", "generator")
 def genjax_step(size: argparse.Namespace, image: np.ndarray) -> tuple[Callable, dict, Callable]:
     """Return (a step that returns its metrics, the initial parameters as NumPy arrays, step -> noise)."""
     spec = Spec({"image": Element(image.shape[1:], "uint8", LEVELS, kind="image", role="target")})
-    model = gan.build(gan.Config(latent=size.latent, width=size.width), spec)
+    network = {"name": "dcgan", "width": size.width}
+    model = gan.build(gan.Config(network=network, latent=size.latent), spec)
     optimizers = {player: optax.adam(RATE, *BETAS) for player in PHASES}
     batch = {"image": jnp.asarray(image), "mask": jnp.ones(len(image))}
     state = jax.jit(lambda key: training.create(model, optimizers, key, batch))(jax.random.key(0))
     params = jax.tree.map(np.array, state.variables.params)
+    critic = params["discriminator"]
+    params["discriminator"] = {**critic["network"], "out": critic["out"]}
     compiled = jax.jit(training.make_step(model, optimizers), static_argnums=4, donate_argnums=0)
     root = jax.random.key(1)
     box = [state]

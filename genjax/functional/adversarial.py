@@ -23,7 +23,7 @@ Logit = Callable[[Float[Array, "B *shape"]], Float[Array, " B"]]
 def critic(loss: Loss, real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float[Array, " B"]:
     """Return what the critic minimises.
 
-    "non_saturating" and "saturating": Goodfellow et al. 2014 (arXiv:1406.2661), eq. 1, with D = sigmoid(logit);
+    "non_saturating" and "saturating": Goodfellow et al. 2014 (arXiv:1406.2661), eq. 1, D = sigmoid(logit);
     "least_squares": Mao et al. 2017 (arXiv:1611.04076), eq. 9; "hinge": Lim & Ye 2017 (arXiv:1705.02894);
     "wasserstein": Arjovsky et al. 2017 (arXiv:1701.07875), eq. 2; "relativistic": the pairing loss of
     Jolicoeur-Martineau 2019 (arXiv:1807.00734) with f(t) = -log(1 + exp(-t)) (Huang et al. 2024,
@@ -63,7 +63,9 @@ def squared_gradient(logit: Logit, x: Float[Array, "B *shape"]) -> Float[Array, 
 def gradient_penalty(
     logit: Logit, real: Float[Array, "B *shape"], fake: Float[Array, "B *shape"], share: Float[Array, " B"]
 ) -> Float[Array, " B"]:
-    """Return (|grad D(x)| - 1)^2 at x between the rows of each pair (Gulrajani et al. 2017, arXiv:1704.00028).
+    """Return (|grad D(x)| - 1)^2 at an x between the rows of each pair.
+
+    Gulrajani et al. 2017 (arXiv:1704.00028), eq. 3.
 
     Args:
       share: of the real row, in [0, 1] (algorithm 1, line 6).

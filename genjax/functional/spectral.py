@@ -1,7 +1,7 @@
 """Divide kernels by their largest singular value (Miyato et al. 2018, arXiv:1802.05957, algorithm 1).
 
-A kernel (..., D) is a matrix with D columns. Its singular value is estimated by power iteration from a vector u
-(D,) that is kept from step to step. Vectors are a flat dict {path of the kernel: u}.
+A kernel (..., D) is a matrix with D columns. Its singular value is estimated by power iteration from a
+vector u (D,) that is kept from step to step. Vectors are a flat dict {path of the kernel: u}.
 """
 
 from __future__ import annotations

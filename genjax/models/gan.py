@@ -1,7 +1,7 @@
-"""Generative adversarial networks: networks, losses, penalties and ways to read the class, in any combination.
+"""Generative adversarial networks: any networks with any loss, any penalty and any way to read the class.
 
-Goodfellow et al. 2014 (arXiv:1406.2661). Networks are files of genjax/nn/gans, losses and penalties functions of
-functional/adversarial.py. `network.name` "dcgan" with the default loss is the DCGAN of Radford et al. 2016.
+Goodfellow et al. 2014 (arXiv:1406.2661). Networks are files of genjax/nn/gans; losses and penalties are
+functions of functional/adversarial.py. The default is the DCGAN of Radford et al. 2016 (arXiv:1511.06434).
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ def _target(spec: Spec) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _GAN:
-    """Implement the contract on the element `name`. The state is {player: batch statistics, "vectors": ...}."""
+    """Implement the contract on the element `name`.
+
+    The state is {player: batch statistics, "vectors": {player: those of spectral normalisation}}.
+    """
 
     config: Config
     name: str
@@ -129,16 +132,24 @@ class _GAN:
         m = self.config.pack
         if m == 1:
             return x, y
-        if x.shape[0] % m:
-            raise ConfigError(
-                f"model.pack={m} does not divide a batch of {x.shape[0]} rows", "change data.batch"
-            )
-        parts = x.reshape(-1, m, *x.shape[1:])
+        parts = x.reshape(self.packs(x.shape[0]), m, *x.shape[1:])
         return jnp.concatenate([parts[:, i] for i in range(m)], -1), y[::m]
+
+    def packs(self, rows: int) -> int:
+        """Return the number of packs.
+
+        Raises:
+          ConfigError: rows are left over.
+        """
+        m = self.config.pack
+        if rows % m:
+            raise ConfigError(f"model.pack={m} does not divide a batch of {rows} rows", "change data.batch")
+        return rows // m
 
     def mask(self, batch: Batch) -> Float[Array, " P"]:
         """Return 1 for each pack whose rows all count."""
-        return batch["mask"].reshape(-1, self.config.pack).min(1)
+        mask = batch["mask"]
+        return mask.reshape(self.packs(mask.shape[0]), -1).min(1)
 
     def apply(
         self, variables: Variables, player: str, x: jax.Array, y: jax.Array, train: bool
@@ -155,7 +166,7 @@ class _GAN:
         return out, new.get("batch_stats", {})
 
     def iterated(self, variables: Variables, player: str, train: bool) -> Variables:
-        """Return the variables with the vectors of a player that is updated after one more power iteration."""
+        """Return the variables with a player's vectors after one more power iteration."""
         if not train or player not in self.config.spectral:
             return variables
         old = variables.state[VECTORS]

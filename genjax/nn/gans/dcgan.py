@@ -1,4 +1,7 @@
-"""DCGAN (Radford et al. 2016, arXiv:1511.06434): strided convolutions that halve the image as often as possible."""
+"""Strided convolutions that halve the image as often as possible.
+
+DCGAN (Radford et al. 2016, arXiv:1511.06434).
+"""
 
 from __future__ import annotations
 

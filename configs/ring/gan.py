@@ -1,0 +1,32 @@
+"""GAN of fully connected networks on the ring of 8 Gaussians: the plain loss, which loses modes.
+
+genjax train --config=ring/gan
+genjax train --config=ring/gan --config.model.loss=relativistic --config.model.r1=0.1 --config.model.r2=0.1
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+
+def get_config(size: str = "full") -> ConfigDict:
+    """Return the config; "smoke" trains a few steps of tiny players."""
+    config = ConfigDict()
+    config.name = "ring-gan"
+    config.data = {"name": "ring", "batch": 128}
+    config.model = {
+        "name": "gan",
+        "network": {"name": "mlp", "width": 128, "depth": 3},
+        "latent": 2,
+        "conditional": False,
+    }
+    config.optimizer = {"name": "adam", "learning_rate": 1e-4, "b1": 0.5}
+    average = {"players": ("generator",), "half_life": 20_000.0}
+    config.train = {"steps": 40_000, "steps_per_call": 20, "averages": {"eval": average}}
+    config.evaluate = {"samples": 2500}
+    if size == "smoke":
+        config.data.update({"batch": 8, "limit": 500})
+        config.model.network.update({"width": 8, "depth": 2})
+        config.train.update({"steps": 8, "steps_per_call": 2, "checkpoint_every": 4})
+        config.evaluate.samples = 64
+    return config
