@@ -22,11 +22,11 @@ def get_config(size: str = "full") -> ConfigDict:
     }
     config.optimizer = {"name": "adam", "learning_rate": 1e-4, "b1": 0.5}
     average = {"players": ("generator",), "half_life": 20_000.0}
-    config.train = {"steps": 40_000, "steps_per_call": 20, "averages": {"eval": average}}
+    config.train = {"steps": 40_000, "steps_per_call": 20, "log_every": 1000, "averages": {"eval": average}}
     config.evaluate = {"samples": 2500}
     if size == "smoke":
         config.data.update({"batch": 8, "limit": 500})
         config.model.network.update({"width": 8, "depth": 2})
-        config.train.update({"steps": 8, "steps_per_call": 2, "checkpoint_every": 4})
+        config.train.update({"steps": 8, "steps_per_call": 2, "log_every": 2, "checkpoint_every": 4})
         config.evaluate.samples = 64
     return config
