@@ -44,6 +44,7 @@ FREE = {
         "stages.a.overrides",
         "optimizer.options",
         "compare.evaluate",
+        "model.gan.network",
         "model.latent.prior",
         "train.sharding",
     ),

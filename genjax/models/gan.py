@@ -162,8 +162,8 @@ class _GAN:
         tree = {"params": params, "batch_stats": variables.state[player]}
         if not train:
             return network.apply(tree, x, y, False), variables.state[player]
-        out, new = network.apply(tree, x, y, True, mutable=["batch_stats"])
-        return out, new.get("batch_stats", {})
+        found: Any = network.apply(tree, x, y, True, mutable=["batch_stats"])
+        return found[0], found[1].get("batch_stats", {})
 
     def iterated(self, variables: Variables, player: str, train: bool) -> Variables:
         """Return the variables with a player's vectors after one more power iteration."""
