@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from genjax.core import Tree
 from genjax.functional.reductions import sum_row
 
 Loss = Literal["non_saturating", "saturating", "least_squares", "hinge", "wasserstein", "relativistic"]
@@ -74,3 +75,17 @@ def gradient_penalty(
     x = share * real + (1.0 - share) * fake
     # The root's derivative at 0 is infinite.
     return jnp.square(jnp.sqrt(squared_gradient(logit, x) + 1e-12) - 1.0)
+
+
+def off_orthogonal(params: Tree) -> Float[Array, ""]:
+    """Return the sum over kernels W of |W^T W * (1 - I)|^2: the columns' inner products with each other.
+
+    Brock et al. 2019 (arXiv:1809.11096), eq. 3.
+    """
+    total = jnp.float32(0.0)
+    for kernel in jax.tree.leaves(params):
+        if kernel.ndim > 1:
+            w = kernel.reshape(-1, kernel.shape[-1])
+            gram = w.T @ w
+            total = total + jnp.square(gram).sum() - jnp.square(jnp.diag(gram)).sum()
+    return total

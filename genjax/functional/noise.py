@@ -26,6 +26,11 @@ def normal(keys: Keys, shape: tuple[int, ...]) -> Float[Array, "B *shape"]:
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
+def truncated_normal(keys: Keys, shape: tuple[int, ...], most: float) -> Float[Array, "B *shape"]:
+    """Draw standard normal rows whose absolute values are at most `most`, float32."""
+    return jax.vmap(lambda key: jax.random.truncated_normal(key, -most, most, shape))(keys)
+
+
 def uniform(keys: Keys) -> Float[Array, " B"]:
     """Draw one number in [0, 1) per row."""
     return jax.vmap(lambda key: jax.random.uniform(key))(keys)

@@ -31,6 +31,11 @@ class Config:
       interval: steps between penalties. At 1 they are part of the critic's loss; a penalty that comes more
         rarely is an update of its own with that many times the weight (Karras et al. 2020,
         arXiv:1912.04958, appendix B).
+      path_length: weight of the generator's path length regularisation (Karras et al. 2020, sec. 3.2); of
+        networks with styles. It comes every `path_interval` steps.
+      path_interval: steps between them.
+      orthogonal: weight of the orthogonal regularisation of the generator's kernels (Brock et al. 2019,
+        arXiv:1809.11096, eq. 3: 1e-4).
       spectral: players whose kernels are divided by their largest singular values.
       pack: rows that the critic judges at once (PacGAN; Lin et al. 2018, arXiv:1712.04086), unconditional.
       critic_steps: updates of the critic for each one of the generator.
@@ -46,6 +51,9 @@ class Config:
     r2: NotNegative = 0.0
     gradient_penalty: NotNegative = 0.0
     interval: Count = 1
+    path_length: NotNegative = 0.0
+    path_interval: Count = 4
+    orthogonal: NotNegative = 0.0
     spectral: tuple[Literal["generator", "discriminator"], ...] = ()
     pack: Annotated[int, Range(least=1, most=64)] = 1
     critic_steps: Count = 1
@@ -63,6 +71,8 @@ class Config:
         object.__setattr__(self, "network", {"name": name, **dataclasses.asdict(own)})
         if self.reads != "auxiliary":
             unused(self, "reads", "auxiliary")
+        if not self.path_length:
+            unused(self, "path_length", "path_interval")
         if not self.penalised:
             if self.interval != 1:
                 raise ValueError("interval has no effect without a penalty (r1, r2, gradient_penalty)")

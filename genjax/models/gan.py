@@ -7,6 +7,7 @@ functions of functional/adversarial.py. The default is the DCGAN of Radford et a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +17,12 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from genjax.config import NotNegative
+from genjax.config import NotNegative, Positive
 from genjax.config import build as build_config
-from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
 from genjax.errors import ConfigError
 from genjax.functional import adversarial, pixels, spectral
-from genjax.functional.noise import fold, normal, uniform
+from genjax.functional.noise import fold, normal, truncated_normal, uniform
 from genjax.models._gan_config import Config, module
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.critics import Critic, Judgement
@@ -30,6 +31,10 @@ GENERATOR = "generator"
 DISCRIMINATOR = "discriminator"
 VECTORS = "vectors"
 """The part of the state that spectral normalisation keeps."""
+LENGTH = "path_length"
+"""The part of the state that holds the running mean of path lengths."""
+DECAY = 0.99
+"""Of that mean (Karras et al. 2020, sec. 3.2)."""
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
@@ -50,11 +55,14 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     if config.pack > 1 and label.classes:
         raise ConfigError("model.pack > 1: packs of rows have no class", "set model.conditional=False")
     shape: tuple[int, ...] = spec[name].shape  # type: ignore[assignment]
+    generator = networks.generator(own, shape)
+    if config.path_length and not hasattr(generator, "synthesis"):
+        raise ConfigError(
+            "model.path_length needs a generator with styles", "set model.network.name=stylegan2"
+        )
     packed = (*shape[:-1], config.pack * shape[-1])
     critic = Critic(networks.critic(own, packed), config.reads)
-    m = _GAN(
-        config, name, spec[name], label, networks.generator(own, shape), critic, networks.normalises(own)
-    )
+    m = _GAN(config, name, spec[name], label, generator, critic, networks.normalises(own))
     return Model(init=m.init, phases=m.phases(), sample=m.sample)
 
 
@@ -101,6 +109,8 @@ class _GAN:
             rowwise = not critic_looks and (alone or not (c.r2 or c.gradient_penalty))
             phases["penalty"] = Phase(DISCRIMINATOR, self.penalise, c.interval, rowwise, evaluated=False)
         phases["generator"] = Phase(GENERATOR, self.generate, c.critic_steps, alone)
+        if c.path_length:
+            phases["path_length"] = Phase(GENERATOR, self.lengthen, c.path_interval, False, evaluated=False)
         return phases
 
     # --- the players -----------------------------------------------------------------------------------
@@ -120,6 +130,8 @@ class _GAN:
             player: spectral.vectors(jax.random.fold_in(key, n + 2), params[player])
             for n, player in enumerate(self.config.spectral)
         }
+        if self.config.path_length:
+            state[LENGTH] = jnp.zeros(())
         return Variables(params, state, frozen=frozen)
 
     def values(self, batch: Batch) -> Float[Array, "B *shape"]:
@@ -151,18 +163,22 @@ class _GAN:
         mask = batch["mask"]
         return mask.reshape(self.packs(mask.shape[0]), -1).min(1)
 
-    def apply(
-        self, variables: Variables, player: str, x: jax.Array, y: jax.Array, train: bool
-    ) -> tuple[Any, dict]:
-        """Return the output of a player's network, and its next batch statistics."""
-        network = self.generator if player == GENERATOR else self.critic
+    def collections(self, variables: Variables, player: str) -> Tree:
+        """Return what a player's network reads."""
         params = variables.params[player]
         if player in self.config.spectral:
             params = spectral.normalised(params, variables.state[VECTORS][player])
-        tree = {"params": params, "batch_stats": variables.state[player]}
+        return {"params": params, "batch_stats": variables.state[player]}
+
+    def apply(
+        self, variables: Variables, player: str, x: jax.Array, y: jax.Array, train: bool, *noise: Any
+    ) -> tuple[Any, dict]:
+        """Return the output of a player's network, and its next batch statistics."""
+        network = self.generator if player == GENERATOR else self.critic
+        tree = self.collections(variables, player)
         if not train:
-            return network.apply(tree, x, y, False), variables.state[player]
-        found: Any = network.apply(tree, x, y, True, mutable=["batch_stats"])
+            return network.apply(tree, x, y, False, *noise), variables.state[player]
+        found: Any = network.apply(tree, x, y, True, *noise, mutable=["batch_stats"])
         return found[0], found[1].get("batch_stats", {})
 
     def iterated(self, variables: Variables, player: str, train: bool) -> Variables:
@@ -179,7 +195,8 @@ class _GAN:
     def fake(self, variables: Variables, batch: Batch, keys: Keys, train: bool) -> tuple[jax.Array, dict]:
         """Generate a row for the label of each row; return (rows, next batch statistics)."""
         z = normal(keys, (self.config.latent,))
-        return self.apply(variables, GENERATOR, z, self.label.one_hot(batch, keys.shape[0]), train)
+        y = self.label.one_hot(batch, keys.shape[0])
+        return self.apply(variables, GENERATOR, z, y, train, fold(keys, 6))
 
     # --- learning --------------------------------------------------------------------------------------
 
@@ -275,19 +292,69 @@ class _GAN:
         if self.config.loss == "relativistic":
             real = self.judge(variables, self.values(batch), y, train)[0].logit
         loss = adversarial.generator(self.config.loss, real, false.logit) + self.misclassified(false, batch)
+        if self.config.orthogonal and train:
+            excess = adversarial.off_orthogonal(variables.params[GENERATOR])
+            loss = loss + self.config.orthogonal * excess.reshape(1)
         return Mean.of(loss, self.mask(batch)), Aux({**variables.state, GENERATOR: statistics})
+
+    def lengthen(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        """Compute (|J^T y| - a)^2 of styles w, where a is the running mean (Karras et al. 2020, eq. 4).
+
+        J is the derivative of the image by w, and y is noise whose norm does not depend on the image's size.
+        """
+        del step
+        mask = batch["mask"]
+        tree = self.collections(variables, GENERATOR)
+        run = lambda method, *args: self.generator.apply(tree, *args, method=method)
+        z = normal(fold(keys, 7), (self.config.latent,))
+        w: Any = run("mapping", z, self.label.one_hot(batch, keys.shape[0]))
+        shape: tuple[int, ...] = self.element.shape  # type: ignore[assignment]
+        y = normal(fold(keys, 8), shape) / math.sqrt(shape[0] * shape[1])
+        inner: Any = lambda styles: (run("synthesis", styles, fold(keys, 6)) * y).sum()
+        slope = jax.grad(inner)(run("repeated", w))
+        length = jnp.sqrt(jnp.square(slope).sum(-1).mean(-1) + 1e-12)
+        total, count = across(((length * mask).sum(), mask.sum()))
+        mean = jax.lax.stop_gradient(total / jnp.maximum(count, 1.0))
+        target = DECAY * variables.state[LENGTH] + (1.0 - DECAY) * mean
+        # `path_interval` steps lie between two of these updates.
+        loss = self.config.path_length * self.config.path_interval * jnp.square(length - target)
+        metrics = {"length": Mean.of(length, mask)}
+        return Mean.of(loss, mask), Aux({**variables.state, LENGTH: target}, metrics)
 
     # --- samples ---------------------------------------------------------------------------------------
 
     def sample(
-        self, variables: Variables, keys: Keys, prompt: Batch, *, temperature: NotNegative = 1.0
+        self,
+        variables: Variables,
+        keys: Keys,
+        prompt: Batch,
+        *,
+        temperature: NotNegative = 1.0,
+        truncation: Positive | None = None,
     ) -> Batch:
         """Draw rows; labels that are not given are random.
 
         Args:
           temperature: standard deviation of z.
+          truncation: trade diversity for fidelity. With styles, psi: the distance from the mean style is
+            multiplied by it. Else z is drawn anew where its absolute value is above it (Brock et al. 2019,
+            sec. 3.1).
         """
         label = self.label.drawn(prompt, keys)
+        y = self.label.one_hot(label, keys.shape[0])
         z = temperature * normal(keys, (self.config.latent,))
-        x, _ = self.apply(variables, GENERATOR, z, self.label.one_hot(label, keys.shape[0]), False)
+        if truncation is not None and self.styles:
+            tree = self.collections(variables, GENERATOR)
+            x: Any = self.generator.apply(tree, z, y, fold(keys, 6), truncation, method="truncated")
+        else:
+            if truncation is not None:
+                z = temperature * truncated_normal(keys, (self.config.latent,), truncation)
+            x, _ = self.apply(variables, GENERATOR, z, y, False, fold(keys, 6))
         return {self.name: pixels.from_signed(x, self.levels) if self.levels else x, **label}
+
+    @property
+    def styles(self) -> bool:
+        """Return True if the generator has styles."""
+        return hasattr(self.generator, "truncated")

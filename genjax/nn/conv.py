@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -33,8 +33,16 @@ def conv(
     kernel: Float[Array, "h w C D"],
     strides: tuple[int, int] = (1, 1),
     padding: Padding = "SAME",
+    groups: int = 1,
 ) -> Float[Array, "B H2 W2 D"]:
-    """Cross-correlate images with a kernel, as lax.conv_general_dilated does in NHWC, HWIO."""
+    """Cross-correlate images with a kernel, as lax.conv_general_dilated does in NHWC, HWIO.
+
+    Args:
+      groups: of channels that are convolved apart; the kernel then has C / groups input channels.
+    """
+    if groups > 1:
+        how: Any = {"dimension_numbers": LAYOUT, "feature_group_count": groups}
+        return lax.conv_general_dilated(x, kernel, strides, padding, **how)
     unpadded = padding in ("SAME", "VALID") or not any(n for side in padding for n in side)
     if kernel.shape[:2] == (1, 1) and unpadded and _on_cpu():
         # A 1x1 kernel mixes channels only: drop the pixels that the strides skip, then multiply.
@@ -48,11 +56,15 @@ def conv(
 
 
 def conv_transpose(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], strides: tuple[int, int] = (2, 2)
+    x: Float[Array, "B H W C"],
+    kernel: Float[Array, "h w C D"],
+    strides: tuple[int, int] = (2, 2),
+    padding: Literal["SAME", "VALID"] = "SAME",
 ) -> Float[Array, "B H2 W2 D"]:
-    """Compute the fractionally strided correlation, as lax.conv_transpose with padding "SAME".
+    """Compute the fractionally strided correlation, as lax.conv_transpose does.
 
-    The output has H2 = H * strides[0] and W2 = W * strides[1].
+    The output has H2 = H * strides[0] and W2 = W * strides[1] ("SAME"), or all pixels that an input pixel
+    contributes to, H2 = (H - 1) * strides[0] + h ("VALID").
 
     Raises:
       ValueError: if a side of the kernel is shorter than its stride: some output pixels would get no input.
@@ -60,12 +72,15 @@ def conv_transpose(
     if kernel.shape[0] < strides[0] or kernel.shape[1] < strides[1]:
         raise ValueError(f"kernel {kernel.shape[:2]} is shorter than the strides {tuple(strides)}")
     if _on_cpu():
-        return overlap_add(x, kernel, strides)
-    return lax.conv_transpose(x, kernel, strides, "SAME", dimension_numbers=LAYOUT)
+        return overlap_add(x, kernel, strides, padding)
+    return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=LAYOUT)
 
 
 def overlap_add(
-    x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"], strides: tuple[int, int]
+    x: Float[Array, "B H W C"],
+    kernel: Float[Array, "h w C D"],
+    strides: tuple[int, int],
+    padding: Literal["SAME", "VALID"] = "SAME",
 ) -> Float[Array, "B H2 W2 D"]:
     """Compute conv_transpose as one matrix product and a sum of overlapping blocks.
 
@@ -94,6 +109,8 @@ def overlap_add(
     out = functools.reduce(jnp.add, spread).reshape(B, H + mh - 1, W + mw - 1, sh, sw, D)
     # Tiles back to pixels, then the crop that lax's "SAME" makes.
     out = out.transpose(0, 1, 3, 2, 4, 5).reshape(B, (H + mh - 1) * sh, (W + mw - 1) * sw, D)
+    if padding == "VALID":
+        return out[:, : (H - 1) * sh + h, : (W - 1) * sw + w]
     top = _offset(h, sh)
     left = _offset(w, sw)
     return out[:, top : top + H * sh, left : left + W * sw]
@@ -121,6 +138,7 @@ class Conv(nn.Module):
       use_bias: add a bias. Use none before a norm: its true gradient is zero there, and Adam lets it drift.
       dtype: dtype of the computation; parameters are float32.
       transpose: upsample by the strides instead (fractionally strided; padding "SAME").
+      groups: of channels that are convolved apart.
     """
 
     features: int
@@ -130,6 +148,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     transpose: bool = False
+    groups: int = 1
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
 
@@ -137,10 +156,13 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 D"]:
         size = _pair(self.kernel_size)
         strides = _pair(self.strides)
-        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1] // self.groups, self.features))
         x = x.astype(self.dtype)
         kernel = kernel.astype(self.dtype)
-        y = conv_transpose(x, kernel, strides) if self.transpose else conv(x, kernel, strides, self.padding)
+        if self.transpose:
+            y = conv_transpose(x, kernel, strides)
+        else:
+            y = conv(x, kernel, strides, self.padding, self.groups)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,))
             y = y + bias.astype(self.dtype).reshape(1, 1, 1, -1)

@@ -1,7 +1,9 @@
 """Networks of adversarial models, one file each.
 
-A file has a `Config` and three functions. The module of `generator(config, shape)` maps (z, condition, train)
-to rows of that shape, in the values that networks read (images in [-1, 1]). The module of `critic(config,
+A file has a `Config` and three functions. The module of `generator(config, shape)` maps (z, condition, train,
+keys) to rows of that shape, in the values that networks read (images in [-1, 1]); `keys` are of the rows, for
+noise within the network, and may be None. A generator with styles also has `mapping`, `repeated`, `synthesis`
+and `truncated`. The module of `critic(config,
 shape)` maps (x, condition, train) to features (B, F), of which nn/critics.py makes a logit. The condition is
 (B, K), with K = 0 if there is none. Both raise ConfigError for shapes that they do not support. Batch
 statistics lie in the collection "batch_stats"; `normalises(config)` tells whether generator and critic look

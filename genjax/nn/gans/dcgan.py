@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Range, Width, check
+from genjax.core import Keys
 from genjax.errors import ConfigError
 from genjax.nn.conv import BatchNorm, Conv, halvings
 
@@ -64,7 +65,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: Float[Array, "B Z"], condition: Float[Array, "B K"], train: bool
+        self, z: Float[Array, "B Z"], condition: Float[Array, "B K"], train: bool, keys: Keys | None = None
     ) -> Float[Array, "B H W C"]:
         c = self.config
         H, W, C = self.shape

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Layers, Width, check
+from genjax.core import Keys
 from genjax.nn.conv import BatchNorm
 
 
@@ -39,7 +40,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: Float[Array, "B Z"], condition: Float[Array, "B K"], train: bool
+        self, z: Float[Array, "B Z"], condition: Float[Array, "B K"], train: bool, keys: Keys | None = None
     ) -> Float[Array, "B *shape"]:
         h = jnp.concatenate([z, condition], -1)
         for i in range(self.config.depth):
