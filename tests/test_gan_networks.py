@@ -1,4 +1,4 @@
-"""Networks of GANs: forms, gradients, rows alone, styles, truncation, path lengths, attention, orthogonality."""
+"""Networks of GANs: forms, gradients, rows alone, styles, truncation, path lengths, attention."""
 
 from __future__ import annotations
 

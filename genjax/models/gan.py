@@ -307,12 +307,15 @@ class _GAN:
         del step
         mask = batch["mask"]
         tree = self.collections(variables, GENERATOR)
-        run = lambda method, *args: self.generator.apply(tree, *args, method=method)
+
+        def run(method: str, *args: Any) -> Any:
+            return self.generator.apply(tree, *args, method=method)
+
         z = normal(fold(keys, 7), (self.config.latent,))
-        w: Any = run("mapping", z, self.label.one_hot(batch, keys.shape[0]))
+        w = run("mapping", z, self.label.one_hot(batch, keys.shape[0]))
         shape: tuple[int, ...] = self.element.shape  # type: ignore[assignment]
         y = normal(fold(keys, 8), shape) / math.sqrt(shape[0] * shape[1])
-        inner: Any = lambda styles: (run("synthesis", styles, fold(keys, 6)) * y).sum()
+        inner = lambda styles: (run("synthesis", styles, fold(keys, 6)) * y).sum()
         slope = jax.grad(inner)(run("repeated", w))
         length = jnp.sqrt(jnp.square(slope).sum(-1).mean(-1) + 1e-12)
         total, count = across(((length * mask).sum(), mask.sum()))
