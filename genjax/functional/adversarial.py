@@ -17,8 +17,8 @@ from genjax.core import Tree
 from genjax.functional.reductions import sum_row
 
 Loss = Literal["non_saturating", "saturating", "least_squares", "hinge", "wasserstein", "relativistic"]
-Logit = Callable[[Float[Array, "B *shape"]], Float[Array, " B"]]
-"""A critic with everything but its input given."""
+Logit = Callable[[Float[Array, "B *shape"]], Float[Array, " P"]]
+"""A critic with everything but its input given; it may judge several rows at once."""
 
 
 def critic(loss: Loss, real: Float[Array, " B"], fake: Float[Array, " B"]) -> Float[Array, " B"]:
@@ -62,19 +62,24 @@ def squared_gradient(logit: Logit, x: Float[Array, "B *shape"]) -> Float[Array, 
 
 
 def gradient_penalty(
-    logit: Logit, real: Float[Array, "B *shape"], fake: Float[Array, "B *shape"], share: Float[Array, " B"]
-) -> Float[Array, " B"]:
+    logit: Logit,
+    real: Float[Array, "B *shape"],
+    fake: Float[Array, "B *shape"],
+    share: Float[Array, " B"],
+    joined: Callable[[Float[Array, " B"]], Float[Array, " P"]] = lambda squares: squares,
+) -> Float[Array, " P"]:
     """Return (|grad D(x)| - 1)^2 at an x between the rows of each pair.
 
     Gulrajani et al. 2017 (arXiv:1704.00028), eq. 3.
 
     Args:
       share: of the real row, in [0, 1] (algorithm 1, line 6).
+      joined: sums the squared norms of rows that are judged together.
     """
     share = share.reshape(-1, *(1,) * (real.ndim - 1))
     x = share * real + (1.0 - share) * fake
     # The root's derivative at 0 is infinite.
-    return jnp.square(jnp.sqrt(squared_gradient(logit, x) + 1e-12) - 1.0)
+    return jnp.square(jnp.sqrt(joined(squared_gradient(logit, x)) + 1e-12) - 1.0)
 
 
 def off_orthogonal(params: Tree) -> Float[Array, ""]:

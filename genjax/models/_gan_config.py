@@ -6,14 +6,56 @@ import dataclasses
 from typing import Annotated, Any, Literal
 
 from genjax import plugins
-from genjax.config import Count, NotNegative, Range, Width, build, check, coerce, unused
+from genjax.config import (
+    Count,
+    NotNegative,
+    Positive,
+    Probability,
+    Range,
+    Width,
+    build,
+    check,
+    coerce,
+    unused,
+)
 from genjax.errors import ConfigError
+from genjax.functional import augment
 from genjax.functional.adversarial import Loss
 from genjax.nn.critics import Reads
 
 NETWORKS = "genjax.nn.gans"
 NEEDS = ("Config", "generator", "critic", "normalises")
 """What a file of networks defines."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """Configure how images are augmented before the critic sees them (functional/augment.py).
+
+    Attributes:
+      kind: "none", "ada" or "diff" (DiffAugment).
+      p: the probability of each transformation of "ada"; None adapts it.
+      target: of the mean sign of the critic's logits on training rows (Karras et al. 2020, arXiv:2006.06676,
+        r_t of eq. 1): above it p grows, below it p falls.
+      examples: in which p could grow from 0 to 1.
+    """
+
+    kind: augment.Kind = "none"
+    p: Probability | None = None
+    target: Probability = 0.6
+    examples: Positive = 500_000.0
+
+    def __post_init__(self):
+        check(self)
+        if self.kind != "ada":
+            unused(self, "kind", "p", "target", "examples")
+        elif self.p is not None:
+            unused(self, "p", "target", "examples")
+
+    @property
+    def adaptive(self) -> bool:
+        """Return True if p changes in training."""
+        return self.kind == "ada" and self.p is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +79,7 @@ class Config:
       orthogonal: weight of the orthogonal regularisation of the generator's kernels (Brock et al. 2019,
         arXiv:1809.11096, eq. 3: 1e-4).
       spectral: players whose kernels are divided by their largest singular values.
+      augment: of real and generated images, before the critic sees them.
       pack: rows that the critic judges at once (PacGAN; Lin et al. 2018, arXiv:1712.04086), unconditional.
       critic_steps: updates of the critic for each one of the generator.
       conditional: both players read the label if the data has one.
@@ -55,6 +98,7 @@ class Config:
     path_interval: Count = 4
     orthogonal: NotNegative = 0.0
     spectral: tuple[Literal["generator", "discriminator"], ...] = ()
+    augment: Augment = dataclasses.field(default_factory=Augment)
     pack: Annotated[int, Range(least=1, most=64)] = 1
     critic_steps: Count = 1
     conditional: bool = True

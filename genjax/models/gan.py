@@ -21,7 +21,7 @@ from genjax.config import NotNegative, Positive
 from genjax.config import build as build_config
 from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
 from genjax.errors import ConfigError
-from genjax.functional import adversarial, pixels, spectral
+from genjax.functional import adversarial, augment, pixels, spectral
 from genjax.functional.noise import fold, normal, truncated_normal, uniform
 from genjax.models._gan_config import Config, module
 from genjax.nn.conditions import ClassLabel
@@ -35,6 +35,10 @@ LENGTH = "path_length"
 """The part of the state that holds the running mean of path lengths."""
 DECAY = 0.99
 """Of that mean (Karras et al. 2020, sec. 3.2)."""
+AUGMENT = "augment"
+"""The part of the state that adapts the augmentation: {"p", "sign": running mean of the signs of logits}."""
+MEMORY = 0.75
+"""Of that mean: about four steps, as in Karras et al. 2020 (arXiv:2006.06676, sec. 3)."""
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
@@ -56,6 +60,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         raise ConfigError("model.pack > 1: packs of rows have no class", "set model.conditional=False")
     shape: tuple[int, ...] = spec[name].shape  # type: ignore[assignment]
     generator = networks.generator(own, shape)
+    if config.augment.kind != "none" and not spec[name].levels:
+        raise ConfigError("model.augment: only images are augmented", "leave it out")
     if config.path_length and not hasattr(generator, "synthesis"):
         raise ConfigError(
             "model.path_length needs a generator with styles", "set model.network.name=stylegan2"
@@ -132,6 +138,8 @@ class _GAN:
         }
         if self.config.path_length:
             state[LENGTH] = jnp.zeros(())
+        if self.config.augment.adaptive:
+            state[AUGMENT] = {"p": jnp.zeros(()), "sign": jnp.zeros(())}
         return Variables(params, state, frozen=frozen)
 
     def values(self, batch: Batch) -> Float[Array, "B *shape"]:
@@ -157,6 +165,10 @@ class _GAN:
         if rows % m:
             raise ConfigError(f"model.pack={m} does not divide a batch of {rows} rows", "change data.batch")
         return rows // m
+
+    def by_pack(self, x: Float[Array, " B"]) -> Float[Array, " P"]:
+        """Return the sum over the rows of each pack."""
+        return x.reshape(self.packs(x.shape[0]), -1).sum(1)
 
     def mask(self, batch: Batch) -> Float[Array, " P"]:
         """Return 1 for each pack whose rows all count."""
@@ -189,8 +201,27 @@ class _GAN:
         new = {**old, player: spectral.iterated(variables.params[player], old[player])}
         return variables.replace(state={**variables.state, VECTORS: new})
 
-    def judge(self, variables: Variables, x: jax.Array, y: jax.Array, train: bool) -> tuple[Judgement, dict]:
+    def judge(
+        self, variables: Variables, x: jax.Array, y: jax.Array, train: bool, keys: Keys
+    ) -> tuple[Judgement, dict]:
+        """Return what the critic says of rows, which are augmented in training."""
+        c = self.config.augment
+        if train and c.kind != "none":
+            p = variables.state[AUGMENT]["p"] if c.adaptive else c.p or 0.0
+            x = augment.augmented(c.kind, keys, x, p)
         return self.apply(variables, DISCRIMINATOR, *self.packed(x, y), train)
+
+    def adapted(self, state: dict, real: Float[Array, " P"], mask: Float[Array, " P"]) -> dict:
+        """Return the state with p moved by what the critic says of real rows."""
+        if not self.config.augment.adaptive:
+            return state
+        c = self.config.augment
+        total, count = across(((jnp.sign(real) * mask).sum(), mask.sum()))
+        old = state[AUGMENT]
+        sign = MEMORY * old["sign"] + (1.0 - MEMORY) * total / jnp.maximum(count, 1.0)
+        rows = count * self.config.pack
+        p = jnp.clip(old["p"] + jnp.sign(sign - c.target) * rows / c.examples, 0.0, 1.0)
+        return {**state, AUGMENT: jax.lax.stop_gradient({"p": p, "sign": sign})}
 
     def fake(self, variables: Variables, batch: Batch, keys: Keys, train: bool) -> tuple[jax.Array, dict]:
         """Generate a row for the label of each row; return (rows, next batch statistics)."""
@@ -210,9 +241,9 @@ class _GAN:
         x = self.values(batch)
         y = self.label.one_hot(batch, x.shape[0])
         fake = jax.lax.stop_gradient(self.fake(variables, batch, keys, train)[0])
-        real, statistics = self.judge(variables, x, y, train)
+        real, statistics = self.judge(variables, x, y, train, fold(keys, 31))
         # Generated and real rows have statistics of their own; those of the real ones are kept.
-        false, _ = self.judge(variables, fake, y, train)
+        false, _ = self.judge(variables, fake, y, train, fold(keys, 32))
         loss = adversarial.critic(self.config.loss, real.logit, false.logit)
         loss = loss + self.misclassified(real, batch) + self.misclassified(false, batch)
         metrics = {
@@ -226,6 +257,13 @@ class _GAN:
             loss = loss + extra
             metrics |= more
         state = {**variables.state, DISCRIMINATOR: statistics}
+        if not train:
+            return Mean.of(loss, mask), Aux(state, metrics)
+        # r_t, eq. 1 of Karras et al. 2020 (ADA): how much more often logits of training rows are positive.
+        metrics["overfitting"] = Mean.of(jnp.sign(real.logit), mask)
+        state = self.adapted(state, real.logit, mask)
+        if self.config.augment.adaptive:
+            metrics["augment_p"] = Mean.of(jnp.broadcast_to(state[AUGMENT]["p"], mask.shape), mask)
         return Mean.of(loss, mask), Aux(state, metrics)
 
     def misclassified(self, judgement: Judgement, batch: Batch) -> Float[Array, " B"] | float:
@@ -248,19 +286,18 @@ class _GAN:
     ) -> tuple[Float[Array, " P"], dict[str, Mean]]:
         """Compute the penalties on the critic's gradient, and what they penalise."""
         c = self.config
-        real, y = self.packed(x, y)
-        fake, _ = self.packed(fake, y)
-        logit = lambda v: self.apply(variables, DISCRIMINATOR, v, y, train)[0].logit
-        total = jnp.zeros(real.shape[0])
+        logit = lambda n: lambda v: self.judge(variables, v, y, train, fold(keys, n))[0].logit
+        total = jnp.zeros(mask.shape)
         metrics = {}
-        for name, gamma, rows in (("r1", c.r1, real), ("r2", c.r2, fake)):
+        for name, gamma, rows, site in (("r1", c.r1, x, 31), ("r2", c.r2, fake, 32)):
             if gamma:
-                squared = adversarial.squared_gradient(logit, rows)
+                squared = self.by_pack(adversarial.squared_gradient(logit(site), rows))
                 total = total + 0.5 * gamma * squared
                 metrics[f"{name}_squared_gradient"] = Mean.of(squared, mask)
         if c.gradient_penalty:
-            share = uniform(fold(keys, 5))[:: c.pack]
-            excess = adversarial.gradient_penalty(logit, real, fake, share)
+            # One share for all rows of a pack.
+            share = jnp.repeat(uniform(fold(keys, 5))[:: c.pack], c.pack)
+            excess = adversarial.gradient_penalty(logit(33), x, fake, share, self.by_pack)
             total = total + c.gradient_penalty * excess
             metrics["gradient_excess"] = Mean.of(excess, mask)
         return total, metrics
@@ -287,10 +324,10 @@ class _GAN:
         variables = self.iterated(variables, GENERATOR, train)
         y = self.label.one_hot(batch, keys.shape[0])
         fake, statistics = self.fake(variables, batch, keys, train)
-        false, _ = self.judge(variables, fake, y, train)
+        false, _ = self.judge(variables, fake, y, train, fold(keys, 32))
         real = false.logit
         if self.config.loss == "relativistic":
-            real = self.judge(variables, self.values(batch), y, train)[0].logit
+            real = self.judge(variables, self.values(batch), y, train, fold(keys, 31))[0].logit
         loss = adversarial.generator(self.config.loss, real, false.logit) + self.misclassified(false, batch)
         if self.config.orthogonal and train:
             excess = adversarial.off_orthogonal(variables.params[GENERATOR])
