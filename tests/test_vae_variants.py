@@ -16,6 +16,7 @@ from genjax.core import Model, Variables
 from genjax.data import load
 from genjax.errors import ConfigError
 from genjax.models.vae import CRITIC, PLAYER, Config, build
+from genjax.nn import priors
 from genjax.training import Config as Training
 
 SMALL = {"network": "mlp", "latent": 2, "hidden": (16,)}
@@ -157,3 +158,14 @@ def test_bounds_train_the_vae():
 def test_what_does_not_fit_is_refused(fields: dict, match: str):
     with pytest.raises(ConfigError, match=match):
         made_config(Config, fields, "model")
+
+
+def test_a_mixture_has_the_density_of_its_components_one_by_one():
+    rng = np.random.default_rng(0)
+    z = rng.normal(5, 3, (20, 2, 3))
+    mean = rng.normal(5, 2, (7, 2, 3))
+    log_std = rng.normal(-1, 0.5, (7, 2, 3))
+    each = -0.5 * ((z[:, None] - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    want = np.log(np.exp(each.sum((2, 3))).mean(1))
+    got = priors.mixture_log_prob(*(jnp.asarray(x, jnp.float32) for x in (z, mean, log_std)))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)

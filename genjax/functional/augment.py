@@ -38,7 +38,7 @@ def augmented(
         return x
     if kind == "diff":
         return cut_out(keys, translated(keys, recoloured(keys, x)))
-    placed = warped(x, geometry(keys, x.shape[1:3], p))
+    placed = warped(x, geometry(keys, (x.shape[1], x.shape[2]), p))
     return coloured(placed, colours(keys, x.shape[-1], p))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -67,8 +68,17 @@ def mixture_log_prob(
     z: Float[Array, "B *Z"], mean: Float[Array, "K *Z"], log_std: Float[Array, "K *Z"]
 ) -> Float[Array, " B"]:
     """Compute log of the mean of N(z; mean_k, std_k^2) over the K components, per row."""
-    each = likelihoods.normal(mean[None], log_std[None], z[:, None])
-    return jax.nn.logsumexp(each.reshape(*each.shape[:2], -1).sum(-1), -1) - jnp.log(float(mean.shape[0]))
+    K = mean.shape[0]
+    # The quadratic form as matrix products: (z - m)^2 p = z^2 p - 2 z m p + m^2 p with precisions p. All is
+    # measured from the middle of the components, so that little cancels.
+    middle = mean.mean(0, keepdims=True)
+    z = (z - middle).reshape(z.shape[0], -1)
+    m = (mean - middle).reshape(K, -1)
+    log_std = log_std.reshape(K, -1)
+    p = jnp.exp(-2.0 * log_std)
+    quadratic = jnp.square(z) @ p.T - 2.0 * z @ (m * p).T + (jnp.square(m) * p).sum(-1)[None]
+    constant = log_std.sum(-1) + 0.5 * z.shape[1] * math.log(2 * math.pi)
+    return jax.nn.logsumexp(-0.5 * quadratic - constant[None], -1) - math.log(K)
 
 
 def mixture_draw(
