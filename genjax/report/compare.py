@@ -64,6 +64,7 @@ def _html(comparison: runs.Comparison, found: Sequence[Column]) -> str:
         [
             sections.findings(comparison, found),
             sections.scores(comparison, found),
+            sections.alarms(comparison),
             samples.samples(comparison),
             sections.learns(comparison, found),
             costs.costs(comparison, found),

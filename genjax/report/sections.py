@@ -49,6 +49,25 @@ def scores(comparison: Comparison, columns: Sequence[Column]) -> Html:
     return layout.section("scores", "Scores", lead, scoretable.tables(comparison, columns), foot)
 
 
+def alarms(comparison: Comparison) -> Html | None:
+    """Return the runs whose samples left out parts of the training data; None without an alarm."""
+    lines = []
+    for run in comparison.entries:
+        seen = [record for record in run.metrics if "diagnosis/alarm" in record]
+        raised = [record for record in seen if record["diagnosis/alarm"]]
+        if not raised:
+            continue
+        most = max(record["diagnosis/missing"] for record in raised)
+        over = seen[-1] not in raised
+        state = f"The evaluation of step {seen[-1]['step']:,} found none." if over else "It lasts."
+        first = f"{run.label}: first seen at step {raised[0]['step']:,}"
+        lines.append(f"{first}; up to {most:.0%} of the training rows. {state}")
+    if not lines:
+        return None
+    lead = "Parts of the training data that had less than a tenth of the samples that were due to them."
+    return layout.section("alarms", "Mode collapse", lead, tag("ul", [tag("li", line) for line in lines]))
+
+
 def learns(comparison: Comparison, columns: Sequence[Column]) -> Html | None:
     """Return held-out loss over what was spent, if all families minimise the same quantity."""
     found = learning.section(comparison, columns)

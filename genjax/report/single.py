@@ -33,6 +33,7 @@ def write(run_directory: str | Path) -> Path:
         samples.hero(alone, found),
         [
             sections.scores(alone, found) if found else None,
+            sections.alarms(alone),
             samples.samples(alone),
             samples.latent(run),
             sections.curves(alone),

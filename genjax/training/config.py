@@ -100,6 +100,7 @@ class Config:
       log_every: steps from one log line to the next; 0 for no lines.
       eval_every, sample_every, checkpoint_every: in steps; 0 for the last step only. The last step always
         evaluates, samples and saves.
+      diagnose: samples that are drawn at every evaluation to look for mode collapse; 0 for none.
       eval_batches: batches of an evaluation; None for the whole split.
       keep_last: number of checkpoints to keep.
       keep_best: also keep the checkpoint that is best by this metric of the evaluation, e.g. "vae/loss" or
@@ -133,6 +134,7 @@ class Config:
     eval_every: Natural = 0
     eval_batches: Count | None = None
     sample_every: Natural = 0
+    diagnose: Natural = 0
     checkpoint_every: Natural = 1000
     keep_last: Count = 3
     keep_best: Name | None = None

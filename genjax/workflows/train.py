@@ -17,8 +17,8 @@ from genjax.errors import GenjaxError
 from genjax.settings import Settings, complete, load
 from genjax.settings import Stage as Named
 from genjax.training import checkpoint, loop, run_lock, signals
+from genjax.workflows import diagnosis, pictures, planned
 from genjax.workflows import directory as directories
-from genjax.workflows import pictures, planned
 from genjax.workflows.assemble import (
     Datasets,
     Experiment,
@@ -85,7 +85,7 @@ def train(
             frozen=experiment.frozen,
             initial=initial,
             average=experiment.average,
-            hooks=loop.Hooks(on_sample=pictures.hook_of(experiment, where)),
+            hooks=loop.Hooks(diagnosis.hook_of(experiment), pictures.hook_of(experiment, where)),
             begin=begin,
             devices=devices,
         )
