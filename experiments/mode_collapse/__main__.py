@@ -3,8 +3,8 @@
     python -m experiments.mode_collapse runs/compare-mode-collapse-matrix [--out matrix.png]
 
 A cell has the modes that were found, the share of high-quality samples, and a frame if the alarm of the last
-evaluation was raised. Prints, over all runs of the comparison, how often that alarm was right: modes are lost if
-the samples found fewer than all.
+evaluation was raised. Prints, over all runs of the comparison, how often that alarm was right: modes are lost
+if the samples found fewer than all.
 """
 
 from __future__ import annotations
