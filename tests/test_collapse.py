@@ -48,8 +48,8 @@ def test_real_images_raise_no_alarm_and_a_missing_class_does(name: str):
     real = diagnose(bins, flat(held))
     assert not real.collapsed
     assert str(real) == f"{len(data.eval)} samples reach all {len(bins.shares)} parts of the training rows"
-    ones = {k: v[held["label"] == 1] for k, v in held.items()}
-    assert diagnose(bins, flat(ones)).missing > 0.5
+    ones = np.random.default_rng(0).choice(np.flatnonzero(held["label"] == 1), 1000)
+    assert diagnose(bins, flat({k: v[ones] for k, v in held.items()})).missing > 0.5
 
 
 def test_few_samples_are_no_proof():
