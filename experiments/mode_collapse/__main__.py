@@ -18,6 +18,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 
 from experiments.mode_collapse.compare import LOSSES, PENALTIES
 
@@ -87,7 +88,7 @@ def _cell(axes: Any, x: int, y: int, result: Result) -> None:
     share = result.found / result.total
     colour = plt.get_cmap("RdYlGn")(share * result.good)
     edge = "black" if result.alarm else "white"
-    box = plt.Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, facecolor=colour, edgecolor=edge, linewidth=2)
+    box = Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, facecolor=colour, edgecolor=edge, linewidth=2)
     axes.add_patch(box)
     text = f"{result.found:.0f} of {result.total}\n{result.good:.0%}"
     axes.text(x, y, text, ha="center", va="center", fontsize=9)

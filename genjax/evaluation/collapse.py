@@ -7,7 +7,7 @@ lie in clear groups, such as the modes of a mixture, are divided into these grou
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binom
@@ -105,7 +105,8 @@ def _groups(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
     from sklearn.metrics import silhouette_score
 
-    fit = lambda k: KMeans(k, n_init=4, random_state=seed).fit(rows)
+    tries: Any = 4
+    fit = lambda k: KMeans(k, n_init=tries, random_state=seed).fit(rows)
     best = None
     clearest = CLEAR
     for k in CANDIDATES:
