@@ -277,7 +277,9 @@ def test_a_player_that_is_updated_iterates_its_own_vectors():
 def test_a_pack_is_judged_as_one():
     model, variables = made(pack=2, conditional=False, generator_norm="none")
     batch = {**rows(6), "mask": jnp.array([1.0, 1, 1, 0, 1, 1])}
-    run = jax.jit(lambda b: model.phases["discriminator"].objective(variables, b, keys(6), step=None)[0])
+    run = jax.jit(
+        lambda b: model.phases["discriminator"].objective(variables, b, keys(len(b["mask"])), step=None)[0]
+    )
     loss = run(batch)
     # The pack with a padding row does not count, whatever its rows are.
     assert loss.count == 2
@@ -286,6 +288,7 @@ def test_a_pack_is_judged_as_one():
     swapped = {**batch, "image": batch["image"][jnp.array([4, 1, 2, 3, 0, 5])]}
     assert abs(run(swapped).total - loss.total) > 1e-4
     assert not any(phase.rowwise for phase in model.phases.values())
+    assert run(jax.tree.map(lambda x: x[:1], batch)).count == 0
     with pytest.raises(ConfigError, match="does not divide"):
         run(jax.tree.map(lambda x: x[:5], batch))
     with pytest.raises(ConfigError, match="packs of rows have no class"):

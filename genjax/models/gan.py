@@ -152,28 +152,30 @@ class _GAN:
         m = self.config.pack
         if m == 1:
             return x, y
-        parts = x.reshape(self.packs(x.shape[0]), m, *x.shape[1:])
-        return jnp.concatenate([parts[:, i] for i in range(m)], -1), y[::m]
+        parts = self.whole(x).reshape(-1, m, *x.shape[1:])
+        return jnp.concatenate([parts[:, i] for i in range(m)], -1), self.whole(y)[::m]
 
-    def packs(self, rows: int) -> int:
-        """Return the number of packs.
+    def whole(self, x: Float[Array, "B *shape"]) -> Float[Array, "M *shape"]:
+        """Return whole packs: fewer rows than one pack are filled up with zeros.
 
         Raises:
           ConfigError: rows are left over.
         """
         m = self.config.pack
+        rows = x.shape[0]
+        if rows < m:
+            return jnp.pad(x, ((0, m - rows), *((0, 0),) * (x.ndim - 1)))
         if rows % m:
             raise ConfigError(f"model.pack={m} does not divide a batch of {rows} rows", "change data.batch")
-        return rows // m
+        return x
 
     def by_pack(self, x: Float[Array, " B"]) -> Float[Array, " P"]:
         """Return the sum over the rows of each pack."""
-        return x.reshape(self.packs(x.shape[0]), -1).sum(1)
+        return self.whole(x).reshape(-1, self.config.pack).sum(1)
 
     def mask(self, batch: Batch) -> Float[Array, " P"]:
         """Return 1 for each pack whose rows all count."""
-        mask = batch["mask"]
-        return mask.reshape(self.packs(mask.shape[0]), -1).min(1)
+        return self.whole(batch["mask"]).reshape(-1, self.config.pack).min(1)
 
     def collections(self, variables: Variables, player: str) -> Tree:
         """Return what a player's network reads."""
