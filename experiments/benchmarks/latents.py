@@ -90,6 +90,7 @@ def theirs(peer: Any, image: np.ndarray, draw: Callable[[], Any], compiled: bool
         loss = forward(x, z)
         loss.backward()
         optimizer.step()
+        peer.learn()
         return loss.detach()
 
     return step

@@ -48,6 +48,9 @@ class Peer(nn.Module):
         """Double the size by a transposed 4x4 convolution."""
         return F.conv_transpose2d(x, self.at(f"{path}/kernel"), self.bias(path), 2, 1)
 
+    def learn(self) -> None:
+        """Update what is not learned by gradient."""
+
     def dense(self, x: torch.Tensor, path: str) -> torch.Tensor:
         """Apply a linear layer."""
         return F.linear(x, self.at(f"{path}/kernel"), self.bias(path))
@@ -146,12 +149,13 @@ class VQVAE(Peer):
         log_std = (F.softplus(self.at("network/spread") - 1.5) + self.smallest).log()
         nats = 0.5 * ((x - location) * (-log_std).exp()).square() + log_std + 0.5 * LOG_2PI
         penalty = 0.25 * (z - q.detach()).square().mean()
-        self.learn(rows, index)
+        self.assigned = rows, index
         return nats.mean() + penalty
 
     @torch.no_grad()
-    def learn(self, rows: torch.Tensor, index: torch.Tensor) -> None:
-        """Update the averages of the codebook."""
+    def learn(self) -> None:
+        """Update the averages of the codebook with the last batch."""
+        rows, index = self.assigned
         one_hot = F.one_hot(index, len(self.codes)).float()
         self.count.mul_(0.99).add_(one_hot.sum(0), alpha=0.01)
         self.total.mul_(0.99).add_(one_hot.T @ rows, alpha=0.01)
