@@ -81,6 +81,6 @@ def test_a_run_is_diagnosed_at_every_evaluation(tmp_path: Path, monkeypatch: pyt
 
 def test_a_model_without_samples_cannot_be_diagnosed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "--config=digits/vqvae:smoke", "--config.train.diagnose=10"]) == 2
+    assert cli.main(["train", "--config=digits/vqvae:smoke", "--config.train.diagnose=100"]) == 2
     assert "train.diagnose" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""Compare seven families on 5,000 real 28x28 handwritten digits, in about 45 minutes on two CPU cores.
+"""Compare seven families on 5,000 real 28x28 handwritten digits, 300 seconds of training each.
 
     genjax compare --config=compare/mnist5k
 

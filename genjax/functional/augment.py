@@ -12,6 +12,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from genjax.core import Keys
@@ -22,7 +23,7 @@ SPREAD = 0.2
 """Standard deviation of the logarithm (to base 2) of scales, and of brightness."""
 SHIFT = 0.125
 """Of translations, relative to the size of the image."""
-LUMA = jnp.array([1.0, 1.0, 1.0]) / math.sqrt(3.0)
+LUMA = np.ones(3, np.float32) / np.float32(math.sqrt(3.0))
 """The axis of grey colours."""
 
 

@@ -218,7 +218,7 @@ class _GAN:
         if not self.config.augment.adaptive:
             return state
         c = self.config.augment
-        total, count = across(((jnp.sign(real) * mask).sum(), mask.sum()))
+        total, count = across((jnp.where(mask > 0, jnp.sign(real), 0.0).sum(), mask.sum()))
         old = state[AUGMENT]
         sign = MEMORY * old["sign"] + (1.0 - MEMORY) * total / jnp.maximum(count, 1.0)
         rows = count * self.config.pack

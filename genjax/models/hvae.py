@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from genjax.config import Count, NotNegative, Width, check, unused
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Variables, across
 from genjax.errors import ConfigError
-from genjax.functional import bounds, likelihoods, mixtures, pixels
+from genjax.functional import bounds, likelihoods, pixels
 from genjax.functional.decoded_pixels import DecodedPixels, Likelihood
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
@@ -144,11 +144,6 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         raise ConfigError(f"model.network='conv': images of {shape[:2]} cannot be halved", "use 'mlp'")
     levels = Levels(config.latents, config.hidden, config.network, config.width, most, config.activation)
     distribution = DecodedPixels(config.likelihood, element.levels or 0, config.components)
-    if distribution.mixture and shape[2] > mixtures.CHANNELS:
-        raise ConfigError(
-            f"model.likelihood: a mixture of {shape[2]} channels per pixel is not supported",
-            f"use images of at most {mixtures.CHANNELS} channels, or another likelihood",
-        )
     spread = Spread.for_pixels(distribution, config.scale, config.sigma, config.smallest, shape[2])
     network = Network(config, levels, spread, shape, element.levels or 0)
     m = _HVAE(config, name, element, ClassLabel.of(spec, config.conditional), distribution, network)

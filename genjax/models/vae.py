@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from genjax.config import NotNegative
 from genjax.core import Aux, Batch, Codec, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables
 from genjax.errors import ConfigError
-from genjax.functional import bounds, likelihoods, mixtures
+from genjax.functional import bounds, likelihoods
 from genjax.functional.decoded_pixels import DecodedPixels
 from genjax.functional.divergences import kl_normal
 from genjax.functional.noise import fold, normal
@@ -89,11 +89,6 @@ def _target(config: Config, spec: Spec) -> str:
     for name in spec.targets:
         shape = spec[name].shape
         if spec[name].levels and len(shape) == 3:
-            if config.likelihood == "discretised_logistic_mixture" and (shape[2] or 0) > mixtures.CHANNELS:
-                raise ConfigError(
-                    f"model.likelihood: a mixture of {shape[2]} channels per pixel is not supported",
-                    f"use images of at most {mixtures.CHANNELS} channels, or another likelihood",
-                )
             return name
         if spec[name].levels is None and shape and None not in shape:
             if config.network != "mlp" or config.likelihood != "normal" or config.prior.kind == "vamp":

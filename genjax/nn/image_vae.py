@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Num
 
 from genjax.config import Range
 from genjax.core import Keys
+from genjax.errors import ConfigError
 from genjax.functional import likelihoods, mixtures, pixels
 from genjax.functional.decoded_pixels import DecodedPixels
 from genjax.functional.reductions import sum_row
@@ -177,9 +178,18 @@ class Spread:
     def for_pixels(
         cls, pixels: DecodedPixels, of: Any, start: float, smallest: float, channels: int
     ) -> Spread:
-        """Return what the distribution of pixels with so many channels needs."""
+        """Return what the distribution of pixels with so many channels needs.
+
+        Raises:
+          ConfigError: a mixture of more channels than it is defined for.
+        """
         if not pixels.mixture:
             return cls("none" if pixels.binary else of, start, smallest)
+        if channels > mixtures.CHANNELS:
+            raise ConfigError(
+                f"model.likelihood: a mixture of {channels} channels per pixel is not supported",
+                f"use images of at most {mixtures.CHANNELS} channels, or another likelihood",
+            )
         extra = mixtures.extra(pixels.components, channels)
         return cls(of, start, smallest, pixels.components, extra)
 
@@ -226,8 +236,8 @@ def read(image: Num[Array, "B *X"], levels: int, unit: bool) -> Float[Array, "B 
 def log_odds(image: Num[Array, "B *X"], mask: Float[Array, " B"], levels: int) -> Float[Array, "*X"]:
     """Return the log odds of the mean of every pixel over rows, with means in [0.005, 0.995].
 
-    Added to a Bernoulli decoder's output they are its start (Burda et al. 2016): a decoder that had to learn
-    them first would ignore z meanwhile.
+    Added to a Bernoulli decoder's output they are its start: a decoder that had to learn them first would
+    ignore z meanwhile (measured in experiments/iwae/RESULTS.md).
     """
     unit = pixels.to_unit(image, levels)
     weight = mask.reshape(-1, *(1,) * (unit.ndim - 1))

@@ -20,6 +20,8 @@ ROWS = 5000
 """Training rows that samples are compared with."""
 NEIGHBOURS = 1000
 """Rows and samples that precision and recall are measured on."""
+LEAST = 50
+"""Samples, below which the absence of some proves nothing."""
 log = logging.getLogger("genjax")
 Hook = Callable[[Variables, int], dict[str, float]]
 
@@ -35,6 +37,10 @@ def hook_of(experiment: Experiment) -> Hook | None:
     count = experiment.settings.train.diagnose
     if not count:
         return None
+    if count < LEAST:
+        raise ConfigError(
+            f"train.diagnose={count}: fewer than {LEAST} samples show no collapse", "draw more, or 0 for none"
+        )
     dataset = experiment.dataset
     statistics = ReferenceStatistics(dataset, None, Config(reference=min(ROWS, len(dataset.train))))
     if experiment.model.sample is None or not statistics.measurable:

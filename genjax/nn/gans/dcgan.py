@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from genjax.config import Range, Width, check
 from genjax.core import Keys
-from genjax.errors import ConfigError
 from genjax.nn.conv import BatchNorm, Conv, halvings
+from genjax.nn.gans import _pyramid
 
 Norm = Literal["none", "batch", "group"]
 
@@ -115,10 +115,7 @@ def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:
     Raises:
       ConfigError: not images, or too small to be halved.
     """
-    if len(shape) != 3 or not halvings(*shape[:2]):
-        raise ConfigError(
-            f"dcgan: rows of shape {shape} cannot be halved", "crop or resize the data, or use mlp"
-        )
+    _pyramid.check("dcgan", shape)
     return Generator(config, shape)  # type: ignore[arg-type]
 
 

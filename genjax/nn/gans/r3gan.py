@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 
 from genjax.config import Count, Layers, Width, check
 from genjax.core import Keys
-from genjax.errors import ConfigError
 from genjax.functional import resample
 from genjax.nn.conv import Conv, halvings
+from genjax.nn.gans import _pyramid
 
 TAPS = (1.0, 2.0, 1.0)
 GAIN = math.sqrt(2.0 / (1.0 + 0.2**2))
@@ -49,7 +49,7 @@ class Config:
 
     def channels(self, halved: int) -> int:
         """Return the channels of a map that is halved so often."""
-        return min(self.width * 2**halved, self.widest)
+        return _pyramid.channels(self.width, self.widest, halved)
 
 
 class Block(nn.Module):
@@ -136,10 +136,7 @@ def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:
     Raises:
       ConfigError: not images, or too small to be halved.
     """
-    if len(shape) != 3 or not halvings(*shape[:2]):
-        raise ConfigError(
-            f"r3gan: rows of shape {shape} cannot be halved", "crop or resize the data, or use mlp"
-        )
+    _pyramid.check("r3gan", shape)
     return Generator(config, shape)  # type: ignore[arg-type]
 
 

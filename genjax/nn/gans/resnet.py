@@ -18,6 +18,7 @@ from genjax.config import Count, Natural, Width, check
 from genjax.core import Keys
 from genjax.errors import ConfigError
 from genjax.nn.conv import BatchNorm, Conv, downsample, halvings, upsample
+from genjax.nn.gans import _pyramid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Config:
 
     def channels(self, halved: int) -> int:
         """Return the channels of a map that is halved so often."""
-        return min(self.width * 2**halved, self.widest)
+        return _pyramid.channels(self.width, self.widest, halved)
 
 
 orthogonal = nn.initializers.orthogonal()
@@ -213,10 +214,7 @@ def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:
     Raises:
       ConfigError: not images, too small to be halved, or no map has the side of an attention.
     """
-    if len(shape) != 3 or not halvings(*shape[:2]):
-        raise ConfigError(
-            f"resnet: rows of shape {shape} cannot be halved", "crop or resize the data, or use mlp"
-        )
+    _pyramid.check("resnet", shape)
     sides = [shape[0] // 2**i for i in range(halvings(*shape[:2]) + 1)]
     wrong = [side for side in config.attention if side not in sides[:-1]]
     if wrong:

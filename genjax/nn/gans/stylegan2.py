@@ -15,6 +15,7 @@ from genjax.core import Keys, across
 from genjax.errors import ConfigError
 from genjax.functional import noise, resample
 from genjax.nn.conv import halvings
+from genjax.nn.gans import _pyramid
 from genjax.nn.modulated import EqualConv, EqualDense, ModulatedConv, activate
 
 
@@ -51,7 +52,7 @@ class Config:
 
     def channels(self, halved: int) -> int:
         """Return the channels of a map that is halved so often."""
-        return min(self.width * 2**halved, self.widest)
+        return _pyramid.channels(self.width, self.widest, halved)
 
 
 class Mapping(nn.Module):
@@ -227,10 +228,7 @@ def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:
     Raises:
       ConfigError: not images, or too small to be halved.
     """
-    if len(shape) != 3 or not halvings(*shape[:2]):
-        raise ConfigError(
-            f"stylegan2: rows of shape {shape} cannot be halved", "crop or resize the data, or use mlp"
-        )
+    _pyramid.check("stylegan2", shape)
     return Generator(config, shape)  # type: ignore[arg-type]
 
 
