@@ -131,7 +131,7 @@ def _mirrored(i: Float[Array, "B N"], size: int) -> jax.Array:
 def colours(keys: Keys, channels: int, p: jax.Array | float) -> Float[Array, "B 4 4"]:
     """Draw the maps from colours to colours, (red, green, blue, 1); of grey images without hue."""
     draw = _Draws(noise.fold(keys, 1), p)
-    axis = jnp.outer(LUMA, LUMA)[None]
+    axis = jnp.asarray(np.outer(LUMA, LUMA))[None]
     eye = jnp.eye(3)[None]
     wide = lambda v: v[:, None, None]
     bright = draw.chosen(SPREAD * draw.normal(), 0.0)
@@ -165,7 +165,7 @@ def _about_luma(angle: Float[Array, " B"]) -> Float[Array, "B 3 3"]:
     return (
         wide(jnp.cos(angle)) * jnp.eye(3)[None]
         + wide(jnp.sin(angle)) * cross
-        + wide(1.0 - jnp.cos(angle)) * jnp.outer(LUMA, LUMA)[None]
+        + wide(1.0 - jnp.cos(angle)) * jnp.asarray(np.outer(LUMA, LUMA))[None]
     )
 
 
