@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,16 +90,75 @@ def test_averages_follow_the_paper():
 def test_dead_codes_become_features_and_live_ones_stay():
     book = Codebook(features(5, 3), jnp.asarray([1.0, 0.01, 2.0, 0.0, 1.0]), features(5, 3))
     z = features(6, 3)
-    score = jnp.asarray([0.3, 0.9, -1.0, 0.1, 0.8, -1.0])
+    score = jnp.asarray([-3.0, -0.1, -jnp.inf, -4.0, -0.2, -jnp.inf])
     after = quantise.revived(book, z, score, 0.1)
     np.testing.assert_array_equal(after.codes[jnp.asarray([0, 2, 4])], book.codes[jnp.asarray([0, 2, 4])])
-    # The two features with the highest scores; padding has negative ones.
+    # The two features with the highest scores; those of padding are -inf.
     np.testing.assert_array_equal(after.codes[1], z[1])
     np.testing.assert_array_equal(after.codes[3], z[4])
     dead = jnp.asarray([1, 3])
     np.testing.assert_allclose(after.total[dead] / after.count[dead][:, None], after.codes[dead], rtol=1e-5)
     crowded = quantise.revived(book._replace(count=jnp.zeros(5)), z[:3], score[:3], 0.1)
     assert {tuple(row) for row in np.asarray(crowded.codes)} == {tuple(row) for row in np.asarray(z[:2])}
+
+
+def test_dead_codes_are_drawn_in_proportion_to_the_distance():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    distance = jnp.asarray([1.0, 2.0, 5.0, 0.0, 9.0])
+    weight = jnp.asarray([1.0, 1.0, 1.0, 1.0, 0.0])
+    first = jax.vmap(
+        lambda key: quantise.by_distance(jax.random.uniform(key, (5,)), distance, weight).argmax()
+    )
+    share = np.bincount(first(keys), minlength=5) / 4000
+    np.testing.assert_allclose(share, [1 / 8, 2 / 8, 5 / 8, 0, 0], atol=0.03)
+
+
+def test_kmeans_moves_means_without_features():
+    """Of 60 rows 58 are equal, as patches of the background are; three means still find the three values."""
+    z = jnp.zeros((60, 2)).at[30].set(jnp.asarray([3.0, 0.0])).at[50].set(jnp.asarray([0.0, 5.0]))
+    means = quantise.kmeans(z, jnp.ones(60), 3, 3)
+    assert {tuple(row) for row in np.asarray(means)} == {(0.0, 0.0), (3.0, 0.0), (0.0, 5.0)}
+
+
+def test_standardised_features_are_those_of_flax():
+    """The batch statistics and their moving averages are those of nn.BatchNorm without scale and shift."""
+    q = quantisers.Scalars((8, 6, 5))
+    state = q.state(jax.random.key(0))
+    norm = nn.BatchNorm(
+        None, quantisers.DECAY, 1e-6, use_scale=False, use_bias=False, use_fast_variance=False
+    )
+    theirs = norm.init(jax.random.key(0), features(4, 2, 2, 3), use_running_average=False)
+    for n in range(3):
+        z = 0.01 * features(4, 2, 2, 3) * (n + 1) + n
+        ours, state = q.standardised(state, z, jnp.ones(4), jnp.int32(n))
+        expected, theirs = norm.apply(theirs, z, use_running_average=False, mutable=["batch_stats"])
+        np.testing.assert_allclose(ours, expected, atol=1e-4)
+    np.testing.assert_allclose(state["standard"].mean, theirs["batch_stats"]["mean"], rtol=1e-5)
+    np.testing.assert_allclose(state["standard"].variance, theirs["batch_stats"]["var"], rtol=1e-4)
+    held, same = q.standardised(state, z, jnp.ones(4), None)
+    np.testing.assert_allclose(held, norm.apply(theirs, z, use_running_average=True), rtol=1e-4, atol=1e-4)
+    assert same is state
+
+
+def test_features_that_hardly_vary_use_many_codes():
+    z = 3.0 + 1e-3 * features(64, 4, 4, 3)
+    q = quantisers.Scalars((8, 6, 5))
+    state = q.fit(q.state(jax.random.key(0)), z, jnp.ones(64))
+    index = q.quantise({}, state, z, jnp.ones(64), None, None).index
+    assert len(np.unique(index)) > 100
+
+
+def test_the_decoder_starts_at_the_mean_of_real_images():
+    model, variables, batch = made("scalar")
+    mean = np.asarray(batch["image"], np.float32).mean(0) * 2 / 15 - 1
+    np.testing.assert_allclose(variables.state["mean"], mean, atol=1e-5)
+    codec = model.codec
+    assert codec is not None
+    codes = codec.encode(variables, batch)
+    moved = variables.replace(state={**variables.state, "mean": variables.state["mean"] + 0.5})
+    shown = [np.asarray(codec.decode(v, codes)["image"], np.float32) for v in (variables, moved)]
+    inside = (shown[0] > 0) & (shown[1] < 15)
+    np.testing.assert_allclose((shown[1] - shown[0])[inside], 0.5 * 15 / 2, atol=1.0)
 
 
 def test_kmeans_finds_separated_clusters():

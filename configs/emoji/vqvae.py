@@ -13,7 +13,9 @@ def get_config(size: str = "full") -> ConfigDict:
     config = ConfigDict()
     config.name = "emoji-vqvae"
     config.data = {"name": "emoji:google", "batch": 64}
+    # The averages follow the encoder in the few steps that there are.
     config.model = {"name": "vqvae", "codes": 256, "features": 16, "smallest": 0.02}
+    config.model.update({"decay": 0.9, "revive": 1.0})
     config.optimizer = {
         "name": "adam",
         "learning_rate": 2e-3,

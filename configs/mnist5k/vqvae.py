@@ -16,7 +16,9 @@ def get_config(size: str = "full") -> ConfigDict:
     config = ConfigDict()
     config.name = "mnist5k-vqvae"
     config.data = {"name": "mnist5k", "batch": 64}
+    # The averages follow the encoder in the few steps that there are.
     config.model = {"name": "vqvae", "codes": 256, "features": 16, "smallest": 0.1}
+    config.model.update({"decay": 0.9, "revive": 1.0})
     config.optimizer = {
         "name": "adam",
         "learning_rate": 2e-3,

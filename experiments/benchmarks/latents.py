@@ -118,7 +118,9 @@ def cases(batch: int) -> dict[str, tuple[Model, str, Callable[[Variables], Any],
         "VQ-VAE": (
             vqvae.build(vq, SPEC),
             "codec",
-            lambda v: peers.VQVAE(paths(v.params["codec"]), v.state["book_000"]._asdict(), vq.smallest),
+            lambda v: peers.VQVAE(
+                paths(v.params["codec"]), v.state["quantiser"]["book_000"]._asdict(), vq.smallest
+            ),
             lambda keys: jnp.zeros(1),
             lambda: torch.zeros(1),
         ),

@@ -13,10 +13,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 STEPS = 500
+VECTOR = {"codes": 256, "features": 16, "decay": 0.9}
 QUANTISERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "vq": ("VQ, averages and revival", {"codes": 256, "features": 16}),
-    "plain": ("VQ without revival and k-means", {"codes": 256, "features": 16, "revive": 0.0, "rounds": 0}),
-    "residual": ("Residual VQ, depth 4", {"codes": 256, "features": 16, "depth": 4}),
+    "vq": ("VQ, averages and revival", {**VECTOR, "revive": 1.0}),
+    "plain": ("VQ without revival and k-means", {**VECTOR, "revive": 0.0, "rounds": 0}),
+    "residual": ("Residual VQ, depth 4", {**VECTOR, "revive": 1.0, "depth": 4}),
     "fsq": ("FSQ", {"quantiser": "scalar", "levels": (8, 6, 5)}),
     "lfq": ("LFQ", {"quantiser": "signs", "codes": 256}),
     "dvae": ("dVAE", {"quantiser": "gumbel", "codes": 256, "features": 16, "anneal": STEPS}),

@@ -113,9 +113,10 @@ def _groups(rows: np.ndarray, seed: int) -> np.ndarray:
         if k >= len(rows):
             break
         means = fit(k)
-        if len(np.unique(means.labels_)) < 2:  # equal rows: there is nothing to divide
+        labels = np.asarray(means.labels_)
+        if len(np.unique(labels)) < 2:  # equal rows: there is nothing to divide
             continue
-        clear = silhouette_score(rows, means.labels_, sample_size=1000, random_state=seed)
+        clear = silhouette_score(rows, labels, sample_size=1000, random_state=seed)
         if clear > clearest:
             best = means.cluster_centers_
             clearest = clear

@@ -78,7 +78,7 @@ def revived(book: Codebook, z: Float[Array, "N D"], score: Float[Array, " N"], t
 
     Args:
       z: features of the local batch; those of all devices are candidates.
-      score: random; the features with the highest scores are taken. Negative for padding.
+      score: the features with the highest scores are taken; -inf for padding. See `by_distance`.
       threshold: features per step.
     """
     # Every device chooses among the features of all, so that the codebooks stay equal.
@@ -89,17 +89,34 @@ def revived(book: Codebook, z: Float[Array, "N D"], score: Float[Array, " N"], t
     # The i-th dead code gets the feature with the i-th highest score.
     dead = book.count < threshold
     rank = jnp.cumsum(dead) - 1
-    live = jnp.maximum((score >= 0).sum(), 1)
+    live = jnp.maximum((score > -jnp.inf).sum(), 1)
     candidate = z[order[rank % live]]
     replaced = Codebook(candidate, jnp.full((K,), threshold), candidate * threshold)
     choose = lambda new, old: jnp.where(dead.reshape(K, *(1,) * (old.ndim - 1)), new, old)
     return Codebook(*(choose(new, old) for new, old in zip(replaced, book, strict=True)))
 
 
+def by_distance(
+    uniform: Float[Array, " N"], distance: Float[Array, " N"], weight: Float[Array, " N"]
+) -> Float[Array, " N"]:
+    """Return scores whose highest are draws without replacement, in proportion to `distance`.
+
+    The scores are log(u) / distance (Efraimidis & Spirakis 2006, algorithm A). With squared distances between
+    features and their codes, features that no code is near are drawn, as by k-means++, and not copies of
+    features that are frequent already.
+
+    Args:
+      weight: 0 for features that do not count (padding), whose scores are -inf.
+    """
+    score = jnp.log(jnp.maximum(uniform, 1e-12)) / jnp.maximum(distance, 1e-12)
+    return jnp.where(weight > 0, score, -jnp.inf)
+
+
 def kmeans(z: Float[Array, "N D"], weight: Float[Array, " N"], size: int, rounds: int) -> Float[Array, "K D"]:
     """Return the means of `rounds` rounds of Lloyd's algorithm.
 
-    Starts from features that lie evenly spread in the batch; a mean without features stays where it is.
+    Starts from features that lie evenly spread in the batch. Before each round a mean without features moves
+    to the feature that is farthest from its mean, the next one to the next feature, and so on.
 
     Args:
       weight: 0 for features that do not count (padding); these must come last.
@@ -108,6 +125,12 @@ def kmeans(z: Float[Array, "N D"], weight: Float[Array, " N"], size: int, rounds
     start = z[(jnp.arange(size) * rows // size).astype(jnp.int32)]
 
     def one(means: jax.Array, _: None) -> tuple[jax.Array, None]:
+        index = nearest(z, means)
+        empty = assigned(z, index, weight, size)[0] == 0
+        # The ranks of N features are used again if there are more empty means.
+        farthest = jnp.argsort(-jnp.square(z - means[index]).sum(-1) * weight)
+        moved = z[farthest[(jnp.cumsum(empty) - 1) % rows]]
+        means = jnp.where(empty[:, None], moved, means)
         count, total = assigned(z, nearest(z, means), weight, size)
         return jnp.where(count[:, None] > 0, total / jnp.maximum(count, 1)[:, None], means), None
 
@@ -119,6 +142,38 @@ def perplexity(count: Float[Array, " K"]) -> Float[Array, ""]:
     """Return exp of the entropy of the codes' frequencies: K if all are used equally, 1 if one is."""
     p = count / jnp.maximum(count.sum(), 1e-12)
     return jnp.exp(-jax.scipy.special.xlogy(p, p).sum())
+
+
+# --- standardised features -------------------------------------------------------------------------------
+
+
+class Standard(NamedTuple):
+    """Hold the mean and the variance of each channel."""
+
+    mean: Float[Array, " D"]
+    variance: Float[Array, " D"]
+
+    @classmethod
+    def identity(cls, size: int) -> Standard:
+        """Return those that change nothing."""
+        return cls(jnp.zeros(size), jnp.ones(size))
+
+    @classmethod
+    def of(cls, z: Float[Array, "N D"], weight: Float[Array, " N"]) -> Standard:
+        """Return those of weighted rows, over the global batch."""
+        total = jnp.maximum(across(weight.sum()), 1e-12)
+        mean = across((z * weight[:, None]).sum(0)) / total
+        variance = across((jnp.square(z - mean[None]) * weight[:, None]).sum(0)) / total
+        return cls(mean, variance)
+
+    def towards(self, other: Standard, decay: float) -> Standard:
+        """Return the moving averages after `other`."""
+        move = lambda old, new: decay * old + (1 - decay) * jax.lax.stop_gradient(new)
+        return Standard(*map(move, self, other))
+
+    def apply(self, z: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+        """Return values of mean 0 and standard deviation 1."""
+        return (z - _rows(self.mean, z)) * _rows(jax.lax.rsqrt(self.variance + 1e-6), z)
 
 
 # --- finite scalar quantisation --------------------------------------------------------------------------

@@ -30,6 +30,10 @@ from genjax.nn.quantisers import Quantiser
 PLAYER = "codec"
 CODES = "codes"
 """The name of the codes."""
+QUANTISER = "quantiser"
+"""The quantiser's part of the state."""
+MEAN = "mean"
+"""The part of the state that holds the mean of real images, (H, W, C)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,15 +149,20 @@ class Network(nn.Module):
     def encode(self, image: Float[Array, "B H W C"]) -> Float[Array, "B h w F"]:
         return self.encoder(image)
 
-    def decode(self, q: Float[Array, "B h w D"]) -> Float[Array, "2 B H W C"]:
-        """Return the location (in [-1, 1]) and the log scale of every pixel."""
-        location = self.decoder(q)
+    def decode(self, q: Float[Array, "B h w D"], mean: Float[Array, "H W C"]) -> Float[Array, "2 B H W C"]:
+        """Return the location (in [-1, 1]) and the log scale of every pixel.
+
+        Args:
+          mean: of real images, where the location starts. A decoder that had to learn it first would do
+            without the codes meanwhile.
+        """
+        location = self.decoder(q) + mean[None]
         # Starts at about 0.2, and never falls below `smallest`.
         scale = nn.softplus(self.spread - 1.5) + self.config.smallest
         return jnp.stack([location, jnp.broadcast_to(jnp.log(scale), location.shape)])
 
     def __call__(self, image: Float[Array, "B H W C"], q: Float[Array, "B h w D"]) -> tuple[Any, Any]:
-        return self.encode(image), self.decode(q)
+        return self.encode(image), self.decode(q, jnp.zeros(image.shape[1:]))
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
@@ -189,7 +198,10 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _VQVAE:
-    """Implement the contract on the image `name`. The state is that of the quantiser."""
+    """Implement the contract on the image `name`.
+
+    The state holds that of the quantiser, and the mean of real images.
+    """
 
     config: Config
     name: str
@@ -215,8 +227,8 @@ class _VQVAE:
         elements = dict((CODES, codes) if name == self.name else (name, e) for name, e in items)
         return dataclasses.replace(spec, elements=elements)
 
-    def apply(self, variables: Variables, method: str, x: jax.Array) -> Any:
-        return self.network.apply({"params": variables.params[PLAYER]["network"]}, x, method=method)
+    def apply(self, network: Tree, method: str, *args: Any) -> Any:
+        return self.network.apply({"params": network}, *args, method=method)
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         first, second, third = jax.random.split(key, 3)
@@ -229,16 +241,23 @@ class _VQVAE:
         players = {PLAYER: {"network": network, "quantiser": params}}
         if self.sharpener is not None:
             players |= self.sharpener.init(jax.random.fold_in(key, 1), batch)
-        return Variables(players, state, frozen=frozen)
+        mean = jnp.zeros(self.element.shape)  # type: ignore[arg-type]
+        return Variables(players, {QUANTISER: state, MEAN: mean}, frozen=frozen)
+
+    def signed(self, batch: Batch) -> Float[Array, "B H W C"]:
+        """Return the images in [-1, 1]."""
+        return pixels.to_signed(batch[self.name], self.element.levels or 2)
 
     def features(self, variables: Variables, batch: Batch) -> Float[Array, "B h w F"]:
-        return self.apply(variables, "encode", pixels.to_signed(batch[self.name], self.element.levels or 2))
+        return self.apply(variables.params[PLAYER]["network"], "encode", self.signed(batch))
 
     def fit(self, variables: Variables, batch: Batch, keys: Keys) -> Variables:
-        """Fit the codebooks on the features of real rows."""
+        """Fit the quantiser on the features of real rows, and the mean on their images."""
         del keys
-        z = self.features(variables, batch)
-        return variables.replace(state=self.quantiser.fit(variables.state, z, batch["mask"]))
+        mask = batch["mask"]
+        fitted = self.quantiser.fit(variables.state[QUANTISER], self.features(variables, batch), mask)
+        mean = jnp.tensordot(mask, self.signed(batch), 1) / jnp.maximum(mask.sum(), 1.0)
+        return variables.replace(state={QUANTISER: fitted, MEAN: mean})
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
@@ -246,20 +265,25 @@ class _VQVAE:
         z = self.features(variables, batch)
         mask = batch["mask"]
         params = variables.params[PLAYER]["quantiser"]
-        coded = self.quantiser.quantise(params, variables.state, z, mask, keys, step)
-        out = self.apply(variables, "decode", coded.q)
+        coded = self.quantiser.quantise(params, variables.state[QUANTISER], z, mask, keys, step)
+        out = self.reconstructed(variables, coded.q)
         distortion = -self.pixels.log_prob(out, batch[self.name]).sum((1, 2, 3))
-        target = pixels.to_signed(batch[self.name], self.element.levels or 2)
-        used = jax.vmap(quantise.perplexity)(quantisers.counts(variables.state))
+        squared_error = jnp.square(jnp.clip(out[0], -1, 1) - self.signed(batch))
+        used = jax.vmap(quantise.perplexity)(quantisers.counts(variables.state[QUANTISER]))
         metrics = {
             "distortion": Mean.of(distortion, mask),
-            "squared_error": Mean.of(jnp.square(out[0] - target).mean((1, 2, 3)), mask),
+            "squared_error": Mean.of(squared_error.mean((1, 2, 3)), mask),
             "penalty": Mean.of(coded.penalty, mask),
             "perplexity": Mean.of(jnp.broadcast_to(used.mean(), mask.shape), mask),
         }
         extra, more = self.sharpened(variables, batch, coded.q, step)
         loss = distortion / self.dims + coded.penalty + extra
-        return Mean.of(loss, mask), Aux(coded.state, {**metrics, **more})
+        state = {**variables.state, QUANTISER: coded.state}
+        return Mean.of(loss, mask), Aux(state, {**metrics, **more})
+
+    def reconstructed(self, variables: Variables, q: Float[Array, "B h w D"]) -> Float[Array, "2 B H W C"]:
+        """Return the decoder's output for quantised features."""
+        return self.apply(variables.params[PLAYER]["network"], "decode", q, variables.state[MEAN])
 
     def sharpened(
         self, variables: Variables, batch: Batch, q: Float[Array, "B h w D"], step: jax.Array | None
@@ -270,7 +294,7 @@ class _VQVAE:
         network = variables.params[PLAYER]["network"]
 
         def decode(last: Tree) -> tuple[jax.Array, jax.Array]:
-            out: Any = self.network.apply({"params": with_last(network, last)}, q, method="decode")
+            out: Any = self.apply(with_last(network, last), "decode", q, variables.state[MEAN])
             return -self.pixels.log_prob(out, batch[self.name]).mean((1, 2, 3)), out[0]
 
         return self.sharpener.loss(variables, batch, decode, network["decoder"]["out"], 1.0, step)
@@ -290,12 +314,13 @@ class _VQVAE:
         z = self.features(variables, batch)
         params = variables.params[PLAYER]["quantiser"]
         mask = jnp.ones(z.shape[0])
-        coded = self.quantiser.quantise(params, variables.state, z, mask, None, None)
+        coded = self.quantiser.quantise(params, variables.state[QUANTISER], z, mask, None, None)
         return {CODES: coded.index, **{k: x for k, x in batch.items() if k != self.name}}
 
     def decoded(self, variables: Variables, codes: Batch) -> Float[Array, "2 B H W C"]:
         params = variables.params[PLAYER]["quantiser"]
-        return self.apply(variables, "decode", self.quantiser.codes(params, variables.state, codes[CODES]))
+        q = self.quantiser.codes(params, variables.state[QUANTISER], codes[CODES])
+        return self.reconstructed(variables, q)
 
     def decode(self, variables: Variables, codes: Batch) -> Batch:
         """Return the images at the location of p(x | codes), with the other elements of `codes`."""

@@ -17,10 +17,10 @@ from jaxtyping import Array, Float, Int
 
 from genjax.core import Keys, Tree, across
 from genjax.functional import quantise
-from genjax.functional.quantise import Codebook
+from genjax.functional.quantise import Codebook, Standard
 
 DECAY = 0.99
-"""Of the counts of quantisers that learn no averages."""
+"""Of the counts and the statistics of quantisers that learn no codebook."""
 
 
 class Quantised(NamedTuple):
@@ -164,7 +164,8 @@ class Vector:
             return book
         positions = z.shape[0] // keys.shape[0]
         draw = lambda key: jax.random.uniform(jax.random.fold_in(key, n), (positions,))
-        score = jnp.where(weight > 0, jax.vmap(draw)(keys).reshape(-1), -1.0)
+        distance = jnp.square(z - book.codes[index]).sum(-1)
+        score = quantise.by_distance(jax.vmap(draw)(keys).reshape(-1), distance, weight)
         return quantise.revived(book, z, score, self.revive)
 
     def codes(self, params: Tree, state: Tree, index: jax.Array) -> Float[Array, "B h w D"]:
@@ -173,7 +174,7 @@ class Vector:
 
 
 class Counting:
-    """Hold one code per position, no parameters, and nothing in the state but how often each code is used."""
+    """Hold one code per position and no parameters; the state counts how often each code is used."""
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -189,8 +190,37 @@ class Counting:
         return state
 
 
+class Standardising(Counting):
+    """Standardise each channel before it is quantised: batch normalisation without scale and shift.
+
+    Nothing else keeps the features of a rounding quantiser spread over its levels: without it most features
+    soon get the same few codes. Training reads the statistics of the batch, everything else their moving
+    averages.
+    """
+
+    def state(self: Quantiser, key: jax.Array) -> Tree:
+        return {"count": jnp.ones(self.size), "standard": Standard.identity(self.features)}
+
+    def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
+        return {**state, "standard": _standard(z, mask)}
+
+    def standardised(
+        self, state: Tree, z: jax.Array, mask: jax.Array, step: jax.Array | None
+    ) -> tuple[Float[Array, "B h w F"], Tree]:
+        """Return the standardised features, and the state with the next averages."""
+        average = Standard(*state["standard"])
+        if step is None:
+            return average.apply(z), state
+        batch = _standard(z, mask)
+        return batch.apply(z), {**state, "standard": average.towards(batch, DECAY)}
+
+
+def _standard(z: Float[Array, "B h w F"], mask: Float[Array, " B"]) -> Standard:
+    return Standard.of(z.reshape(-1, z.shape[-1]), _per_position(mask, z))
+
+
 @dataclasses.dataclass(frozen=True)
-class Scalars(Counting):
+class Scalars(Standardising):
     """Round each channel to a few levels (FSQ; Mentzer et al. 2023, arXiv:2309.15505).
 
     Attributes:
@@ -216,6 +246,7 @@ class Scalars(Counting):
         keys: Keys | None,
         step: jax.Array | None,
     ) -> Quantised:
+        z, state = self.standardised(state, z, mask, step)
         q = quantise.fsq(z, self.levels)
         index = quantise.fsq_index(q, self.levels)
         return Quantised(q, index, jnp.zeros(z.shape[0]), _counted(state, index, mask, step))
@@ -225,7 +256,7 @@ class Scalars(Counting):
 
 
 @dataclasses.dataclass(frozen=True)
-class Signs(Counting):
+class Signs(Standardising):
     """Take the signs of the channels (LFQ; Yu et al. 2023, arXiv:2310.05737).
 
     Attributes:
@@ -251,6 +282,7 @@ class Signs(Counting):
         keys: Keys | None,
         step: jax.Array | None,
     ) -> Quantised:
+        z, state = self.standardised(state, z, mask, step)
         q = quantise.lfq(z)
         index = quantise.lfq_index(q)
         each, mean = quantise.lfq_entropies(z.reshape(-1, self.features), _per_position(mask, z))
@@ -328,7 +360,7 @@ def _counted(state: dict[str, Any], index: jax.Array, mask: jax.Array, step: jax
     weight = _per_position(mask, index[..., None])
     size = state["count"].shape[0]
     count = across(jax.ops.segment_sum(weight, index.reshape(-1), size))
-    return {"count": DECAY * state["count"] + (1 - DECAY) * count}
+    return {**state, "count": DECAY * state["count"] + (1 - DECAY) * count}
 
 
 def _per_position(mask: Float[Array, " B"], z: Float[Array, "B h w F"]) -> Float[Array, " N"]:

@@ -51,7 +51,7 @@ def test_the_averages_of_a_codebook_are_those_of_torch():
     _, aux = jax.jit(lambda: phase.objective(start, batch, keys, step=jnp.int32(0)))()
     other(torch.tensor(image.transpose(0, 3, 1, 2).astype(np.float32)))
     other.learn()
-    book = aux.state["book_000"]
+    book = aux.state["quantiser"]["book_000"]
     for name in ("codes", "count", "total"):
         np.testing.assert_allclose(getattr(book, name), getattr(other, name).numpy(), rtol=1e-4, atol=1e-5)
 
