@@ -125,7 +125,11 @@ def test_standardised_features_are_those_of_flax():
     q = quantisers.Scalars((8, 6, 5))
     state = q.state(jax.random.key(0))
     norm = nn.BatchNorm(
-        None, quantisers.DECAY, 1e-6, use_scale=False, use_bias=False, use_fast_variance=False
+        momentum=quantisers.DECAY,
+        epsilon=1e-6,
+        use_scale=False,
+        use_bias=False,
+        use_fast_variance=False,
     )
     theirs = norm.init(jax.random.key(0), features(4, 2, 2, 3), use_running_average=False)
     for n in range(3):
