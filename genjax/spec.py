@@ -59,12 +59,15 @@ class Spec:
         sentinel_0, sentinel_1 ... Empty if the tokenizer has none.
       paired: the target of a row is the reference answer to the conditions of the same row (a
         translation of its source). False for unpaired domains and for class labels.
+      held_pairs: the rows to evaluate with are such pairs, and training rows are not: unpaired domains whose
+        true pairs are known.
     """
 
     elements: Mapping[str, Element]
     rows: int = 0
     special: Mapping[str, int] = dataclasses.field(default_factory=dict)
     paired: bool = False
+    held_pairs: bool = False
 
     def __contains__(self, name: str) -> bool:
         return name in self.elements
@@ -120,8 +123,9 @@ def to_json(spec: Spec) -> dict[str, Any]:
     out: dict[str, Any] = {"elements": elements, "rows": spec.rows}
     if spec.special:
         out["special"] = dict(spec.special)
-    if spec.paired:
-        out["paired"] = True
+    for name in ("paired", "held_pairs"):
+        if getattr(spec, name):
+            out[name] = True
     return out
 
 
@@ -140,4 +144,5 @@ def from_json(data: Mapping[str, Any]) -> Spec:
         k: Element(tuple(e["shape"]), **{n: v for n, v in e.items() if n in known})
         for k, e in data["elements"].items()
     }
-    return Spec(elements, data.get("rows", 0), data.get("special", {}), data.get("paired", False))
+    flags = {name: data.get(name, False) for name in ("paired", "held_pairs")}
+    return Spec(elements, data.get("rows", 0), data.get("special", {}), **flags)

@@ -1,6 +1,7 @@
 """Generate tiny originals in the file formats of the real ones, for configs whose data is not embedded.
 
-`write(folder)` fills a folder of originals as GENJAX_ORIGINALS names it: multi30k, jsb_chorales and emoji.
+`write(folder)` fills a folder of originals as GENJAX_ORIGINALS names it: multi30k, jsb_chorales, emoji, mnist
+and usps.
 """
 
 from __future__ import annotations
@@ -33,7 +34,44 @@ def write(folder: Path) -> Path:
     write_multi30k(folder / "multi30k")
     write_chorales(folder / "jsb_chorales")
     write_emoji(folder / "emoji")
+    write_mnist(folder / "mnist")
+    write_usps(folder / "usps")
     return folder
+
+
+def write_mnist(folder: Path, sizes: tuple[int, int] = (60, 30)) -> None:
+    """Write the four idx files: a bar for each digit, in a place of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for (part, count), seed in zip(zip(("train", "t10k"), sizes, strict=True), (0, 1), strict=True):
+        images, labels = _bars(count, 28, seed)
+        for name, array, sizes_of in (
+            ("images-idx3", images, images.shape),
+            ("labels-idx1", labels, (count,)),
+        ):
+            head = bytes((0, 0, 8, len(sizes_of))) + np.asarray(sizes_of, ">u4").tobytes()
+            whole = gzip.compress(head + array.astype(np.uint8).tobytes(), mtime=0)
+            (folder / f"{part}-{name}-ubyte.gz").write_bytes(whole)
+
+
+def write_usps(folder: Path, sizes: tuple[int, int] = (50, 20)) -> None:
+    """Write usps.npz: bars like those of `write_mnist`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for (part, count), seed in zip(zip(("train", "test"), sizes, strict=True), (2, 3), strict=True):
+        images, labels = _bars(count, 16, seed)
+        arrays[f"x_{part}"] = (images / 127.5 - 1).astype(np.float32)
+        arrays[f"y_{part}"] = labels.astype(np.uint8)
+    np.savez(folder / "usps.npz", **arrays)
+
+
+def _bars(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (count, side, side) with a bright row for each digit, and the digits."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    images = rng.integers(0, 60, (count, side, side))
+    place = side // 5 + labels * (side * 3 // 5) // 10
+    images[np.arange(count), place] += 180
+    return images, labels
 
 
 def write_emoji(folder: Path, count: int = 60) -> None:

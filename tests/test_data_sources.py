@@ -16,12 +16,17 @@ from genjax import spec as form
 from genjax.data import tokenizers
 from genjax.errors import ConfigError, DataError
 
-EMBEDDED = {"digits": (1500, 297), "mnist5k": (4500, 500), "ring": (50_000, 10_000), "grid": (50_000, 10_000)}
+EMBEDDED = {
+    "digits": (1500, 297),
+    "mnist5k": (4500, 500),
+    "ring": (100_000, 10_000),
+    "grid": (100_000, 10_000),
+}
 FINGERPRINTS = {
     "digits": "91ac3bddd23cc1a8",
     "mnist5k": "f09c70a9d9d0981c",
-    "ring": "868aa088657e1650",
-    "grid": "470898cf32af8d66",
+    "ring": "8dfcb4fec6c95872",
+    "grid": "9956e9a5ba019090",
 }
 
 

@@ -19,8 +19,9 @@ class Config:
 
     Attributes:
       name: `digits`, `mnist5k`, `pydoc`, `ring`, `grid`, `tfds:NAME`, `folder:PATH`, `text:PATH`,
-        `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`), `rolls:PATH` or
-        `zip:A,B`; or the dotted path of a module that defines a source.
+        `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`), `rolls:PATH`,
+        `emoji`, `emoji_styles`, `usps`, `mnist_usps`, `stacked_mnist` or `zip:A,B`; or the dotted path of a
+        module that defines a source.
       batch: rows of a training batch, over all devices and processes.
       eval_batch: rows of an evaluation batch.
       order: `shuffled` (exact epochs), `lanes` (contiguous text, as truncated backpropagation needs it) or
@@ -53,6 +54,8 @@ class Config:
         `pairs:` the word that replaces `train` in the file names, or the files themselves.
       binarise: make images black and white: by a "threshold", or by a "draw" of every pixel with the
         probability of its grey value, new at every presentation in training. None leaves them as they are.
+      downsample: add `source`, the image at this fraction (1/2 or 1/4) of its size, as the condition that the
+        image answers; other conditions become auxiliary. None leaves the rows as they are.
       feature: the image or text feature of a `tfds:` dataset, if it has several.
       limit: keep only the first rows of each split; None for all. Rows come in a fixed random order if
         their order has no meaning, so that the first ones are a fair sample.
@@ -84,6 +87,7 @@ class Config:
     eval_fraction: Annotated[float, Range(above=0, below=1)] = 0.1
     eval_split: Name | None = None
     binarise: Literal["threshold", "draw"] | None = None
+    downsample: Literal[2, 4] | None = None
     feature: Name | None = None
     limit: Count | None = None
     seed: Seed = 0

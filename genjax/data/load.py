@@ -11,6 +11,7 @@ from genjax.data import sources
 from genjax.data.binarise import binarised
 from genjax.data.config import Config
 from genjax.data.dataset import Dataset, Split, fingerprint
+from genjax.data.downsample import downsampled
 from genjax.data.rows import Rows, first
 from genjax.data.tokenizers import Tokenizer
 from genjax.errors import ConfigError, DataError, nearest
@@ -25,7 +26,7 @@ class Loaded(NamedTuple):
       train, eval: the rows.
       content: a digest that is equal exactly if the content of both parts is equal.
       tokenizer, classes, info: see Dataset.
-      paired: see Spec.
+      paired, held_pairs: see Spec.
     """
 
     elements: Mapping[str, Element]
@@ -36,6 +37,7 @@ class Loaded(NamedTuple):
     classes: tuple[str, ...] = ()
     info: str = ""
     paired: bool = False
+    held_pairs: bool = False
 
 
 def names() -> list[str]:
@@ -82,9 +84,12 @@ def load(config: Config | None = None, **changes) -> Dataset:
     got = read(config)
     if config.binarise is not None:
         got = _binarised(got, config.binarise)
+    if config.downsample is not None:
+        got = _downsampled(got, config.downsample)
     train = _split(config, "train", got.train)
     held = _split(config, "eval", got.eval)
-    spec = Spec(dict(got.elements), len(train), dict(getattr(got.tokenizer, "special", {})), got.paired)
+    special = dict(getattr(got.tokenizer, "special", {}))
+    spec = Spec(dict(got.elements), len(train), special, got.paired, got.held_pairs)
     return Dataset(
         name=config.name,
         spec=spec,
@@ -103,6 +108,13 @@ def _binarised(got: Loaded, how: str) -> Loaded:
     elements, (train, held) = binarised(got.elements, [got.train, got.eval], how == "draw")
     content = f"{got.content} binarised {how}"
     return got._replace(elements=elements, train=train, eval=held, content=content)
+
+
+def _downsampled(got: Loaded, factor: int) -> Loaded:
+    """Return the data with a small copy of each image as its condition."""
+    elements, (train, held) = downsampled(got.elements, [got.train, got.eval], factor)
+    content = f"{got.content} downsampled {factor}"
+    return got._replace(elements=elements, train=train, eval=held, content=content, paired=True)
 
 
 def _split(config: Config, name: str, rows: Rows) -> Split:

@@ -165,10 +165,12 @@ class Zipped(Rows):
 
     Args:
       parts: {letter: rows}.
+      suffix: False if the columns of the sources have different names, which are then kept.
     """
 
-    def __init__(self, parts: Mapping[str, Rows]):
+    def __init__(self, parts: Mapping[str, Rows], suffix: bool = True):
         self.parts = dict(parts)
+        self.suffix = suffix
         self.memory = all(p.memory for p in self.parts.values())
 
     def __len__(self) -> int:
@@ -180,11 +182,12 @@ class Zipped(Rows):
 
     def join(self, indices: Mapping[str, np.ndarray]) -> Columns:
         """Return the rows of each source at its own indices."""
-        return {f"{k}_{s}": v for s, part in self.parts.items() for k, v in part(indices[s]).items()}
+        columns = {s: part(indices[s]) for s, part in self.parts.items()}
+        return {f"{k}_{s}" if self.suffix else k: v for s, part in columns.items() for k, v in part.items()}
 
     def first(self, limit: int) -> Rows:
         """Return the first `limit` rows of every source, still shuffled apart from each other."""
-        return Zipped({letter: part.first(limit) for letter, part in self.parts.items()})
+        return Zipped({letter: part.first(limit) for letter, part in self.parts.items()}, self.suffix)
 
     def plans(self, order: str, batch: int, seed: int) -> Plans:
         """Return plans in which each source of a shuffled stream has an order of its own."""

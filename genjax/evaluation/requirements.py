@@ -24,7 +24,7 @@ class Requirements:
       codec: a model with a codec.
       codes: a model with a codec of one real-valued vector per row.
       factors: data whose factors of variation are known (`Spec.factors`).
-      paired: data whose targets are reference answers to the conditions of the same row.
+      paired: data whose held-out targets are reference answers to the conditions of the same row.
       raw: a main target with a raw array.
       labels: data with a class label.
       kinds: kinds of the main target for which the metric is defined; None for any kind.
@@ -93,7 +93,9 @@ _CHECKS: dict[str, Callable[[Context], str | None]] = {
     "codec": _codec,
     "codes": _codes,
     "factors": lambda context: None if context.spec.factors else "the data has no known factors",
-    "paired": lambda context: None if context.spec.paired else "the data is not paired",
+    "paired": lambda context: (
+        None if context.spec.paired or context.spec.held_pairs else "the held-out rows are not pairs"
+    ),
     "labels": lambda context: None if context.spec.label else "the data has no class label",
     "raw": lambda context: None if context.reference.measurable else "the main target has no raw values",
     "features": lambda context: (

@@ -8,29 +8,20 @@ emoji32_google_twitter.npz (an array (N, 32, 32, 3), uint8, for each style) and 
 
 from __future__ import annotations
 
-import json
-import zipfile
-from pathlib import Path
-
 import numpy as np
 
 from genjax.data.config import Config
 from genjax.data.dataset import digest
 from genjax.data.load import Loaded
 from genjax.data.rows import Arrays, Columns
-from genjax.data.sources import _originals
+from genjax.data.sources import _emoji
 from genjax.data.sources._captions import tokens_of
-from genjax.data.sources._files import utf8
-from genjax.data.sources._split import stratified
+from genjax.data.sources._emoji import SHAPE, STYLES
 from genjax.data.sources._text import fit
 from genjax.errors import DataError
 from genjax.spec import Element
 
 USAGE = "emoji, emoji:google, emoji:twitter"
-STYLES = ("google", "twitter")
-FILES = ("emoji32_google_twitter.npz", "emoji_meta.json")
-SHAPE = (32, 32, 3)
-HELD = 200
 
 
 def load(config: Config, argument: str) -> Loaded:
@@ -41,11 +32,7 @@ def load(config: Config, argument: str) -> Loaded:
     """
     if argument not in ("", *STYLES):
         raise DataError(f"emoji:{argument}: there is no such style", f"use one of {USAGE}")
-    arrays, meta = _originals.files(config, "emoji", FILES)
-    pictures = _pictures(arrays)
-    names, categories = _meta(meta, len(pictures[STYLES[0]]))
-    classes, label = np.unique(categories, return_inverse=True)
-    label = label.astype(np.int32)
+    pictures, names, classes, label = _emoji.read(config)
     # One line for each name, so that no word spans two of them. `chars` would learn the line end.
     tokenizer = fit(config, ("" if config.tokenizer == "chars" else "\n").join(names), "")
     caption, mask = tokens_of(tokenizer, names, config.length)
@@ -60,7 +47,7 @@ def load(config: Config, argument: str) -> Loaded:
             out["style"] = np.tile(np.arange(len(styles), dtype=np.int32), len(rows))
         return out
 
-    train, held = map(columns, stratified(label, min(HELD, len(label) // 5)))
+    train, held = map(columns, _emoji.split(label))
     elements = {
         "image": Element(SHAPE, "uint8", 256, "image", "target"),
         "label": Element((), "int32", len(classes), "label", "condition"),
@@ -74,33 +61,3 @@ def load(config: Config, argument: str) -> Loaded:
     return Loaded(
         elements, Arrays(train), Arrays(held), content, tokenizer, classes=tuple(map(str, classes)), info=info
     )
-
-
-def _pictures(path: Path) -> dict[str, np.ndarray]:
-    """Return the pictures (N, 32, 32, 3) of each style."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {style: file[style] for style in STYLES}
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged or lacks a style: {error}", "copy it again") from error
-    first = found[STYLES[0]]
-    for style, x in found.items():
-        if x.dtype != np.uint8 or x.shape[1:] != SHAPE or len(x) != len(first) or not len(x):
-            raise DataError(
-                f"{path}: {style} is {x.dtype}{list(x.shape)}, not uint8[N, 32, 32, 3] of one N",
-                "copy it again",
-            )
-    return found
-
-
-def _meta(path: Path, count: int) -> tuple[list[str], list[str]]:
-    """Return the name and the category of each emoji."""
-    try:
-        entries = json.loads(utf8(path))
-        names = [str(entry["name"]) for entry in entries]
-        categories = [str(entry["category"]) for entry in entries]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a list of names and categories: {error}", "copy it again") from error
-    if len(names) != count:
-        raise DataError(f"{path} names {len(names)} emoji, and there are {count} pictures", "copy it again")
-    return names, categories

@@ -1,7 +1,7 @@
 """Draw points from 25 Gaussians on a 5 by 5 grid, the standard test of mode collapse.
 
 Means (-4 + 2i, -4 + 2j), standard deviation 0.05 (Lin et al. 2018, PacGAN, arXiv:1712.04086, sec. 4.1);
-50,000 points to train, 10,000 to evaluate; `label` is the mode.
+100,000 points to train, 10,000 to evaluate; `label` is the mode.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draw points from 8 Gaussians on the unit circle, the standard test of mode collapse.
 
 Means (cos 2πi/8, sin 2πi/8), standard deviation 0.01 (Lin et al. 2018, PacGAN, arXiv:1712.04086, sec. 4.1);
-50,000 points to train, 10,000 to evaluate; `label` is the mode.
+100,000 points to train, 10,000 to evaluate; `label` is the mode.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def mixture(means: np.ndarray, deviation: float, info: str) -> Loaded:
     # RandomState is the only generator of NumPy whose stream never changes.
     random = np.random.RandomState(0)
     parts = []
-    for n in (50_000, 10_000):
+    for n in (100_000, 10_000):
         label = random.randint(len(means), size=n).astype(np.int32)
         # Rounded, since the last bit of a logarithm differs between machines and would change the digest.
         point = np.round(means[label] + deviation * random.standard_normal((n, 2)), 6).astype(np.float32)
