@@ -142,7 +142,7 @@ def test_a_metric_that_is_named_and_does_not_apply_is_logged_with_the_reason(cap
         "'modes' was left out: it is defined for targets of kind point, and this one is of kind image"
         in said[1]
     )
-    assert "'psnr' was left out: the data is not paired" in said[2]
+    assert "'psnr' was left out: the held-out rows are not pairs" in said[2]
     assert "'accuracy' was left out: the feature extractor has no classifier" in said[3]
     caplog.clear()
     evaluate(model, fitted(model), data, None, Config(sets=1, batch=16, speed_batches=(), repeats=1))

@@ -20,6 +20,6 @@ def get_config(size: str = "full") -> ConfigDict:
     config.train = {"steps": 4000, "averages": {"eval": average}, "eval_every": 500}
     if size == "smoke":
         config.data.batch = 8
-        config.model.update({"width": 4, "critic_width": 4, "blocks": 1, "buffer": 4})
+        config.model.update({"width": 4, "critic_width": 4, "blocks": 1, "buffer": 4, "cycle": 1.0})
         config.train.update({"steps": 8, "eval_every": 4, "checkpoint_every": 4})
     return config

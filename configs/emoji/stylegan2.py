@@ -17,7 +17,6 @@ def get_config(size: str = "full") -> ConfigDict:
     config.model = {
         "name": "gan",
         "network": {"name": "stylegan2", "width": 32, "widest": 64, "style": 64},
-        "conditional": False,
         "r1": 0.3,
         "interval": 16,
         "augment": {"kind": "ada", "examples": 100_000.0},

@@ -202,12 +202,13 @@ class Critic(nn.Module):
 def deviation(x: Float[Array, "B H W C"], group: int) -> Float[Array, "B H W 1"]:
     """Return the standard deviation of values within groups of adjacent rows, averaged over all values.
 
-    Groups of adjacent rows lie on one device if its rows are a multiple of `group`.
+    Fewer rows than `group` are one group. Groups of adjacent rows lie on one device if its rows are a multiple of `group`.
 
     Raises:
       ConfigError: rows are left over.
     """
     B = x.shape[0]
+    group = min(group, B)
     if B % group:
         raise ConfigError(
             f"model.network.group={group} does not divide {B} rows", "change data.batch, or the group"
