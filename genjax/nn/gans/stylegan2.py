@@ -202,7 +202,8 @@ class Critic(nn.Module):
 def deviation(x: Float[Array, "B H W C"], group: int) -> Float[Array, "B H W 1"]:
     """Return the standard deviation of values within groups of adjacent rows, averaged over all values.
 
-    Fewer rows than `group` are one group. Groups of adjacent rows lie on one device if its rows are a multiple of `group`.
+    Fewer rows than `group` are one group. Groups of adjacent rows lie on one device if its rows are a
+    multiple of `group`.
 
     Raises:
       ConfigError: rows are left over.
