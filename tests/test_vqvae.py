@@ -206,16 +206,22 @@ def test_signs_number_every_code_once():
     np.testing.assert_array_equal(quantise.lfq(q * 0.3), q)
 
 
-def test_entropies_of_signs_are_those_of_an_enumeration():
+def test_entropies_of_signs_are_those_of_an_enumeration(monkeypatch):
     z = features(6, 3)
     weight = jnp.asarray([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
     codes = quantise.lfq_codes(jnp.arange(8), 3)
     p = jax.nn.softmax(-jnp.square(z[:, None] - codes[None]).sum(-1), -1)
     each, mean = quantise.lfq_entropies(z, weight)
     np.testing.assert_allclose(each, -(p * jnp.log(p)).sum(-1), rtol=1e-4)
+    whole = p[:5].mean(0)
+    np.testing.assert_allclose(mean, -(whole * jnp.log(whole)).sum(), rtol=1e-5)
+    # Many codes: the bound, which takes the bits for independent.
+    monkeypatch.setattr(quantise, "EXACT", 4)
+    each, bound = quantise.lfq_entropies(z, weight)
+    assert float(bound) > float(mean)
     bits = jnp.stack([(p[:5].mean(0) * (codes[:, i] > 0)).sum() for i in range(3)])
     np.testing.assert_allclose(
-        mean, -(bits * jnp.log(bits) + (1 - bits) * jnp.log(1 - bits)).sum(), rtol=1e-4
+        bound, -(bits * jnp.log(bits) + (1 - bits) * jnp.log(1 - bits)).sum(), rtol=1e-4
     )
 
 

@@ -242,19 +242,30 @@ def lfq_codes(index: Int[Array, "*S"], bits: int) -> Float[Array, "*S D"]:
     return 2.0 * digit - 1.0
 
 
+EXACT = 2**12
+"""Codes up to which the entropy of the mean code is exact."""
+
+
 def lfq_entropies(
     z: Float[Array, "N D"], weight: Float[Array, " N"], temperature: float = 1.0
 ) -> tuple[Float[Array, " N"], Float[Array, ""]]:
-    """Return (entropy of each feature's code, entropy of the mean code), summed over bits (eq. 5).
+    """Return (entropy of each feature's code, entropy of the mean code) in nats (eq. 5).
 
-    The code of a feature has independent bits with P(+1) = sigmoid(4 z / temperature), a softmax over the
-    squared distances to -1 and +1. The second entropy is that of the product of the mean bits, an upper
-    bound of the entropy of the mean code.
+    The code of a feature has the probabilities of a softmax over -|z - code|^2 / temperature: its bits are
+    independent, with P(+1) = sigmoid(4 z / temperature). Those of the mean code are not. For more than EXACT
+    codes the second entropy is that of the product of the mean bits, an upper bound.
     """
+    D = z.shape[-1]
     p = jax.nn.sigmoid(4.0 * z / temperature)
-    total = across((p * weight[:, None]).sum(0))
-    mean = total / jnp.maximum(across(weight.sum()), 1e-12)
-    return _binary_entropy(p).sum(-1), _binary_entropy(mean).sum()
+    each = _binary_entropy(p).sum(-1)
+    total = jnp.maximum(across(weight.sum()), 1e-12)
+    if 2**D > EXACT:
+        mean = across((p * weight[:, None]).sum(0)) / total
+        return each, _binary_entropy(mean).sum()
+    # |z - code|^2 is -2 z.code plus what is the same for all codes.
+    logits = 2.0 / temperature * (z @ lfq_codes(jnp.arange(2**D), D).T)
+    mean = across(weight @ jax.nn.softmax(logits, -1)) / total
+    return each, -jax.scipy.special.xlogy(mean, jnp.maximum(mean, 1e-12)).sum()
 
 
 def _binary_entropy(p: jax.Array) -> jax.Array:
