@@ -105,14 +105,49 @@ def test_a_traversal_moves_one_dimension_of_the_code():
     np.testing.assert_allclose(np.diff(image[1][:, 3]), spread[3], atol=1)
 
 
-def test_an_edit_moves_by_the_difference_of_means():
-    codes = jnp.asarray([[1.0, 0.0], [3.0, 0.0], [0.0, 5.0], [0.0, 7.0]])
-    means = latents.class_means(codes, jnp.asarray([0, 0, 2, 2]), 3)
-    assert means.tolist() == [[2, 0], [0, 0], [0, 6]]
-    moved = latents.edited(codes[:1], means, jnp.asarray([0]), jnp.asarray([2]))
-    assert moved.tolist() == [[-1, 6]]
-    half = latents.edited(codes[:1], means, jnp.asarray([0]), jnp.asarray([2]), strength=0.5)
-    assert half.tolist() == [[0, 3]]
+def classes_of_codes(rows: int = 400, dims: int = 3):
+    """(codes of two classes with means and covariances of their own, values); class 1 does not occur."""
+    rng = np.random.default_rng(0)
+    parts = [
+        rng.normal(size=(rows, dims)) @ rng.normal(size=(dims, dims)) + rng.normal(size=dims) * 3
+        for _ in range(2)
+    ]
+    values = jnp.repeat(jnp.asarray([0, 2]), rows)
+    return jnp.asarray(np.concatenate(parts), jnp.float32), values
+
+
+@pytest.mark.parametrize("dims", [3, latents.edits.LARGEST + 1])
+def test_edited_codes_have_the_mean_and_covariance_of_the_new_value(dims: int):
+    codes, values = classes_of_codes(dims=dims)
+    found = latents.moments(codes, values, 3)
+    ones = jnp.ones(400, jnp.int32)
+    moved = latents.edited(codes[:400], found, 0 * ones, 2 * ones)
+    there = np.asarray(codes[400:])
+    np.testing.assert_allclose(moved.mean(0), there.mean(0), atol=1e-3 * np.abs(there).max())
+    np.testing.assert_allclose(np.std(moved, 0), there.std(0), rtol=0.02)
+    if dims == 3:
+        correlation = lambda x: np.corrcoef(np.asarray(x).T)
+        np.testing.assert_allclose(correlation(moved), correlation(there), atol=0.03)
+    half = latents.edited(codes[:400], found, 0 * ones, 2 * ones, strength=0.5)
+    np.testing.assert_allclose(half, (codes[:400] + moved) / 2, rtol=1e-4, atol=1e-4)
+    same = latents.edited(codes[:400], found, 0 * ones, 0 * ones)
+    np.testing.assert_allclose(same, codes[:400], rtol=1e-6)
+
+
+def test_an_edit_moves_no_farther_than_needed():
+    """The map is symmetric and positive: the gradient of a convex function, hence optimal (Brenier)."""
+    codes, values = classes_of_codes()
+    found = latents.moments(codes, values, 3)
+    place = lambda x: latents.edited(x[None], found, jnp.asarray([0]), jnp.asarray([2]))[0]
+    slope = jax.jacfwd(place)(codes[0])
+    np.testing.assert_allclose(slope, slope.T, atol=1e-4)
+    assert float(jnp.linalg.eigvalsh(slope).min()) > 0
+
+
+def test_a_value_that_does_not_occur_has_the_gaussian_of_all_codes():
+    codes, values = classes_of_codes()
+    found = latents.moments(codes, values, 3)
+    np.testing.assert_allclose(found.mean[1], codes.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_a_search_finds_the_code_and_never_returns_a_worse_one():

@@ -5,7 +5,7 @@ Codes are real-valued, float32 (B, *Z): one per row. Integer codes have no direc
 
 from __future__ import annotations
 
-from genjax.latents.edits import class_means, edited
+from genjax.latents.edits import Moments, edited, moments
 from genjax.latents.paths import Path, along, interpolate
 from genjax.latents.projection import principal
 from genjax.latents.search import Objective, matching, maximising, search
@@ -13,15 +13,16 @@ from genjax.latents.space import Space
 from genjax.latents.traversal import traverse, widest
 
 __all__ = [
+    "Moments",
     "Objective",
     "Path",
     "Space",
     "along",
-    "class_means",
     "edited",
     "interpolate",
     "matching",
     "maximising",
+    "moments",
     "principal",
     "search",
     "traverse",

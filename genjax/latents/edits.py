@@ -1,32 +1,100 @@
-"""Change an attribute of a code by the difference between the mean codes of two of its values."""
+"""Change an attribute of a code: move it from the codes of one value of the attribute to those of another."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+LARGEST = 128
+"""Dimensions of a code up to which whole covariances are used; beyond, variances."""
+FLOOR = 1e-4
+"""Of variances, relative to their mean."""
 
-def class_means(codes: Float[Array, "N *Z"], values: Int[Array, " N"], classes: int) -> Float[Array, "K *Z"]:
-    """Return the mean of the codes of each value of an attribute; 0 for a value that does not occur."""
-    count = jax.ops.segment_sum(jax.numpy.ones(values.shape), values, classes)
-    total = jax.ops.segment_sum(codes, values, classes)
-    return total / jax.numpy.maximum(count, 1).reshape(-1, *(1,) * (codes.ndim - 1))
+
+class Moments(NamedTuple):
+    """Hold the Gaussian of each value of an attribute.
+
+    Attributes:
+      mean: of the codes.
+      covariance: of the codes, or their variances if codes are large.
+    """
+
+    mean: Float[Array, "K D"]
+    covariance: Float[Array, "K D *D"]
+
+
+def moments(codes: Float[Array, "N *Z"], values: Int[Array, " N"], classes: int) -> Moments:
+    """Return the Gaussians of the codes of each value of an attribute.
+
+    Covariances are shrunk towards their diagonal by D / (D + n), the more the fewer rows n a value has. A
+    value that does not occur has the Gaussian of all codes.
+    """
+    flat = codes.reshape(codes.shape[0], -1)
+    D = flat.shape[1]
+    one = jax.nn.one_hot(values, classes).T
+    # A value without rows: all rows count.
+    one = jnp.where(one.sum(1, keepdims=True) > 0, one, 1.0)
+
+    def of(weight: Float[Array, " N"]) -> tuple[jax.Array, jax.Array]:
+        n = weight.sum()
+        mean = weight @ flat / n
+        gap = flat - mean[None]
+        variance = weight @ jnp.square(gap) / n
+        variance = variance + FLOOR * variance.mean() + 1e-12
+        if D > LARGEST:
+            return mean, variance
+        share = D / (D + n)
+        whole = (gap * weight[:, None]).T @ gap / n
+        off = (1 - share) * whole * (1 - jnp.eye(D))
+        return mean, off + jnp.diag(variance)
+
+    return Moments(*jax.lax.map(of, one))
 
 
 def edited(
     codes: Float[Array, "B *Z"],
-    means: Float[Array, "K *Z"],
+    found: Moments,
     source: Int[Array, " B"],
     target: Int[Array, " B"],
     strength: float = 1.0,
 ) -> Float[Array, "B *Z"]:
-    """Move codes from the mean of one value of an attribute to that of another.
+    """Move codes from one value of an attribute to another by optimal transport between their Gaussians.
 
-    What distinguishes a row from the mean of its value (its style) is kept: the attribute vector of White
-    2016 (arXiv:1609.04468, sec. 3), for attributes of any number of values.
+    The means differ by the attribute vector of White 2016 (arXiv:1609.04468, sec. 3). What distinguishes a
+    row from the mean of its value, its style, is mapped by the linear map that takes one covariance to the
+    other with the least movement (Peyre & Cuturi 2019, arXiv:1803.00567, remark 2.31):
+
+        A = S^{-1/2} (S^{1/2} T S^{1/2})^{1/2} S^{-1/2}
 
     Args:
       source, target: the value that each row has, and the one that it should have.
-      strength: 1 for the whole difference.
+      strength: 1 for the whole way.
     """
-    return codes + strength * (means[target] - means[source])
+    flat = codes.reshape(codes.shape[0], -1)
+    gap = flat - found.mean[source]
+    if found.covariance.ndim == 2:
+        style = gap * jnp.sqrt(found.covariance[target] / found.covariance[source])
+    else:
+        pairs = (found.covariance[source], found.covariance[target], gap)
+        # One row after another: the maps of all rows would take B D^2 values.
+        style = jax.lax.map(lambda row: _transport(row[0], row[1]) @ row[2], pairs)
+    moved = found.mean[target] + style
+    # A row that has the value already stays as it is.
+    moved = jnp.where((source == target)[:, None], flat, moved)
+    return (flat + strength * (moved - flat)).reshape(codes.shape)
+
+
+def _transport(s: Float[Array, "D D"], t: Float[Array, "D D"]) -> Float[Array, "D D"]:
+    root = _power(s, 0.5)
+    inverse = _power(s, -0.5)
+    return inverse @ _power(root @ t @ root, 0.5) @ inverse
+
+
+def _power(s: Float[Array, "D D"], exponent: float) -> Float[Array, "D D"]:
+    """Return the power of a positive definite matrix."""
+    values, vectors = jnp.linalg.eigh((s + s.T) / 2)
+    values = jnp.maximum(values, 1e-7 * values[-1])
+    return (vectors * values[None] ** exponent) @ vectors.T

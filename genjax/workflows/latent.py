@@ -234,13 +234,16 @@ def _edit(work: _Work, options: Edit) -> Drawn:
     codes, seen = work.codes(work.dataset.train, LEARNED, name)
     missing = sorted({*values, *(int(x) for x in rows[name])} - {int(x) for x in np.unique(seen)})
     if missing:
-        raise ConfigError(f"no training row has {name}={missing[0]}: its mean code is unknown", "name others")
-    means = latents.class_means(jnp.asarray(codes), jnp.asarray(seen, jnp.int32), element.levels)
+        raise ConfigError(
+            f"no training row has {name}={missing[0]}: the distribution of its codes is unknown",
+            "name others",
+        )
+    gaussians = latents.moments(jnp.asarray(codes), jnp.asarray(seen, jnp.int32), element.levels)
     repeated = {k: np.repeat(x, len(values), 0) for k, x in rows.items()}
     target = np.tile(np.asarray(values), len(options.rows))
     moved = latents.edited(
         jnp.repeat(work.space.encode(rows), len(values), 0),
-        means,
+        gaussians,
         jnp.asarray(repeated[name], jnp.int32),
         jnp.asarray(target, jnp.int32),
         options.strength,

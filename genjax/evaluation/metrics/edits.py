@@ -1,7 +1,7 @@
 """Score edits in a latent space: held-out rows are moved to another class, and a classifier judges.
 
-A row's code is moved by the difference between the mean codes of both classes, which are those of training
-rows (latents.edited). Where the decoder reads the class, it is given the new one.
+A row's code is moved by optimal transport between Gaussians of the codes of both classes, which are those of
+training rows (latents.edited). Where the decoder reads the class, it is given the new one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from genjax.evaluation.requirements import Requirements
 from genjax.evaluation.scores import Definition, Score
 
 LEARNED = 5000
-"""Training rows from which the mean codes of the classes are computed."""
+"""Training rows from which the Gaussians of the classes are computed."""
 SCORES = {
     "edit_success": Definition(
         "Edits that succeed",
@@ -39,9 +39,9 @@ def measure(context: Context) -> list[Score]:
     # Each row moves to one of the other classes, drawn uniformly.
     away = np.random.default_rng(context.config.seed).integers(1, classes, len(source))
     target = (source + away) % classes
-    means = _means(context, label, classes)
+    gaussians = _gaussians(context, label, classes)
     codes = latents.edited(
-        jnp.asarray(context.codes, jnp.float32), means, jnp.asarray(source), jnp.asarray(target)
+        jnp.asarray(context.codes, jnp.float32), gaussians, jnp.asarray(source), jnp.asarray(target)
     )
     given = {
         **{name: rows[name] for name in context.spec.conditions},
@@ -54,8 +54,8 @@ def measure(context: Context) -> list[Score]:
     return [estimates.of_interval(context, SCORES["edit_success"], "edit_success", interval, protocol)]
 
 
-def _means(context: Context, label: str, classes: int) -> jnp.ndarray:
-    """Return the mean code of each class, from training rows: K x D."""
+def _gaussians(context: Context, label: str, classes: int) -> latents.Moments:
+    """Return the Gaussian of the codes of each class, from training rows."""
     count = min(LEARNED, len(context.dataset.train))
     codes = []
     values = []
@@ -66,6 +66,6 @@ def _means(context: Context, label: str, classes: int) -> jnp.ndarray:
         rows = context.dataset.train.rows(index)
         codes.append(np.asarray(context.space.encode(rows))[start - first :])
         values.append(rows[label][start - first :])
-    return latents.class_means(
+    return latents.moments(
         jnp.asarray(np.concatenate(codes)), jnp.asarray(np.concatenate(values), jnp.int32), classes
     )
