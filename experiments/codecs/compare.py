@@ -3,8 +3,8 @@
 genjax compare --config=experiments/codecs/compare.py:mnist5k    (or emoji, smoke)
 
 The quantisers have about 256 codes each on a grid of 7x7 or 8x8 positions, with the same encoder and decoder;
-residual VQ has four codes per position. `vqgan` is `vq` with a patch discriminator and, on mnist5k, a
-perceptual distance. That distance is measured by a classifier of another seed than the one in whose features
+residual VQ has four codes per position. `vqgan` is `vq` with a patch discriminator and a perceptual
+distance. That distance is measured by a classifier of another seed than the one in whose features
 reconstructions are scored.
 """
 
@@ -36,7 +36,7 @@ def get_config(size: str = "mnist5k") -> ConfigDict:
     config.seed = 0
     config.title = f"Codecs of {data}"
     config.budget = {"kind": "steps", "value": 8 if smoke else STEPS}
-    config.features = "pixels" if data == "emoji" or smoke else "classifier:mnist5k/classifier"
+    config.features = "pixels" if smoke else f"classifier:{data}/classifier"
     smallest = 0.02 if data == "emoji" else 0.1
     entries = {}
     for name, (family, fields) in QUANTISERS.items():
@@ -45,9 +45,9 @@ def get_config(size: str = "mnist5k") -> ConfigDict:
     vq = entries["vq"]["overrides"]
     adversary: dict[str, Any] = {"weight": 0.5, "start": STEPS // 4}
     sharp = (*vq, f"optimizers={DISCRIMINATOR}")
-    if data == "mnist5k" and not smoke:
+    if not smoke:
         adversary["perceptual"] = 0.5
-        stage = {"features": {"config": "mnist5k/classifier", "overrides": ["seed=1"]}}
+        stage = {"features": {"config": f"{data}/classifier", "overrides": ["seed=1"]}}
         sharp = (*sharp, f"stages={stage}")
     sharp = (*sharp, f"model.adversary={adversary}")
     entries["vqgan"] = {"config": path, "family": "VQ-GAN", "overrides": sharp}
