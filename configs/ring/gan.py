@@ -1,7 +1,7 @@
 """GAN of fully connected networks on the ring of 8 Gaussians: the plain loss, which loses modes.
 
 genjax train --config=ring/gan
-genjax train --config=ring/gan --config.model.loss=relativistic --config.model.r1=0.1 --config.model.r2=0.1
+genjax train --config=ring/gan --config.model.loss=relativistic --config.model.r1=0.03 --config.model.r2=0.03
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data = {"name": "ring", "batch": 128}
     config.model = {
         "name": "gan",
-        "network": {"name": "mlp", "width": 128, "depth": 3},
+        "network": {"name": "mlp", "width": 128, "depth": 4},
         "latent": 2,
         "conditional": False,
     }
-    config.optimizer = {"name": "adam", "learning_rate": 1e-4, "b1": 0.5}
+    config.optimizer = {
+        "name": "adam",
+        "learning_rate": 1e-3,
+        "b1": 0.5,
+        "b2": 0.99,
+        "schedule": "cosine",
+        "end": 0.01,
+    }
     average = {"players": ("generator",), "half_life": 20_000.0}
-    config.train = {"steps": 40_000, "steps_per_call": 20, "log_every": 1000, "averages": {"eval": average}}
+    config.train = {"steps": 8_000, "steps_per_call": 20, "log_every": 1000, "averages": {"eval": average}}
     config.evaluate = {"samples": 2500}
     if size == "smoke":
         config.data.update({"batch": 8, "limit": 500})

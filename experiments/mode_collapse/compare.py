@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 LOSSES = ("non_saturating", "saturating", "least_squares", "hinge", "wasserstein", "relativistic")
 PENALTIES = {
     "none": (),
-    "r1": ("model.r1=0.1",),
-    "r1+r2": ("model.r1=0.1", "model.r2=0.1"),
+    "r1": ("model.r1=0.03",),
+    "r1+r2": ("model.r1=0.03", "model.r2=0.03"),
     "gp": ("model.gradient_penalty=0.1",),
     "spectral": ("model.spectral=('discriminator',)",),
     "pack": ("model.pack=4",),
@@ -23,10 +23,11 @@ CURES = {
     "plain": ("non_saturating", "none"),
     "pack": ("non_saturating", "pack"),
     "r1": ("non_saturating", "r1"),
+    "r1+r2": ("non_saturating", "r1+r2"),
     "r3": ("relativistic", "r1+r2"),
 }
 """{entry: (loss, penalty)}."""
-STEPS = 20_000
+STEPS = {"ring": 8_000, "grid": 24_000}
 
 
 def get_config(size: str = "grid") -> ConfigDict:
@@ -43,7 +44,7 @@ def get_config(size: str = "grid") -> ConfigDict:
     config.seed = 0
     config.seeds = 10 if size in ("ring", "grid") else 1
     config.title = f"Mode collapse on the {data}"
-    config.budget = {"kind": "steps", "value": 8 if smoke else STEPS}
+    config.budget = {"kind": "steps", "value": 8 if smoke else STEPS[data]}
     config.features = "pixels"
     path = f"{data}/gan" + (":smoke" if smoke else "")
     entries = {}
