@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import genjax.data as gd
+from genjax.data.load import of_targets
 from genjax.errors import DataError
 from genjax.spec import Spec, from_json, to_json
 
@@ -138,3 +139,23 @@ def test_two_domains_of_a_zip_are_none_of_pairs():
     spec = gd.load(name="zip:digits,digits").spec
     assert not spec.paired
     assert not spec.held_pairs
+
+
+def test_joined_domains_count_the_rows_of_the_shorter_one(folder: Path):
+    dataset = load(folder, "mnist_usps")
+    assert (len(dataset.train), dataset.train.distinct) == (60, 50)
+    assert (len(dataset.eval), dataset.eval.distinct) == (30, 20)
+    assert load(folder, "usps").train.distinct == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("mnist_usps", "usps"),
+        ("emoji_styles", "emoji:twitter"),
+        ("digits", "digits"),
+        ("tfds:mnist", "tfds:mnist"),
+    ],
+)
+def test_a_source_of_two_domains_names_the_dataset_of_its_targets(name: str, targets: str):
+    assert of_targets(name) == targets

@@ -142,6 +142,7 @@ def test_evaluation_leaves_the_buffer_alone():
     [
         ({"kind": "pairs"}, UNPAIRED, "pix2pix learns from pairs"),
         ({"halvings": 4}, SPEC, "cannot be halved"),
+        ({"halvings": 3}, SPEC, "the smallest map has one pixel"),
         ({}, Spec({"image": PICTURE.replace(role="target")}), "an image as condition"),
         (
             {},

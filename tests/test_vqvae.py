@@ -144,6 +144,19 @@ def test_standardised_features_are_those_of_flax():
     assert same is state
 
 
+def test_fitted_counts_are_those_of_a_training_step():
+    """The rows to fit on are more than those of a step, whose features would otherwise weigh less."""
+    q = quantisers.Vector(8, 3, 2, 0.25, 0.99, 0.1, 5)
+    z = features(64, 2, 2, 3)
+    fitted = q.fit(q.state(jax.random.key(0), positions=32), z, jnp.ones(64))
+    for book in fitted.values():
+        assert float(book.count.sum()) == pytest.approx(32, rel=0.01)
+    first = fitted["book_000"]
+    rows = z.reshape(-1, 3)
+    _, total = quantise.assigned(rows, quantise.nearest(rows, first.codes), jnp.ones(256), 8)
+    np.testing.assert_allclose(first.total, total / 8, rtol=1e-4, atol=1e-4)
+
+
 def test_features_that_hardly_vary_use_many_codes():
     z = 3.0 + 1e-3 * features(64, 4, 4, 3)
     q = quantisers.Scalars((8, 6, 5))

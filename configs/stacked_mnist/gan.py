@@ -1,4 +1,4 @@
-"""DCGAN on stacked MNIST, 16x16: 1,000 modes, of which a GAN without penalties loses most.
+"""DCGAN on stacked MNIST, 16x16: 1,000 modes, the usual test of mode collapse on images.
 
 GENJAX_ORIGINALS=... genjax train --config=stacked_mnist/gan
 ... --config.model.loss=relativistic --config.model.r1=1 --config.model.r2=1

@@ -33,6 +33,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def distinct(self) -> int:
+        """The first rows that are all different ones of the source; see Rows.distinct."""
+        return self.source.distinct
+
     def rows(self, indices: np.ndarray | Iterable[int]) -> Columns:
         """Return the rows at `indices` (B integers in [0, len)): {element: (B, ...) array}, without mask.
 

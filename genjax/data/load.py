@@ -60,6 +60,17 @@ def read(config: Config) -> Loaded:
     return plugins.load(sources.__name__, source, "dataset", ("load",)).load(config, argument)
 
 
+def of_targets(name: str) -> str:
+    """Return the dataset that holds the targets of a dataset by themselves, with labels of their own.
+
+    It is the dataset itself unless its source joins two domains and names another one (TARGETS).
+    """
+    source = name.partition(":")[0]
+    if "." not in source and source not in names():
+        return name
+    return getattr(plugins.load(sources.__name__, source, "dataset"), "TARGETS", name)
+
+
 def _usages() -> list[str]:
     """Return the form of each source's names: its USAGE, or the name of the source."""
     modules = {name: plugins.load(sources.__name__, name, "dataset") for name in names()}

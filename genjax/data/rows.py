@@ -38,6 +38,11 @@ class Rows(ABC):
     def __call__(self, indices: np.ndarray) -> Columns:
         """Return the rows at `indices` (int64, B): new arrays of shape (B, ...), by name."""
 
+    @property
+    def distinct(self) -> int:
+        """How many of the first rows do not repeat another one's elements."""
+        return len(self)
+
     def select(self, index: np.ndarray) -> Rows:
         """Return the rows at `index`, in that order."""
         return Subset(self, index)
@@ -176,6 +181,11 @@ class Zipped(Rows):
     def __len__(self) -> int:
         sizes = [len(p) for p in self.parts.values()]
         return max(sizes) if min(sizes) else 0
+
+    @property
+    def distinct(self) -> int:
+        """The first rows, among which no source starts again."""
+        return min((len(p) for p in self.parts.values()), default=0)
 
     def __call__(self, indices: np.ndarray) -> Columns:
         return self.join({letter: indices % len(part) for letter, part in self.parts.items()})

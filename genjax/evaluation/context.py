@@ -16,7 +16,7 @@ from genjax.errors import ConfigError, nearest
 from genjax.evaluation.batches import Columns
 from genjax.evaluation.config import Config
 from genjax.evaluation.features import Features
-from genjax.evaluation.reference import ReferenceStatistics, Report, data_protocol
+from genjax.evaluation.reference import ReferenceStatistics, Report, data_protocol, distinct
 from genjax.evaluation.scores import Scalar
 from genjax.latents import Space
 from genjax.sampling import conditions
@@ -150,8 +150,12 @@ class Context:
         size = self.reference.size
         if self.real:
             return _held_out(self.dataset, size, self.config)
-        samples = self.draw(self.config.sets * size)
-        starts = range(0, self.config.sets * size, size)
+        count = self.config.sets
+        if self.model is not None and self.model.deterministic:
+            # A condition that came again would give the same sample again.
+            count = min(count, max(len(self.dataset.eval) // size, 1))
+        samples = self.draw(count * size)
+        starts = range(0, count * size, size)
         return [{name: x[i : i + size] for name, x in samples.items()} for i in starts]
 
     @functools.cached_property
@@ -310,7 +314,7 @@ def _held_out(dataset: Any, size: int, config: Config) -> list[Columns]:
     Raises:
       ConfigError: the eval split is smaller than one set.
     """
-    rows = len(dataset.eval)
+    rows = distinct(dataset.eval)
     if rows < size:
         raise ConfigError(
             f"a floor of {size} real rows needs as many held-out ones; the eval split has {rows}",

@@ -43,6 +43,11 @@ ORDER_SEED = 0
 """Seed of the order whose first rows are the reference. It does not depend on evaluate.seed."""
 
 
+def distinct(split: Any) -> int:
+    """Return how many rows of a split have targets of their own; joined domains repeat the shorter one's."""
+    return min(len(split), getattr(split, "distinct", len(split)))
+
+
 class ReferenceStatistics:
     """Hold the reference rows and all that is computed from them; shared by the rows of a table.
 
@@ -67,8 +72,8 @@ class ReferenceStatistics:
         self.config = config
         self.progress = progress or (lambda stage, done, total: None)
         self.target = kinds.main_target(dataset.spec)
-        self.size = config.set_size(len(dataset.eval))
-        self.count = config.reference_size(len(dataset.train))
+        self.size = config.set_size(distinct(dataset.eval))
+        self.count = config.reference_size(distinct(dataset.train))
         if self.embeds and min(self.size, self.count) <= config.k:
             raise ConfigError(
                 f"sets of {self.size} rows and a reference of {self.count} are too few for k={config.k}",
@@ -88,7 +93,7 @@ class ReferenceStatistics:
     @functools.cached_property
     def rows(self) -> Columns:
         """The reference rows: a fixed random part of the training split, in the order of the split."""
-        order = np.random.default_rng(ORDER_SEED).permutation(len(self.dataset.train))
+        order = np.random.default_rng(ORDER_SEED).permutation(distinct(self.dataset.train))
         return self.dataset.train.rows(np.sort(order[: self.count]))
 
     @functools.cached_property
@@ -121,7 +126,7 @@ class ReferenceStatistics:
     @functools.cached_property
     def held_out_distances(self) -> np.ndarray:
         """Distances of N held-out real rows (as many as samples in a set) to the nearest reference row."""
-        rows = np.random.default_rng(self.config.seed).permutation(len(self.dataset.eval))[: self.size]
+        rows = np.random.default_rng(self.config.seed).permutation(distinct(self.dataset.eval))[: self.size]
         held_out = self.raw_of(self.dataset.eval.rows(np.sort(rows)))
         return nearest(held_out, self.raw, 1)[0][:, 0]
 

@@ -42,9 +42,9 @@ class Codebook(NamedTuple):
     total: Float[Array, "K D"]
 
     @classmethod
-    def of(cls, codes: Float[Array, "K D"]) -> Codebook:
-        """Return the averages of codes that each had one feature."""
-        return cls(codes, jnp.ones(codes.shape[0]), codes)
+    def of(cls, codes: Float[Array, "K D"], count: float = 1.0) -> Codebook:
+        """Return the averages of codes that each had `count` features."""
+        return cls(codes, jnp.full(codes.shape[0], count), count * codes)
 
 
 def nearest(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
@@ -102,8 +102,8 @@ def by_distance(
     """Return scores whose highest are draws without replacement, in proportion to `distance`.
 
     The scores are log(u) / distance (Efraimidis & Spirakis 2006, algorithm A). With squared distances between
-    features and their codes, features that no code is near are drawn, as by k-means++, and not copies of
-    features that are frequent already.
+    features and their codes, features that no code is near are drawn, and not copies of features that are
+    frequent already. All are drawn at once: unlike those of k-means++, two may be near each other.
 
     Args:
       weight: 0 for features that do not count (padding), whose scores are -inf.

@@ -29,29 +29,29 @@ class Moments(NamedTuple):
 def moments(codes: Float[Array, "N *Z"], values: Int[Array, " N"], classes: int) -> Moments:
     """Return the Gaussians of the codes of each value of an attribute.
 
-    Covariances are shrunk towards their diagonal by D / (D + n), the more the fewer rows n a value has. A
-    value that does not occur has the Gaussian of all codes.
+    The fewer rows n a value has, the less its covariance is its own: correlations are shrunk by D / (D + n),
+    and variances towards the mean ones of all values, as if by one more row. A value that does not occur has
+    the Gaussian of all codes.
     """
     flat = codes.reshape(codes.shape[0], -1)
     D = flat.shape[1]
     one = jax.nn.one_hot(values, classes).T
     # A value without rows: all rows count.
     one = jnp.where(one.sum(1, keepdims=True) > 0, one, 1.0)
+    mean = one @ flat / one.sum(1, keepdims=True)
+    within = jnp.square(flat - mean[values]).mean(0)
+    floor = FLOOR * within.mean() + 1e-12
 
-    def of(weight: Float[Array, " N"]) -> tuple[jax.Array, jax.Array]:
+    def of(weight: Float[Array, " N"], mean: Float[Array, " D"]) -> jax.Array:
         n = weight.sum()
-        mean = weight @ flat / n
         gap = flat - mean[None]
-        variance = weight @ jnp.square(gap) / n
-        variance = variance + FLOOR * variance.mean() + 1e-12
+        variance = (weight @ jnp.square(gap) + within) / (n + 1) + floor
         if D > LARGEST:
-            return mean, variance
-        share = D / (D + n)
+            return variance
         whole = (gap * weight[:, None]).T @ gap / n
-        off = (1 - share) * whole * (1 - jnp.eye(D))
-        return mean, off + jnp.diag(variance)
+        return n / (D + n) * whole * (1 - jnp.eye(D)) + jnp.diag(variance)
 
-    return Moments(*jax.lax.map(of, one))
+    return Moments(mean, jax.lax.map(lambda value: of(*value), (one, mean)))
 
 
 def edited(
@@ -78,9 +78,9 @@ def edited(
     if found.covariance.ndim == 2:
         style = gap * jnp.sqrt(found.covariance[target] / found.covariance[source])
     else:
-        pairs = (found.covariance[source], found.covariance[target], gap)
         # One row after another: the maps of all rows would take B D^2 values.
-        style = jax.lax.map(lambda row: _transport(row[0], row[1]) @ row[2], pairs)
+        map_of = lambda s, t: _transport(found.covariance[s], found.covariance[t])
+        style = jax.lax.map(lambda row: map_of(row[0], row[1]) @ row[2], (source, target, gap))
     moved = found.mean[target] + style
     # A row that has the value already stays as it is.
     moved = jnp.where((source == target)[:, None], flat, moved)

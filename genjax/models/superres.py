@@ -1,9 +1,9 @@
 """Super-resolution: the large image of a small one, by regression or, with an adversary, as a GAN.
 
-Regression (Lim et al. 2017, EDSR, arXiv:1707.02921) minimises the error and blurs. `adversary` adds the patch
-discriminator and the perceptual distance of SRGAN (Ledig et al. 2017, arXiv:1609.04802): images are sharper,
-and the error is larger (Blau & Michaeli 2018, arXiv:1711.06077). The data has a small image as condition and
-a large one as target (data.downsample).
+Regression (Lim et al. 2017, EDSR, arXiv:1707.02921) minimises the error and blurs. `adversary` adds an
+adversarial and a perceptual loss as SRGAN has them (Ledig et al. 2017, arXiv:1609.04802), with a critic of
+patches: images are sharper, and the error is larger (Blau & Michaeli 2018, arXiv:1711.06077). The data has a
+small image as condition and a large one as target (data.downsample).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Config:
       loss: adversarial (functional/adversarial.py).
       cycle: weight of the absolute error of translating there and back ("cycle").
       identity: weight of the absolute change of images that are in the target domain already ("cycle"), as a
-        share of `cycle`.
+        share of `cycle`; only where both domains have the same channels.
       distance: weight of the absolute error to the true target ("pairs").
       buffer: generated images that are kept for the critics ("cycle"); 0 for none (functional/pool.py).
     """
@@ -112,6 +112,11 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     if height % 2**config.halvings or width % 2**config.halvings:
         raise ConfigError(
             f"model.halvings={config.halvings}: images of {height}x{width} cannot be halved so often",
+            "give fewer",
+        )
+    if config.network == "residual" and height * width < 2 * 4**config.halvings:
+        raise ConfigError(
+            f"model.halvings={config.halvings}: the smallest map has one pixel, and its norm would be zero",
             "give fewer",
         )
     if config.kind == "pairs" and not spec.paired:

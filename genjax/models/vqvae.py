@@ -45,7 +45,7 @@ class Config:
       codes: K, entries of a codebook; of "signs" a power of two.
       features: D, channels of a code ("vector" and "gumbel").
       depth: codebooks in turn (residual VQ), codes per position ("vector").
-      levels: values of each channel ("scalar"); K is their product.
+      levels: values of each channel ("scalar"), at least 3; K is their product.
       halvings: how often the image is halved; each position of the last grid has a code.
       width: channels of the first convolution.
       blocks: residual blocks on the grid.
@@ -66,7 +66,7 @@ class Config:
     codes: Annotated[int, Range(least=2, most=2**18)] = 256
     features: Width = 16
     depth: Layers = 1
-    levels: tuple[Annotated[int, Range(least=2, most=4096)], ...] = (8, 6, 5)
+    levels: tuple[Annotated[int, Range(least=3, most=1000)], ...] = (8, 6, 5)
     halvings: Natural = 2
     width: Width = 32
     blocks: Natural = 2
@@ -234,7 +234,7 @@ class _VQVAE:
         first, second, third = jax.random.split(key, 3)
         image = pixels.to_signed(batch[self.name][:1], self.element.levels or 2)
         params = self.quantiser.params(second)
-        state = self.quantiser.state(third)
+        state = self.quantiser.state(third, batch[self.name].shape[0] * math.prod(self.grid))
         start = jnp.zeros((1, *self.grid, *self.quantiser.grid), jnp.int32)
         q = self.quantiser.codes(params, state, start)
         network = self.network.init(first, image, q)["params"]

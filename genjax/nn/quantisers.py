@@ -49,7 +49,10 @@ class Quantiser(Protocol):
     @property
     def grid(self) -> tuple[int, ...]: ...
     def params(self, key: jax.Array) -> Tree: ...
-    def state(self, key: jax.Array) -> Tree: ...
+    def state(self, key: jax.Array, positions: int = 0) -> Tree:
+        """Return the first state; `positions` is how many features a training step has."""
+        ...
+
     def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
         """Return the state fitted on the features of real rows."""
         ...
@@ -103,8 +106,9 @@ class Vector:
     def params(self, key: jax.Array) -> Tree:
         return {}
 
-    def state(self, key: jax.Array) -> Tree:
-        draw = lambda k: Codebook.of(jax.random.normal(k, (self.size, self.features)))
+    def state(self, key: jax.Array, positions: int = 0) -> Tree:
+        weight = positions / self.size if positions else 1.0
+        draw = lambda k: Codebook.of(jax.random.normal(k, (self.size, self.features)), weight)
         return {f"book_{n:03}": draw(k) for n, k in enumerate(jax.random.split(key, self.depth))}
 
     def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
@@ -112,14 +116,15 @@ class Vector:
         rest = z.reshape(-1, self.features)
         weight = _per_position(mask, z)
         fitted = {}
-        for name in state:
+        for name, book in state.items():
+            # Counts are per step, and these rows are not as many as those of a step.
+            share = book[1].sum() / jnp.maximum(weight.sum(), 1.0)
             means = quantise.kmeans(rest, weight, self.size, self.rounds)
             index = quantise.nearest(rest, means)
             count, total = quantise.assigned(rest, index, weight, self.size)
-            # A mean without features keeps a count of one, so that its average is itself.
-            fitted[name] = Codebook(
-                means, jnp.maximum(count, 1.0), jnp.where(count[:, None] > 0, total, means)
-            )
+            # A mean without features keeps a count of one row's, so that its average is itself.
+            total = jnp.where(count[:, None] > 0, total, means)
+            fitted[name] = Codebook(means, share * jnp.maximum(count, 1.0), share * total)
             rest = rest - means[index]
         return fitted
 
@@ -183,7 +188,7 @@ class Counting:
     def params(self, key: jax.Array) -> Tree:
         return {}
 
-    def state(self: Quantiser, key: jax.Array) -> Tree:
+    def state(self: Quantiser, key: jax.Array, positions: int = 0) -> Tree:
         return {"count": jnp.ones(self.size)}
 
     def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:
@@ -198,7 +203,7 @@ class Standardising(Counting):
     averages.
     """
 
-    def state(self: Quantiser, key: jax.Array) -> Tree:
+    def state(self: Quantiser, key: jax.Array, positions: int = 0) -> Tree:
         return {"count": jnp.ones(self.size), "standard": Standard.identity(self.features)}
 
     def fit(self, state: Tree, z: jax.Array, mask: jax.Array) -> Tree:

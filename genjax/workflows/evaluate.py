@@ -66,6 +66,7 @@ def features(
             name=trained.experiment.settings.name,
             step=trained.step,
             digest=checkpoint.digest(variables),
+            dataset=trained.experiment.dataset,
         )
 
     element = kinds.main_target(dataset.spec)

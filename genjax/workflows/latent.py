@@ -67,7 +67,7 @@ class Edit:
       rows: held-out rows, a line of pictures each.
       attribute: an element of whole numbers; None for the class label.
       values: that the attribute is set to; None for all of them, at most ten.
-      strength: of the change; 1 moves a code by the whole difference of the means.
+      strength: of the change; 1 moves a code the whole way.
     """
 
     rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7)

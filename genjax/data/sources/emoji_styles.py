@@ -18,6 +18,7 @@ from genjax.errors import DataError
 from genjax.spec import Element
 
 USAGE = "emoji_styles, emoji_styles:paired"
+TARGETS = "emoji:twitter"
 
 
 def load(config: Config, argument: str) -> Loaded:

@@ -1,8 +1,9 @@
 """Load two domains of digits, unpaired: `source` (MNIST) is translated to `image` (USPS).
 
-MNIST is cut to its middle 20 x 20 pixels, which hold the digit, and resized to USPS's 16 x 16. `label` is
-that of `source`, for scores: no model reads it. Held-out rows are the test parts, beside each other by
-chance. Originals: the four idx files in ORIGINALS/mnist, and usps.npz in ORIGINALS/usps.
+MNIST is cut to its middle 20 x 20 pixels, which may cut strokes of digits that lie off the centre, and
+resized to USPS's 16 x 16. `label` is that of `source`, for scores: no model reads it. Held-out rows are the
+test parts, beside each other by chance. Originals: the four idx files in ORIGINALS/mnist, and usps.npz in
+ORIGINALS/usps.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from genjax.data.rows import Arrays, Rows, Zipped
 from genjax.data.sources import _idx, _usps
 from genjax.spec import Element
 
+TARGETS = "usps"
 BORDER = 4
-"""Pixels on each side of MNIST's images that hold no part of the digit."""
+"""Pixels on each side of MNIST's images that are cut."""
 
 
 def load(config: Config, argument: str) -> Loaded:

@@ -58,6 +58,7 @@ class Classifier(NamedTuple):
       name: of the run's config.
       step: of the checkpoint.
       digest: sha256 (hex) of the variables.
+      dataset: that it was trained on; None for the one that is evaluated.
     """
 
     model: Any
@@ -65,6 +66,7 @@ class Classifier(NamedTuple):
     name: str
     step: int
     digest: str
+    dataset: Any = None
 
 
 Train = Callable[[str, Mapping[str, Any]], Classifier]

@@ -1,5 +1,7 @@
 """Measure in the features of a small classifier, trained on the training split of the same data.
 
+Where that data joins two domains, the classifier is trained on the dataset of the targets alone.
+
 The classifier is an ordinary run (config, loop, checkpoint). One is kept for each pair of config and data, so
 that all models compared on a dataset are measured in the same feature space.
 """
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.load import of_targets
 from genjax.errors import ConfigError
 from genjax.evaluation.batches import mapped
 from genjax.evaluation.features import Classifier, Features, Request
@@ -49,7 +52,8 @@ def build(argument: str, request: Request) -> Features:
 def _data(dataset: Any) -> dict[str, Any]:
     """Return the fields of the dataset's config that determine its rows."""
     config = dataclasses.asdict(dataset.config)
-    return {name: config[name] for name in DATA_FIELDS if name in config}
+    fields = {name: config[name] for name in DATA_FIELDS if name in config}
+    return {**fields, "name": of_targets(fields["name"])} if "name" in fields else fields
 
 
 def of_run(trained: Classifier, dataset: Any, element: str, label: str) -> Features:
@@ -72,7 +76,9 @@ def of_run(trained: Classifier, dataset: Any, element: str, label: str) -> Featu
     def classify(values: np.ndarray) -> np.ndarray:
         return np.asarray(outputs(values)["logits"]).argmax(-1)
 
-    rows = dataset.eval.rows(np.arange(len(dataset.eval)))
+    # The classifier's own data: labels of two joined domains are not those of the targets.
+    held = (trained.dataset or dataset).eval
+    rows = held.rows(np.arange(len(held)))
     found = mapped(classify, rows[element], BATCH)
     return Features(
         embed=embed,

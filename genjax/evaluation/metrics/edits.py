@@ -49,7 +49,7 @@ def measure(context: Context) -> list[Score]:
     }
     decoded = context.decode(np.asarray(codes), given, "edits")
     hits = int((context.reference.classify(decoded, "labels of the edits") == target).sum())
-    protocol = context.protocol(split="eval", rows=context.held, learned_from=LEARNED)
+    protocol = context.reference.protocol(rows=context.held, learned_from=LEARNED, seed=context.config.seed)
     interval = wilson(hits, len(target))
     return [estimates.of_interval(context, SCORES["edit_success"], "edit_success", interval, protocol)]
 

@@ -40,7 +40,7 @@ def measure(context: Context) -> list[Score]:
     """Return the scores of great circles between the first N held-out rows, each to another of them."""
     middles = _middles(context)
     lines = _lines(context)
-    protocol = context.protocol(split="eval", rows=context.held, path="slerp")
+    protocol = context.reference.protocol(rows=context.held, path="slerp")
     features = [context.reference.embed(x, "features of midpoints") for x in (middles, lines)]
     distance = [frechet.distance(context.reference.moments, frechet.Moments.of(x)) for x in features]
     found = {"midpoint_frechet": (estimates.exact(distance[0]), distance[1])}
