@@ -55,7 +55,7 @@ class Downsampled(Rows):
         return [*self.rows.describe(), (SOURCE, f"{self.image} at 1/{self.factor} of its size")]
 
     def _with_source(self, columns: Columns) -> Columns:
-        return {**columns, SOURCE: smaller(columns[self.image], self.factor)}
+        return {SOURCE: smaller(columns[self.image], self.factor), **columns}
 
 
 def smaller(images: np.ndarray, factor: int) -> np.ndarray:

@@ -44,8 +44,8 @@ def load(config: Config, argument: str) -> Loaded:
     picture = Element(_emoji.SHAPE, "uint8", 256, "image")
     elements = {
         "source": picture.replace(role="condition"),
-        "image": picture.replace(role="target"),
         "label": Element((), "int32", len(found.classes), "label"),
+        "image": picture.replace(role="target"),
     }
     content = digest(*(x[rows] for rows in (train, held) for x in (first, second, found.label)))
     how = "pairs" if paired else "unpaired"

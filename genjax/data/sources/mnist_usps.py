@@ -40,8 +40,8 @@ def load(config: Config, argument: str) -> Loaded:
     image = Element((_usps.SIDE, _usps.SIDE, 1), "uint8", 256, "image")
     elements = {
         "source": image.replace(role="condition"),
-        "image": image.replace(role="target"),
         "label": Element((), "int32", 10, "label"),
+        "image": image.replace(role="target"),
     }
     return Loaded(
         elements,
