@@ -35,7 +35,7 @@ class Split:
 
     @property
     def distinct(self) -> int:
-        """The first rows that are all different ones of the source; see Rows.distinct."""
+        """Return how many of the first rows do not repeat an element of another row."""
         return self.source.distinct
 
     def rows(self, indices: np.ndarray | Iterable[int]) -> Columns:

@@ -40,7 +40,7 @@ class Rows(ABC):
 
     @property
     def distinct(self) -> int:
-        """How many of the first rows do not repeat another one's elements."""
+        """Return how many of the first rows do not repeat an element of another row."""
         return len(self)
 
     def select(self, index: np.ndarray) -> Rows:
@@ -184,7 +184,7 @@ class Zipped(Rows):
 
     @property
     def distinct(self) -> int:
-        """The first rows, among which no source starts again."""
+        """Return the number of rows before a source starts again: the length of the shortest one."""
         return min((len(p) for p in self.parts.values()), default=0)
 
     def __call__(self, indices: np.ndarray) -> Columns:

@@ -148,19 +148,22 @@ def perplexity(count: Float[Array, " K"]) -> Float[Array, ""]:
 
 
 class Standard(NamedTuple):
-    """Hold the mean and the variance of each channel."""
+    """Hold the mean and the variance of each channel, to standardise features.
+
+    Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167, alg. 1) without scale and shift.
+    """
 
     mean: Float[Array, " D"]
     variance: Float[Array, " D"]
 
     @classmethod
     def identity(cls, size: int) -> Standard:
-        """Return those that change nothing."""
+        """Return mean 0 and variance 1, which leave features (almost) as they are."""
         return cls(jnp.zeros(size), jnp.ones(size))
 
     @classmethod
     def of(cls, z: Float[Array, "N D"], weight: Float[Array, " N"]) -> Standard:
-        """Return those of weighted rows, over the global batch."""
+        """Return the weighted mean and variance of rows, over the global batch."""
         total = jnp.maximum(across(weight.sum()), 1e-12)
         mean = across((z * weight[:, None]).sum(0)) / total
         variance = across((jnp.square(z - mean[None]) * weight[:, None]).sum(0)) / total

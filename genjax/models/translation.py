@@ -44,8 +44,10 @@ from genjax.views import domains
 
 GENERATOR = "generator"
 CRITIC = "critic"
-THERE, BACK = "there", "back"
-"""The directions: source to target, and target to source."""
+THERE = "there"
+"""The direction from source to target."""
+BACK = "back"
+"""The direction from target to source."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +156,12 @@ class _Translation:
 
     def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
         real = self.read(batch)
-        generators, critics, state = {}, {}, {}
+        generators = {}
+        critics = {}
+        state = {}
         for n, (direction, generator) in enumerate(self.generators.items()):
-            given, made = self.given(real, direction)[:1], real[direction][:1]
+            given = self.given(real, direction)[:1]
+            made = real[direction][:1]
             generators[direction] = generator.init(jax.random.fold_in(key, n), given)["params"]
             seen = made if self.cyclic else jnp.concatenate([given, made], -1)
             critics[direction] = self.critic.init(jax.random.fold_in(key, n + 2), seen)["params"]

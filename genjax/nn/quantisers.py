@@ -118,7 +118,7 @@ class Vector:
         fitted = {}
         for name, book in state.items():
             # Counts are per step, and these rows are not as many as those of a step.
-            share = book[1].sum() / jnp.maximum(weight.sum(), 1.0)
+            share = Codebook(*book).count.sum() / jnp.maximum(weight.sum(), 1.0)
             means = quantise.kmeans(rest, weight, self.size, self.rounds)
             index = quantise.nearest(rest, means)
             count, total = quantise.assigned(rest, index, weight, self.size)
