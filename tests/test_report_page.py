@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -334,9 +336,17 @@ def test_every_target_has_a_card_with_its_own_pictures_from_training(tmp_path: P
     assert shown.count('class="points"') == 1
     for step in (1, 2):
         for name in ("left", "right"):
-            _pixels.save(tmp_path / "run" / "samples" / f"step_{step:08d}_{name}.png", rows[name], 256, 5)
+            path = tmp_path / "run" / "samples" / f"step_{step:08d}_{name}.png"
+            _pixels.save(path, rows[name][step:], 256, 5)
     text = single.write(tmp_path / "run").read_text("utf-8")
     assert text.count('class="steps"') == 2
+    assert "2 pictures, from" not in text
+    _pixels.save(tmp_path / "run" / "samples" / "step_00001500_left.png", rows["left"], 256, 5)
+    text = single.write(tmp_path / "run").read_text("utf-8")
+    assert text.count("3 pictures, from step 1 to step 1 500") == 2  # of the left element: alt and caption
+    uris = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
+    frames = [getattr(Image.open(io.BytesIO(base64.b64decode(uri))), "n_frames", 1) for uri in uris]
+    assert sorted(frames)[-2:] == [1, 3]
 
 
 def test_captions_stand_below_the_samples_that_they_belong_to(tmp_path: Path):

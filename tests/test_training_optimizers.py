@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from genjax.core import Model, Phase
 from genjax.errors import ConfigError
 from genjax.training import optimizers
 from genjax.training.optimizers import Config
@@ -209,3 +210,27 @@ def test_an_optimizer_that_is_not_there_is_named():
         optimizers.make(Config("outside.tones"), TOTAL)
     with pytest.raises(ValueError, match="options"):
         Config("adam", options={"scale": 1.0})
+
+
+def test_a_lazy_penalty_slows_adam_down():
+    """Of StyleGAN2: a penalty at every 16th step, a path length at every 4th one of the generator."""
+    phase = lambda player, n=1, evaluated=True: Phase(player, lambda *_: None, n, True, evaluated)  # type: ignore[arg-type]
+    model = Model(
+        init=lambda *_: None,  # type: ignore[arg-type, return-value]
+        phases={
+            "critic": phase("critic"),
+            "penalty": phase("critic", 16, False),
+            "generator": phase("generator"),
+            "path": phase("generator", 4, False),
+            "rare": phase("alone", 3),
+        },
+    )
+    config = Config("adam", 0.002, b1=0.5, b2=0.99)
+    for player, c in {"critic": 16 / 17, "generator": 4 / 5}.items():
+        found = optimizers.corrected(config, model, player)
+        assert (found.learning_rate, found.b1, found.b2) == pytest.approx((0.002 * c, 0.5**c, 0.99**c))
+    assert optimizers.corrected(config, model, "alone") == config
+    assert optimizers.corrected(Config("sgd", 0.1), model, "critic") == Config("sgd", 0.1)
+    # The run trains with it.
+    _, rates = optimizers.of_players(model, dict.fromkeys(model.players, config), 100, 10)
+    assert rates(50) == pytest.approx({"alone": 0.002, "critic": 0.002 * 16 / 17, "generator": 0.0016})

@@ -2,7 +2,8 @@
 
     genjax train --config=mnist/hvae
 
-The training of mnist/vae, with two stochastic layers of 100 and 50 in place of one of 50.
+The training of mnist/vae, with two stochastic layers of 100 and 50 in place of one of 50. Each may carry
+6 nats at no cost (`free_bits`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def get_config(size: str = "full") -> ConfigDict:
         "activation": "tanh",
         "likelihood": "bernoulli",
         "conditional": False,
+        "free_bits": 6.0,
     }
     config.optimizer = {
         "name": "adam",

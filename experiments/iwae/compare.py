@@ -14,7 +14,7 @@ BOUNDS = {
     "k5": ("mnist/vae", "IWAE, k = 5", ("model.bound={'kind': 'iwae', 'samples': 5}",)),
     "k50": ("mnist/vae", "IWAE, k = 50", ("model.bound={'kind': 'iwae', 'samples': 50}",)),
 }
-TWO = ("model.inference=bottom_up",)
+TWO = ("model.inference=bottom_up", "model.free_bits=0.0")
 PRIORS = {
     "plain": PLAIN,
     "vamp": ("mnist/vae", "VampPrior", ("model.prior={'kind': 'vamp', 'components': 500}",)),

@@ -77,7 +77,8 @@ class Config:
             raise ValueError("latents is empty: give the dimensions of each level")
         if self.network == "mlp" and len(self.hidden) != len(self.latents):
             raise ValueError(
-                f"hidden={self.hidden} must have a width for each of the {len(self.latents)} levels"
+                f"network='mlp': hidden={self.hidden} must have a width for each of the"
+                f" {len(self.latents)} levels"
             )
         unused(self, "network", "width" if self.network == "mlp" else "hidden")
         if self.likelihood != "discretised_logistic_mixture":

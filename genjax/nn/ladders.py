@@ -147,7 +147,8 @@ class TopDown(nn.Module):
 
     Sonderby et al. 2016 (arXiv:1602.02282, the ladder); as residual blocks on a common state by Child 2021
     (arXiv:2011.10650, fig. 3). The posterior is an offset of the prior (Vahdat & Kautz 2020,
-    arXiv:2007.03898, sec. 3.2).
+    arXiv:2007.03898, sec. 3.2). Maps add z to the state. Vectors are joined with it, and the state behind
+    level 0 is read out as it is.
     """
 
     levels: Levels
@@ -165,14 +166,17 @@ class TopDown(nn.Module):
         ]
         self.start = self._layer(widths[last])
         self.priors = [self._head(level) for level in range(last + 1)]
-        self.posteriors = [self._head(level) for level in range(last + 1)]
-        self.inject = [self._layer(width) for width in widths]
+        # A fully connected posterior differs from the prior from the start: as long as z carries nothing,
+        # layers of tanh learn to do without it.
+        start = nn.initializers.zeros if c.network == "conv" else nn.initializers.lecun_normal()
+        self.posteriors = [self._head(level, start) for level in range(last + 1)]
+        if c.network == "conv":
+            self.inject = [self._layer(width) for width in widths]
         self.blocks = [self._block(width) for width in widths]
         # From each level to the state of the level below it; at level 0 to that of the data.
-        below = [c.width if c.network == "conv" else width for width in (widths[0], *widths[:-1])]
         self.descend = [
             Conv(width, (4, 4), (2, 2), transpose=True) if self._shrinks(level) else self._layer(width)
-            for level, width in enumerate(below)
+            for level, width in enumerate((widths[0], *widths[:-1]))
         ]
         size = self.shape[-1] * self.outputs if c.network == "conv" else math.prod(self.shape) * self.outputs
         self.out = Conv(size) if c.network == "conv" else nn.Dense(size)
@@ -227,10 +231,17 @@ class TopDown(nn.Module):
                 q[level] = mean + jnp.exp(log_std) * shift, log_std + log_ratio
             mean, log_std = q[level] if draws == "q" else p[level]
             z[level] = mean + jnp.exp(log_std) * noise[level]
-            state = self.blocks[level](state + self.inject[level](z[level]))
-            state = nn.silu(self.descend[level](state))
+            state = self.blocks[level](self._with(state, z[level], level))
+            if level or self.levels.network == "conv":
+                state = nn.silu(self.descend[level](state))
         in_order = lambda parts: [parts[level] for level in levels]
         return Inference(self._decode(state), in_order(z), in_order(q), in_order(p))
+
+    def _with(self, state: jax.Array, z: jax.Array, level: int) -> jax.Array:
+        """Return the state that knows the draw of a level."""
+        if self.levels.network == "conv":
+            return state + self.inject[level](z)
+        return jnp.concatenate([state, z], -1)
 
     def _decode(self, state: jax.Array) -> jax.Array:
         out = self.out(state)
@@ -249,13 +260,12 @@ class TopDown(nn.Module):
         activation = jnp.tanh if self.levels.activation == "tanh" else nn.silu
         return MLP((width, width), activation, final=True)
 
-    def _head(self, level: int) -> Any:
-        """Return a layer with two outputs per latent, zero at first: all levels start standard normal."""
+    def _head(self, level: int, start: Any = nn.initializers.zeros) -> Any:
+        """Return a layer with two outputs per latent; those of a prior are zero at first: standard normal."""
         size = 2 * self.levels.latents[level]
-        zeros = nn.initializers.zeros
         if self.levels.network == "conv":
-            return Conv(size, 1, kernel_init=zeros)
-        return nn.Dense(size, kernel_init=zeros)
+            return Conv(size, 1, kernel_init=start)
+        return nn.Dense(size, kernel_init=start)
 
 
 def _split(out: jax.Array) -> Gaussian:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,30 @@ def show(path: Path, alt: str) -> Html | None:
     return _text(path) if suffix == ".txt" else None
 
 
+def animation(paths: Sequence[Path], alt: str, milliseconds: int = 250) -> Html | None:
+    """Return pictures one after the other, again and again; None unless two are of one size and readable."""
+    frames = [frame for frame in map(_frame, paths) if frame is not None]
+    frames = [frame for frame in frames if frame.size == frames[-1].size]
+    if len(frames) < 2 or frames[0].width * frames[0].height > PIXELS:
+        return None
+    # The last one stays a while, so that the end can be looked at.
+    times = [milliseconds] * (len(frames) - 1) + [8 * milliseconds]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return tag("img", src=_encoded(buffer), alt=alt)
+
+
+def _frame(path: Path) -> Image.Image | None:
+    """Return a picture in colour; None if it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError):
+        return None
+
+
 def _picture(path: Path) -> str | None:
     """Return a picture file as a PNG inside a URI: its upper left part if it is large."""
     from PIL import Image, UnidentifiedImageError
@@ -47,6 +72,10 @@ def _picture(path: Path) -> str | None:
 def _uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
+    return _encoded(buffer)
+
+
+def _encoded(buffer: io.BytesIO) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -137,15 +137,35 @@ def film(run: Run, name: str, most: int = 4) -> Html | None:
     found = run.pictures(name)
     if len(found) < 2:
         return None
-    count = min(most, len(found))
-    places = sorted({round(i * (len(found) - 1) / (count - 1)) for i in range(count)})
-    return tag("div", [_frame(run, *found[i]) for i in places], class_="steps")
+    return tag("div", [_frame(run, *found[i]) for i in _spread(len(found), most)], class_="steps")
+
+
+def animation(run: Run, name: str, most: int = 24) -> Html | None:
+    """Return the pictures of a target from training as an animation; None below three of them."""
+    found = run.pictures(name)
+    if len(found) < 3:
+        return None
+    places = _spread(len(found), most)
+    steps = [found[i][0] for i in places]
+    said = f"{len(steps)} pictures, from step {_grouped(steps[0])} to step {_grouped(steps[-1])}"
+    drawn = embedded.animation([found[i][1] for i in places], f"{run.label}: {said}")
+    return tag("figure", drawn, tag("figcaption", said)) if drawn else None
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most `most` of `count` places, evenly chosen, the first and the last among them."""
+    chosen = min(most, count)
+    return sorted({round(i * (count - 1) / (chosen - 1)) for i in range(chosen)})
+
+
+def _grouped(step: int) -> str:
+    return f"{step:,}".replace(",", " ")
 
 
 def _frame(run: Run, step: int, path: Path) -> Html:
     drawn = embedded.show(path, f"{run.label} at step {step}")
     missing = tag("p", "unreadable", class_="none")
-    return tag("figure", drawn or missing, tag("figcaption", f"step {step:,}".replace(",", " ")))
+    return tag("figure", drawn or missing, tag("figcaption", f"step {_grouped(step)}"))
 
 
 def pairs(run: Run, most: int = PAIRS) -> Html | None:

@@ -157,7 +157,8 @@ def _entry(comparison: Comparison, run: Run) -> list[Any]:
     )
     found = []
     for name in run.spec.targets:
-        parts = (drawn.get(name) or pictures.latest(run, name), pictures.film(run, name))
+        last = drawn.get(name) or pictures.latest(run, name)
+        parts = (last, pictures.film(run, name), pictures.animation(run, name))
         content = [part for part in parts if part is not None]
         if content:
             found.append((name, content))

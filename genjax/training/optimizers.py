@@ -174,9 +174,28 @@ def of_players(
     for p in model.players:
         intervals = _intervals(model, p)
         total = max(updates(intervals, steps), 1)
-        transforms[p] = make(configs[p], total, factors(model, p))
-        learning_rates[p] = rates(configs[p], total, [updates(intervals, n) for n in lines])
+        config = corrected(configs[p], model, p)
+        transforms[p] = make(config, total, factors(model, p))
+        learning_rates[p] = rates(config, total, [updates(intervals, n) for n in lines])
     return transforms, lambda step: {p: found[step // every] for p, found in learning_rates.items()}
+
+
+def corrected(config: Config, model: Model, player: str) -> Config:
+    """Return the optimizer of a player, slower in Adam's terms by the updates that lazy penalties add.
+
+    With a penalty at every k-th step a player makes 1 + 1/k updates per step. With c = k / (k + 1), Adam's
+    learning rate is multiplied by c, and b1 and b2 are raised to the power c (Karras et al. 2020,
+    arXiv:1912.04958, appendix B). Other optimizers are left as they are.
+    """
+    share = {True: 0.0, False: 0.0}
+    for phase in model.phases.values():
+        if phase.player == player:
+            share[phase.evaluated] += 1.0 / phase.interval
+    if config.name not in ("adam", "adamw") or not share[True] or not share[False]:
+        return config
+    c = share[True] / (share[True] + share[False])
+    moments = {"b1": config.b1**c, "b2": config.b2**c}
+    return dataclasses.replace(config, learning_rate=c * config.learning_rate, **moments)
 
 
 def _intervals(model: Model, player: str) -> list[int]:
@@ -203,8 +222,9 @@ def stretched_of_players(
     points = np.linspace(0.0, 1.0, POINTS)
     for p in model.players:
         total = max(updates(_intervals(model, p), steps), 1)
-        transforms[p] = stretched(configs[p], total, factors(model, p))
-        schedule = learning_rate(configs[p], total)
+        config = corrected(configs[p], model, p)
+        transforms[p] = stretched(config, total, factors(model, p))
+        schedule = learning_rate(config, total)
         found = jax.jit(jax.vmap(lambda x, schedule=schedule: jnp.asarray(schedule(x), jnp.float32)))
         tables[p] = np.asarray(found((points * total).astype(np.float32)), np.float64)
     return transforms, lambda past: {p: float(np.interp(past, points, t)) for p, t in tables.items()}
