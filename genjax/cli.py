@@ -109,9 +109,11 @@ def parser() -> argparse.ArgumentParser:
         "any field of the evaluation: --evaluate.FIELD=VALUE; any sampling option: --sample.OPTION=VALUE"
     )
 
-    c = add("latent", "Draw the latent space of a run: paths, traversals, edits, searches, a map.")
-    c.add_argument("verb", choices=("interpolate", "traverse", "edit", "search", "map"))
-    c.add_argument("run", help="the directory of a run with real-valued codes, such as a VAE or a flow")
+    c = add("latent", "Draw the latent space of a run: paths, edits, projections, style mixing.")
+    codecs = ("interpolate", "traverse", "edit", "search", "map")
+    generators = ("project", "mix", "factors", "curve")
+    c.add_argument("verb", choices=codecs + generators, help="the last four are of GANs")
+    c.add_argument("run", help="the directory of a run with real-valued codes, such as a VAE, or of a GAN")
     c.add_argument("--step", default="latest", help="latest, best or a step")
     c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
     c.epilog = "any option of the verb: --latent.OPTION=VALUE (docs/guides/latent.md)"

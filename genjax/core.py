@@ -26,6 +26,7 @@ __all__ = [
     "Decoder",
     "Denoiser",
     "Element",
+    "Generator",
     "Keys",
     "Mean",
     "Model",
@@ -206,6 +207,24 @@ class Denoiser(NamedTuple):
     denoise: Callable[..., jax.Array]
 
 
+class Generator(NamedTuple):
+    """Map noise to codes and codes to rows: each of L layers reads a code of its own; L = 1 without styles.
+
+    Attributes:
+      draw: (variables, keys_B, prompt) -> (codes (B, L, W), {label: B}). The L codes of a draw are equal.
+        Labels that the prompt does not have are random.
+      mean: variables -> (W,), the code that truncation moves others towards.
+      expected: (variables, codes, given) -> {target: float32}, in the units of the data, neither rounded nor
+        clipped; differentiable in the codes. `given` has the labels. Nothing random is added.
+      kernels: variables -> for each of the L codes the kernel (W, N) of the affine maps that read it.
+    """
+
+    draw: Callable[..., tuple[jax.Array, Batch]]
+    mean: Callable[[Variables], jax.Array]
+    expected: Callable[..., Batch]
+    kernels: Callable[[Variables], list[jax.Array]]
+
+
 class Model(NamedTuple):
     """Define a generative model (or a classifier, which has no sampler): functions over Variables.
 
@@ -250,6 +269,7 @@ class Model(NamedTuple):
     decoder: Decoder | None = None
     codec: Codec | None = None
     denoiser: Denoiser | None = None
+    generator: Generator | None = None
     learning_rate_multipliers: Callable[[str, Tree], Tree] | None = None
 
     @property

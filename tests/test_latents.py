@@ -260,9 +260,9 @@ def test_a_map_is_coloured_by_label(run: Path):
 def test_what_a_verb_cannot_do_is_refused_by_name(
     verb: str, option: str, says: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    from genjax.workflows import latent
+    from genjax.workflows.exploring import Work
 
-    monkeypatch.setattr(latent, "_classifier", lambda work: type("F", (), {"logits": None}))
+    monkeypatch.setattr(Work, "classifier", lambda work: type("F", (), {"logits": None}))
     assert cli.main(["latent", verb, str(run), f"--latent.{option}"]) == 2
     assert says in capsys.readouterr().err
 

@@ -2,7 +2,7 @@
 
 genjax compare --config=experiments/adversarial/compare.py:full    (or one, smoke)
 
-Sizes: `full`, three trainings of each entry; `one`, a short one of each; `smoke`, a few steps of tiny networks.
+Sizes: `full`, three trainings of each entry; `one`, a short one of each; `smoke`, a few steps.
 """
 
 from ml_collections import ConfigDict

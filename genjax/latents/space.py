@@ -73,14 +73,14 @@ class Space:
         if self.codec.expected is None:
             raise ConfigError("the codec's decoder has no gradient", "use a VAE or a flow")
         found = self.codec.expected(self.variables, {**self.conditions(given), self.name: codes})
-        return {name: _clipped(x, self.spec[name].levels) for name, x in found.items()}
+        return {name: clipped(x, self.spec[name].levels) for name, x in found.items()}
 
     def conditions(self, rows: Batch) -> Batch:
         """Return the conditions among the columns of `rows`."""
         return {name: jnp.asarray(rows[name]) for name in self.spec.conditions if name in rows}
 
 
-def _clipped(x: Float[Array, "B *shape"], levels: int | None) -> Float[Array, "B *shape"]:
+def clipped(x: Float[Array, "B *shape"], levels: int | None) -> Float[Array, "B *shape"]:
     """Clip to [0, levels) with the gradient of x: a value that was clipped wrongly can still move back."""
     return x + jax.lax.stop_gradient(jnp.clip(x, 0, levels - 1) - x) if levels else x
 

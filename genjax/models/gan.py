@@ -7,6 +7,7 @@ functions of functional/adversarial.py. The default is the DCGAN of Radford et a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Tre
 from genjax.errors import ConfigError
 from genjax.functional import adversarial, augment, pixels, spectral
 from genjax.functional.noise import fold, normal, truncated_normal, uniform
+from genjax.models import _gan_codes
 from genjax.models._gan_config import Config, module
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.critics import Critic, Judgement
@@ -69,7 +71,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     packed = (*shape[:-1], config.pack * shape[-1])
     critic = Critic(networks.critic(own, packed), config.reads)
     m = _GAN(config, name, spec[name], label, generator, critic, networks.normalises(own))
-    return Model(init=m.init, phases=m.phases(), sample=m.sample)
+    kernels = functools.partial(networks.kernels, own)
+    return Model(init=m.init, phases=m.phases(), sample=m.sample, generator=_gan_codes.generator(m, kernels))
 
 
 def _target(spec: Spec) -> str:

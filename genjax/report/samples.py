@@ -114,6 +114,10 @@ VERBS = {
     "edit": "Attributes changed",
     "search": "Rows, their codes decoded, and the codes that were found",
     "map": "Codes on a plane",
+    "project": "Rows, the nearest draws, and the codes that were found",
+    "mix": "Styles of the rows, with some layers from the columns",
+    "factors": "Directions found without labels",
+    "curve": "Scores as an option of the sampler changes",
 }
 """Titles of the pictures that `genjax latent` writes."""
 

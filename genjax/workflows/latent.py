@@ -1,29 +1,25 @@
-"""Draw what a run's latent space holds: paths, traversals, edits, searches and a map, as pictures."""
+"""Draw what a run's latent space holds, as pictures: of codecs here, of generators in synthesis.py."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import data, kinds, latents
+from genjax import kinds, latents
 from genjax.config import Count, Natural, NotNegative, Positive, build
 from genjax.core import Batch, Element, Spec
 from genjax.errors import ConfigError
-from genjax.evaluation.features import Features
-from genjax.latents import Space
-from genjax.workflows import evaluate, sample
-from genjax.workflows.assemble import Datasets, Trained
+from genjax.workflows import evaluate, sample, synthesis
+from genjax.workflows.assemble import Trained
+from genjax.workflows.exploring import Drawn, Work
 
 FOLDER = "latent"
 LEARNED = 5000
 """Training rows from which statistics of the codes are computed."""
-BATCH = 250
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +99,10 @@ class Map:
     rows: Count = 2000
 
 
-class Drawn(NamedTuple):
-    """Hold the file that a verb wrote and what it found, in words."""
-
-    path: Path
-    found: str
-
-
 def run(verb: str, trained: Trained, given: Mapping[str, Any], average: str | None = None) -> Drawn:
-    """Run one verb (interpolate, traverse, edit, search or map) and write its picture below the run.
+    """Run one verb and write its picture below the run.
+
+    interpolate, traverse, edit, search and map are of codecs; project, mix, factors and curve of generators.
 
     Args:
       given: options of the verb.
@@ -119,16 +110,14 @@ def run(verb: str, trained: Trained, given: Mapping[str, Any], average: str | No
 
     Raises:
       ConfigError: an unknown verb or option, rows that the data does not have, or a run whose model has no
-        real-valued codes.
+        codes of the verb's sort.
       DataError: the data is missing, or is not what the run was trained on.
     """
     asked = options(verb, given)
     draw = _VERBS[verb][1]
     variables = trained.ready(sample.check_average(trained, average))
-    experiment = trained.experiment
-    space = Space.of(experiment.model, variables, experiment.dataset.spec)
     evaluate.require_data(trained)
-    return draw(_Work(trained, space, trained.directory / FOLDER / verb), asked)
+    return draw(Work(trained, variables, trained.directory / FOLDER / verb), asked)
 
 
 def options(verb: str, given: Mapping[str, Any]) -> Any:
@@ -140,53 +129,7 @@ def options(verb: str, given: Mapping[str, Any]) -> Any:
     return build(_VERBS[verb][0], dict(given), "latent")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """Hold the run, its space, and where the picture goes (without suffix)."""
-
-    trained: Trained
-    space: Space
-    out: Path
-
-    @property
-    def dataset(self) -> data.Dataset:
-        return self.trained.experiment.dataset
-
-    @property
-    def spec(self) -> Spec:
-        return self.dataset.spec
-
-    def held_out(self, index: tuple[int, ...]) -> Batch:
-        """Return rows of the held-out split.
-
-        Raises:
-          ConfigError: it has fewer.
-        """
-        count = len(self.dataset.eval)
-        if not index or max(index) >= count:
-            raise ConfigError(
-                f"latent.rows={index}: the held-out split has rows 0 to {count - 1}", "name some of them"
-            )
-        return self.dataset.eval.rows(np.asarray(index))
-
-    def codes(self, split: Any, count: int, column: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the codes of the first rows of a split, and one of its columns."""
-        count = min(count, len(split))
-        codes = []
-        values = []
-        for start in range(0, count, BATCH):
-            rows = split.rows(np.arange(start, start + BATCH).clip(max=count - 1))
-            codes.append(np.asarray(self.space.encode(rows)))
-            values.append(rows[column] if column else np.zeros(BATCH, np.int32))
-        return np.concatenate(codes)[:count], np.concatenate(values)[:count]
-
-    def save(self, rows: Batch, columns: int) -> Path:
-        """Write rows as a picture with so many columns."""
-        found = {name: np.asarray(x) for name, x in jax.device_get(rows).items()}
-        return sample.save(self.dataset, found, self.out, columns=columns)
-
-
-def _interpolate(work: _Work, options: Interpolate) -> Drawn:
+def _interpolate(work: Work, options: Interpolate) -> Drawn:
     if len(options.rows) < 2 or options.steps < 2:
         raise ConfigError("a path needs two rows and two steps", "give more latent.rows or latent.steps")
     first = work.held_out(options.rows[:-1])
@@ -209,7 +152,7 @@ def _between(spec: Spec, first: Batch, second: Batch, steps: int) -> Batch:
     return out
 
 
-def _traverse(work: _Work, options: Traverse) -> Drawn:
+def _traverse(work: Work, options: Traverse) -> Drawn:
     codes = jnp.asarray(work.codes(work.dataset.train, LEARNED)[0])
     dims = latents.widest(codes, options.dimensions)
     row = work.held_out((options.row,))
@@ -218,7 +161,7 @@ def _traverse(work: _Work, options: Traverse) -> Drawn:
     return Drawn(work.save(rows, options.steps), f"a line for each of the dimensions {named}")
 
 
-def _edit(work: _Work, options: Edit) -> Drawn:
+def _edit(work: Work, options: Edit) -> Drawn:
     name = options.attribute or work.spec.label
     element = work.spec.elements.get(name or "")
     if name is None or element is None or element.shape != () or not element.levels:
@@ -253,7 +196,7 @@ def _edit(work: _Work, options: Edit) -> Drawn:
     return Drawn(work.save(work.space.decode(moved, given), len(values)), found)
 
 
-def _search(work: _Work, options: Search) -> Drawn:
+def _search(work: Work, options: Search) -> Drawn:
     rows = work.held_out(options.rows)
     given = {name: jnp.asarray(x) for name, x in rows.items()}
     if options.label is None:
@@ -272,7 +215,7 @@ def _search(work: _Work, options: Search) -> Drawn:
     return Drawn(work.save(shown, len(options.rows)), found)
 
 
-def _objective_of_class(work: _Work, given: Batch, label: int) -> latents.Objective:
+def _objective_of_class(work: Work, given: Batch, label: int) -> latents.Objective:
     """Return -log p(label) of the dataset's classifier.
 
     Raises:
@@ -282,7 +225,7 @@ def _objective_of_class(work: _Work, given: Batch, label: int) -> latents.Object
         raise ConfigError(
             f"latent.label={label}: the data has classes below {work.spec.classes()}", "name another"
         )
-    logits = _classifier(work).logits
+    logits = work.classifier().logits
     name = kinds.main_target(work.spec)
     if logits is None or name is None:
         raise ConfigError(
@@ -293,16 +236,7 @@ def _objective_of_class(work: _Work, given: Batch, label: int) -> latents.Object
     return latents.maximising(work.space, given, lambda batch: logits(batch[name]), target)
 
 
-def _classifier(work: _Work) -> Features:
-    """Return the dataset's own classifier, trained below runs/features if it is not there yet."""
-    name = work.trained.experiment.settings.evaluate.features
-    found = evaluate.features(name, work.dataset, Path("runs") / "features", Datasets(), print)
-    if found is None:
-        raise ConfigError("the data has no feature extractor", "leave out latent.label")
-    return found
-
-
-def _map(work: _Work, options: Map) -> Drawn:
+def _map(work: Work, options: Map) -> Drawn:
     label = work.spec.label
     codes, labels = work.codes(work.dataset.eval, options.rows, label)
     points, share = latents.principal(codes)
@@ -320,5 +254,6 @@ _VERBS: dict[str, tuple[type, Callable[..., Drawn]]] = {
     "edit": (Edit, _edit),
     "search": (Search, _search),
     "map": (Map, _map),
+    **synthesis.VERBS,
 }
 VERBS = tuple(_VERBS)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Range, Width, check
-from genjax.core import Keys
+from genjax.core import Keys, Tree
 from genjax.nn.conv import BatchNorm, Conv, halvings
 from genjax.nn.gans import _pyramid
 
@@ -127,3 +127,8 @@ def critic(config: Config, shape: tuple[int, ...]) -> nn.Module:
 def normalises(config: Config) -> tuple[bool, bool]:
     """Return whether generator and critic look across rows."""
     return config.generator_norm == "batch", config.critic_norm == "batch"
+
+
+def kernels(config: Config, params: Tree, latent: int) -> list[jax.Array]:
+    """Return the kernel (Z, N) that reads z."""
+    return [params["in"]["kernel"][:latent]]

@@ -6,11 +6,12 @@ import dataclasses
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Layers, Width, check
-from genjax.core import Keys
+from genjax.core import Keys, Tree
 from genjax.nn.conv import BatchNorm
 
 
@@ -79,3 +80,8 @@ def critic(config: Config, shape: tuple[int, ...]) -> nn.Module:
 def normalises(config: Config) -> tuple[bool, bool]:
     """Return whether generator and critic look across rows."""
     return config.batch_norm, False
+
+
+def kernels(config: Config, params: Tree, latent: int) -> list[jax.Array]:
+    """Return the kernel (Z, N) that reads z."""
+    return [params["dense_0"]["kernel"][:latent]]

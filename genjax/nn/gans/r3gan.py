@@ -10,11 +10,12 @@ import dataclasses
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Count, Layers, Width, check
-from genjax.core import Keys
+from genjax.core import Keys, Tree
 from genjax.functional import resample
 from genjax.nn.conv import Conv, halvings
 from genjax.nn.gans import _pyramid
@@ -148,3 +149,8 @@ def critic(config: Config, shape: tuple[int, ...]) -> nn.Module:
 def normalises(config: Config) -> tuple[bool, bool]:
     """Return whether generator and critic look across rows."""
     return False, False
+
+
+def kernels(config: Config, params: Tree, latent: int) -> list[jax.Array]:
+    """Return the kernel (Z, N) that reads z."""
+    return [params["in"]["kernel"][:latent]]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Count, Natural, Width, check
-from genjax.core import Keys
+from genjax.core import Keys, Tree
 from genjax.errors import ConfigError
 from genjax.nn.conv import BatchNorm, Conv, downsample, halvings, upsample
 from genjax.nn.gans import _pyramid
@@ -176,7 +176,7 @@ class Generator(nn.Module):
         label = condition
         if c.shared and condition.shape[-1]:
             label = nn.Dense(c.shared, use_bias=False, kernel_init=orthogonal, name="class")(condition)
-        parts = jnp.split(z, [z.shape[-1] * (i + 1) // (n + 1) for i in range(n)], -1) if c.skip else [z]
+        parts = jnp.split(z, _ends(z.shape[-1], n), -1) if c.skip else [z]
         first = parts[0] if c.batch_norm else jnp.concatenate([z, label], -1)
         size = (self.shape[0] // 2**n, self.shape[1] // 2**n, c.channels(n))
         h = nn.Dense(math.prod(size), kernel_init=orthogonal, name="in")(first).reshape(-1, *size)
@@ -233,3 +233,26 @@ def critic(config: Config, shape: tuple[int, ...]) -> nn.Module:
 def normalises(config: Config) -> tuple[bool, bool]:
     """Return whether generator and critic look across rows."""
     return config.batch_norm, False
+
+
+def kernels(config: Config, params: Tree, latent: int) -> list[jax.Array]:
+    """Return the kernel (Z, N) that reads z: of all blocks, where each reads a part of its own."""
+    if not config.skip:
+        return [params["in"]["kernel"][:latent]]
+    n = sum(name.startswith("up_") for name in params)
+    starts = [0, *_ends(latent, n), latent]
+    read = [[params["in"]["kernel"]]]
+    for i in reversed(range(n)):
+        norms = [layer for name, layer in sorted(params[f"up_{i}"].items()) if name.startswith("norm_")]
+        read.append([norm[part]["kernel"] for norm in norms for part in ("scale", "shift")])
+    columns = []
+    for first, last, found in zip(starts[:-1], starts[1:], read, strict=True):
+        # The rows of the class, which a block reads before its part of z, are left out.
+        part = jnp.concatenate([kernel[-(last - first) :] for kernel in found], -1)
+        columns.append(jnp.zeros((latent, part.shape[-1])).at[first:last].set(part))
+    return [jnp.concatenate(columns, -1)]
+
+
+def _ends(latent: int, blocks: int) -> list[int]:
+    """Return where the parts of z end, but for the last: one for the first layer and one for each block."""
+    return [latent * (i + 1) // (blocks + 1) for i in range(blocks)]

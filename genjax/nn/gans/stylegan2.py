@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genjax.config import Count, Layers, Positive, Probability, Rate, Width, check
-from genjax.core import Keys, across
+from genjax.core import Keys, Tree, across
 from genjax.errors import ConfigError
 from genjax.functional import noise, resample
 from genjax.nn.conv import halvings
@@ -242,3 +242,14 @@ def critic(config: Config, shape: tuple[int, ...]) -> nn.Module:
 def normalises(config: Config) -> tuple[bool, bool]:
     """Return whether generator and critic look across rows."""
     return True, config.group > 1
+
+
+def kernels(config: Config, params: Tree, latent: int) -> list[jax.Array]:
+    """Return for each of the L styles the kernel (W, N) of the modulations that read it."""
+    del latent
+    depth = 1 + sum(name.startswith("layers_") for name in params)
+    found = [[params[f"layers_{i}"]["conv"]["style"]["kernel"]] for i in range(depth - 1)]
+    found.append([])
+    for i in range(depth // 2):
+        found[2 * i + 1].append(params[f"images_{i}"]["style"]["kernel"])
+    return [jnp.concatenate(parts, -1) for parts in found]
