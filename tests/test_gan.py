@@ -15,7 +15,7 @@ from genjax.core import Element, Model, Spec, Variables, row_keys
 from genjax.data.dataset import Dataset, Split
 from genjax.data.rows import Arrays
 from genjax.errors import ConfigError
-from genjax.functional import adversarial, pixels, spectral
+from genjax.functional import adversarial, augment, pixels, spectral
 from genjax.models.gan import Config, build
 from genjax.nn.critics import Critic
 from genjax.nn.gans import dcgan
@@ -188,6 +188,27 @@ def test_the_gradient_penalty_is_the_formula_between_the_rows():
     norm = np.sqrt(np.square(slope).sum((1, 2, 3)))
     loss, _ = jax.jit(lambda v: model.phases["penalty"].objective(v, batch, k, step=jnp.int32(0)))(variables)
     np.testing.assert_allclose(loss.value, 2 * 10 * np.square(norm - 1).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("field", ["consistency", "consistency_fake"])
+def test_the_change_of_the_logit_under_a_shift_is_paid_for(field):
+    plain, variables = made(generator_norm="none")
+    model, _ = made(generator_norm="none", **{field: 2.0})
+    generator, discriminator = nets()
+    batch, k = rows(4), keys(4)
+    y = batch["label"]
+    real = pixels.to_signed(batch["image"], LEVELS)
+    fake = generator(variables, jax.vmap(lambda key: jax.random.normal(key, (3,)))(k), y)
+    x, site = (real, 41) if field == "consistency" else (fake, 42)
+    shifted = augment.translated(jax.vmap(jax.random.fold_in, (0, None))(k, site), x)
+    assert float(jnp.abs(shifted - x).max()) > 0
+    change = np.square(discriminator(variables, x, y) - discriminator(variables, shifted, y))
+    value = lambda m, step: jax.jit(
+        lambda v: m.phases["discriminator"].objective(v, batch, k, step=step)[0].value
+    )(variables)
+    step = jnp.int32(0)
+    np.testing.assert_allclose(value(model, step) - value(plain, step), 2 * change.mean(), rtol=1e-3)
+    assert value(model, None) == value(plain, None)
 
 
 def test_penalties_are_left_out_of_evaluations():

@@ -155,7 +155,7 @@ def test_the_path_length_is_that_of_the_jacobian():
     assert (phase.player, phase.interval, phase.evaluated) == ("generator", 3, False)
     batch, k = rows(2), keys(2)
     loss, aux = jax.jit(lambda v: phase.objective(v, batch, k, step=jnp.int32(0)))(variables)
-    m = phase.objective.__self__  # type: ignore[attr-defined]
+    m = phase.objective.args[0]  # type: ignore[attr-defined]
     fold = lambda site: jax.vmap(jax.random.fold_in, (0, None))(k, site)
     draw = lambda site, shape: jax.vmap(lambda key: jax.random.normal(key, shape))(fold(site))
     tree = m.collections(variables, "generator")

@@ -7,8 +7,6 @@ Sizes: `full`, three trainings of each entry; `one`, a short one of each; `smoke
 
 from ml_collections import ConfigDict
 
-ADAM = ("optimizer.b1=0.0",)
-SMALL = {"resnet": "'width': 4, 'widest': 8", "stylegan2": "'width': 4, 'widest': 8, 'style': 8, 'layers': 2"}
 NETWORKS = {
     "dcgan": "'width': 16",
     "resnet": "'width': 16, 'widest': 64",
@@ -26,8 +24,8 @@ ENTRIES = {
             "model.loss=wasserstein",
             "model.r1=0.0",
             "model.gradient_penalty=10.0",
-            "model.critic_steps=3",
-            "optimizer.learning_rate=1e-3",
+            "model.critic_steps=2",
+            "optimizers.discriminator.learning_rate=2e-3",
             "optimizer.b2=0.9",
         ),
     ),
@@ -38,7 +36,6 @@ ENTRIES = {
             "model.loss=hinge",
             "model.r1=0.0",
             "model.spectral=('discriminator',)",
-            "optimizer.learning_rate=5e-4",
         ),
     ),
     "biggan": (
@@ -49,14 +46,17 @@ ENTRIES = {
             "model.r1=0.0",
             "model.spectral=('generator', 'discriminator')",
             "model.orthogonal=1e-4",
-            "optimizer.learning_rate=5e-4",
         ),
     ),
-    "stylegan2": ("StyleGAN2", "stylegan2", ("model.interval=16", "optimizer.b2=0.99")),
+    "stylegan2": (
+        "StyleGAN2",
+        "stylegan2",
+        ("model.interval=16", "optimizer.b2=0.99", "optimizers.discriminator.learning_rate=2e-3"),
+    ),
     "r3gan": (
         "R3GAN",
         "r3gan",
-        ("model.loss=relativistic", "model.r1=1.0", "model.r2=1.0", "optimizer.learning_rate=5e-4"),
+        ("model.loss=relativistic", "model.r1=1.0", "model.r2=1.0", "optimizer.learning_rate=1e-3"),
     ),
 }
 """{entry: (name, networks, overrides of mnist5k/gan)}."""

@@ -73,6 +73,8 @@ class Config:
       interval: steps between penalties. At 1 they are part of the critic's loss; a penalty that comes more
         rarely is an update of its own with that many times the weight (Karras et al. 2020,
         arXiv:1912.04958, appendix B).
+      consistency, consistency_fake: weight of the squared change of the critic's logit when a real or a
+        generated image is shifted by up to an eighth of its size (CR-GAN; both: bCR-GAN).
       path_length: weight of the generator's path length regularisation (Karras et al. 2020, sec. 3.2); of
         networks with styles. It comes every `path_interval` steps.
       path_interval: steps between them.
@@ -94,6 +96,8 @@ class Config:
     r2: NotNegative = 0.0
     gradient_penalty: NotNegative = 0.0
     interval: Count = 1
+    consistency: NotNegative = 0.0
+    consistency_fake: NotNegative = 0.0
     path_length: NotNegative = 0.0
     path_interval: Count = 4
     orthogonal: NotNegative = 0.0
@@ -115,6 +119,8 @@ class Config:
         object.__setattr__(self, "network", {"name": name, **dataclasses.asdict(own)})
         if self.reads != "auxiliary":
             unused(self, "reads", "auxiliary")
+        if self.pack > 1 and (self.consistency or self.consistency_fake):
+            raise ValueError("consistency is defined for single rows, not for pack > 1")
         if not self.path_length:
             unused(self, "path_length", "path_interval")
         if not self.penalised:

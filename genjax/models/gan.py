@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +22,8 @@ from genjax.config import build as build_config
 from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
 from genjax.errors import ConfigError
 from genjax.functional import adversarial, augment, pixels, spectral
-from genjax.functional.noise import fold, normal, truncated_normal, uniform
-from genjax.models import _gan_codes
+from genjax.functional.noise import fold, normal, truncated_normal
+from genjax.models import _gan_codes, _gan_penalties
 from genjax.models._gan_config import Config, module
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.critics import Critic, Judgement
@@ -33,10 +32,6 @@ GENERATOR = "generator"
 DISCRIMINATOR = "discriminator"
 VECTORS = "vectors"
 """The part of the state that spectral normalisation keeps."""
-LENGTH = "path_length"
-"""The part of the state that holds the running mean of path lengths."""
-DECAY = 0.99
-"""Of that mean (Karras et al. 2020, sec. 3.2)."""
 AUGMENT = "augment"
 """The part of the state that adapts the augmentation: {"p", "sign": running mean of the signs of logits}."""
 MEMORY = 0.75
@@ -64,6 +59,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     generator = networks.generator(own, shape)
     if config.augment.kind != "none" and not spec[name].levels:
         raise ConfigError("model.augment: only images are augmented", "leave it out")
+    if (config.consistency or config.consistency_fake) and not spec[name].levels:
+        raise ConfigError("model.consistency: only images are shifted", "set it to 0")
     if config.path_length and not hasattr(generator, "synthesis"):
         raise ConfigError(
             "model.path_length needs a generator with styles", "set model.network.name=stylegan2"
@@ -119,7 +116,8 @@ class _GAN:
             phases["penalty"] = Phase(DISCRIMINATOR, self.penalise, c.interval, rowwise, evaluated=False)
         phases["generator"] = Phase(GENERATOR, self.generate, c.critic_steps, alone)
         if c.path_length:
-            phases["path_length"] = Phase(GENERATOR, self.lengthen, c.path_interval, False, evaluated=False)
+            lengthen = functools.partial(_gan_penalties.path_length, self)
+            phases["path_length"] = Phase(GENERATOR, lengthen, c.path_interval, False, evaluated=False)
         return phases
 
     # --- the players -----------------------------------------------------------------------------------
@@ -140,7 +138,7 @@ class _GAN:
             for n, player in enumerate(self.config.spectral)
         }
         if self.config.path_length:
-            state[LENGTH] = jnp.zeros(())
+            state[_gan_penalties.LENGTH] = jnp.zeros(())
         if self.config.augment.adaptive:
             state[AUGMENT] = {"p": jnp.zeros(()), "sign": jnp.zeros(())}
         return Variables(params, state, frozen=frozen)
@@ -257,8 +255,12 @@ class _GAN:
             "real_accuracy": Mean.of((real.logit > 0).astype(loss.dtype), mask),
             "fake_accuracy": Mean.of((false.logit < 0).astype(loss.dtype), mask),
         }
+        if train and (self.config.consistency or self.config.consistency_fake):
+            extra, more = _gan_penalties.consistency(self, variables, (x, real), (fake, false), y, keys, mask)
+            loss = loss + extra
+            metrics |= more
         if self.config.penalised and self.config.interval == 1 and train:
-            extra, more = self.penalty(variables, x, fake, y, keys, mask, train)
+            extra, more = _gan_penalties.of_gradient(self, variables, x, fake, y, keys, mask, train)
             loss = loss + extra
             metrics |= more
         state = {**variables.state, DISCRIMINATOR: statistics}
@@ -279,34 +281,6 @@ class _GAN:
         nats = optax.softmax_cross_entropy_with_integer_labels(judgement.classes, label)
         return self.config.auxiliary * nats
 
-    def penalty(
-        self,
-        variables: Variables,
-        x: jax.Array,
-        fake: jax.Array,
-        y: jax.Array,
-        keys: Keys,
-        mask: jax.Array,
-        train: bool,
-    ) -> tuple[Float[Array, " P"], dict[str, Mean]]:
-        """Compute the penalties on the critic's gradient, and what they penalise."""
-        c = self.config
-        logit = lambda n: lambda v: self.judge(variables, v, y, train, fold(keys, n))[0].logit
-        total = jnp.zeros(mask.shape)
-        metrics = {}
-        for name, gamma, rows, site in (("r1", c.r1, x, 31), ("r2", c.r2, fake, 32)):
-            if gamma:
-                squared = self.by_pack(adversarial.squared_gradient(logit(site), rows))
-                total = total + 0.5 * gamma * squared
-                metrics[f"{name}_squared_gradient"] = Mean.of(squared, mask)
-        if c.gradient_penalty:
-            # One share for all rows of a pack.
-            share = jnp.repeat(uniform(fold(keys, 5))[:: c.pack], c.pack)
-            excess = adversarial.gradient_penalty(logit(33), x, fake, share, self.by_pack)
-            total = total + c.gradient_penalty * excess
-            metrics["gradient_excess"] = Mean.of(excess, mask)
-        return total, metrics
-
     def penalise(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
@@ -318,7 +292,7 @@ class _GAN:
         fake = x
         if self.config.r2 or self.config.gradient_penalty:
             fake = jax.lax.stop_gradient(self.fake(variables, batch, keys, train)[0])
-        total, metrics = self.penalty(variables, x, fake, y, keys, mask, train)
+        total, metrics = _gan_penalties.of_gradient(self, variables, x, fake, y, keys, mask, train)
         return Mean.of(self.config.interval * total, mask), Aux(variables.state, metrics)
 
     def generate(
@@ -338,35 +312,6 @@ class _GAN:
             excess = adversarial.off_orthogonal(variables.params[GENERATOR])
             loss = loss + self.config.orthogonal * excess.reshape(1)
         return Mean.of(loss, self.mask(batch)), Aux({**variables.state, GENERATOR: statistics})
-
-    def lengthen(
-        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
-    ) -> tuple[Mean, Aux]:
-        """Compute (|J^T y| - a)^2 of styles w, where a is the running mean (Karras et al. 2020, eq. 4).
-
-        J is the derivative of the image by w, and y is noise whose norm does not depend on the image's size.
-        """
-        del step
-        mask = batch["mask"]
-        tree = self.collections(variables, GENERATOR)
-
-        def run(method: str, *args: Any) -> Any:
-            return self.generator.apply(tree, *args, method=method)
-
-        z = normal(fold(keys, 7), (self.config.latent,))
-        w = run("mapping", z, self.label.one_hot(batch, keys.shape[0]))
-        shape: tuple[int, ...] = self.element.shape  # type: ignore[assignment]
-        y = normal(fold(keys, 8), shape) / math.sqrt(shape[0] * shape[1])
-        inner = lambda styles: (run("synthesis", styles, fold(keys, 6)) * y).sum()
-        slope = jax.grad(inner)(run("repeated", w))
-        length = jnp.sqrt(jnp.square(slope).sum(-1).mean(-1) + 1e-12)
-        total, count = across(((length * mask).sum(), mask.sum()))
-        mean = jax.lax.stop_gradient(total / jnp.maximum(count, 1.0))
-        target = DECAY * variables.state[LENGTH] + (1.0 - DECAY) * mean
-        # `path_interval` steps lie between two of these updates.
-        loss = self.config.path_length * self.config.path_interval * jnp.square(length - target)
-        metrics = {"length": Mean.of(length, mask)}
-        return Mean.of(loss, mask), Aux({**variables.state, LENGTH: target}, metrics)
 
     # --- samples ---------------------------------------------------------------------------------------
 
