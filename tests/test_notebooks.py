@@ -22,6 +22,7 @@ WRITTEN = {
         "runs/latent-digits/latent/edit.png",
         "runs/latent-digits/latent/search.png",
     ],
+    "gan": ["runs/collapse-plain/scores.json", "runs/collapse-cured/missing.png"],
     "your_model": ["my_models/flow.py", "runs/digits-flow/scores.json"],
 }
 """Files that show that each notebook reached its end."""
