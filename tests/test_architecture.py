@@ -92,7 +92,8 @@ def forbidden(path: Path, names: set[str]) -> list[str]:
         allowed |= any(inner == a or inner.startswith(a + ".") for a in MAY_IMPORT[own] if "." in a)
         if own == "models" and other == "models":
             # What models share lives in nn, functional or sampling; a part of one model bears its name.
-            allowed = inner.split(".")[1].startswith(f"_{path.stem}_")
+            family = path.stem.strip("_").split("_")[0]
+            allowed = inner.split(".")[1].startswith(f"_{family}_")
         if not allowed and other != "__version__":
             wrong.append(name)
     return wrong

@@ -60,6 +60,7 @@ SOURCES: dict[str, list[tuple[str | Callable[[Path], str], dict]]] = {
     "emoji_styles": [("emoji_styles", {}), ("emoji_styles:paired", {})],
     "folder": [(folder, {})],
     "grid": [("grid", {})],
+    "mnist": [("mnist", {}), ("mnist:16", {})],
     "mnist5k": [("mnist5k", {}), ("mnist5k", {"downsample": 4})],
     "mnist_usps": [("mnist_usps", {})],
     "multi30k": [("multi30k", {})],

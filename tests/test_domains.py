@@ -79,6 +79,17 @@ def test_usps_is_read_as_levels(folder: Path):
     np.testing.assert_array_equal(rows["label"], stored["y_test"])
 
 
+@pytest.mark.parametrize(("name", "side"), [("mnist", 28), ("mnist:16", 16)])
+def test_the_originals_of_mnist_are_read(folder: Path, name: str, side: int):
+    dataset = load(folder, name)
+    assert (len(dataset.train), len(dataset.eval)) == (60, 30)
+    rows = dataset.eval.rows(np.arange(30))
+    assert rows["image"].shape == (30, side, side, 1)
+    place = rows["image"][..., 0].sum(2, dtype=int).argmax(1)
+    assert np.corrcoef(place, rows["label"])[0, 1] > 0.95
+    assert dataset.spec.conditions == ("label",)
+
+
 @pytest.mark.parametrize(("name", "side"), [("stacked_mnist", 28), ("stacked_mnist:16", 16)])
 def test_the_label_of_stacked_digits_is_what_the_channels_show(folder: Path, name: str, side: int):
     dataset = load(folder, name)
@@ -119,6 +130,7 @@ def test_the_small_copy_is_that_of_pillow():
         ("emoji_styles", {"downsample": 2}, "no element `source`"),
         ("emoji_styles:twin", {}, "there are no such rows"),
         ("stacked_mnist:14", {}, "there is no such size"),
+        ("mnist:14", {}, "there is no such size"),
     ],
 )
 def test_data_that_cannot_be_had_is_refused(folder: Path, name: str, how: dict, message: str):
@@ -153,6 +165,8 @@ def test_joined_domains_count_the_rows_of_the_shorter_one(folder: Path):
     [
         ("mnist_usps", "usps"),
         ("emoji_styles", "emoji:twitter"),
+        ("stacked_mnist", "mnist"),
+        ("stacked_mnist:16", "mnist:16"),
         ("digits", "digits"),
         ("tfds:mnist", "tfds:mnist"),
     ],

@@ -71,9 +71,8 @@ def get_config(size: str = "full") -> ConfigDict:
     config.seed = 0
     config.seeds = 3 if size == "full" else 1
     config.title = "Adversarial networks on real 28x28 digits"
-    config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 200}
-    if size == "one":
-        config.budget.value = 60
+    seconds = 60 if size == "one" else 200
+    config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": seconds}
     suffix = ":smoke" if smoke else ""
     config.features = "classifier:mnist5k/classifier" + suffix
     entries = {}

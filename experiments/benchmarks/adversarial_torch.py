@@ -63,8 +63,8 @@ class Synthesis(Peer):
         """Apply a modulated convolution."""
         kernel = self.at(f"{path}/kernel")
         kernel = kernel / math.sqrt(kernel[0].numel())
-        scale = self.at(f"{path}/style/kernel") / math.sqrt(w.shape[-1])
-        style = F.linear(w, scale, self.at(f"{path}/style/bias"))
+        scale = self.at(f"{path}/affine/kernel") / math.sqrt(w.shape[-1])
+        style = F.linear(w, scale, self.at(f"{path}/affine/bias"))
         h = x * style[:, :, None, None]
         if double:
             # torch's transposed convolution mirrors its kernel.

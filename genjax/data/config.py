@@ -20,8 +20,8 @@ class Config:
     Attributes:
       name: `digits`, `mnist5k`, `pydoc`, `ring`, `grid`, `tfds:NAME`, `folder:PATH`, `text:PATH`,
         `pairs:PATH`, `multi30k` (or `multi30k:en-fr`), `chorales` (or `chorales:voices`), `rolls:PATH`,
-        `emoji`, `emoji_styles`, `usps`, `mnist_usps`, `stacked_mnist` or `zip:A,B`; or the dotted path of a
-        module that defines a source.
+        `emoji`, `emoji_styles`, `mnist`, `usps`, `mnist_usps`, `stacked_mnist` or `zip:A,B`; or the dotted
+        path of a module that defines a source.
       batch: rows of a training batch, over all devices and processes.
       eval_batch: rows of an evaluation batch.
       order: `shuffled` (exact epochs), `lanes` (contiguous text, as truncated backpropagation needs it) or

@@ -63,12 +63,13 @@ def read(config: Config) -> Loaded:
 def of_targets(name: str) -> str:
     """Return the dataset that holds the targets of a dataset by themselves, with labels of their own.
 
-    It is the dataset itself unless its source joins two domains and names another one (TARGETS).
+    It is the dataset itself unless its source is made of other data and names them: `targets(argument)`.
     """
-    source = name.partition(":")[0]
+    source, _, argument = name.partition(":")
     if "." not in source and source not in names():
         return name
-    return getattr(plugins.load(sources.__name__, source, "dataset"), "TARGETS", name)
+    targets = getattr(plugins.load(sources.__name__, source, "dataset"), "targets", None)
+    return name if targets is None else targets(argument)
 
 
 def _usages() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,10 @@ from jaxtyping import Array, Float
 
 from genjax.core import Batch, Generator, Keys, Tree, Variables
 from genjax.functional.noise import normal
-
-if TYPE_CHECKING:
-    from genjax.models.gan import _GAN
-
-PLAYER = "generator"
+from genjax.models._gan_players import GENERATOR, Players
 
 
-def generator(gan: _GAN, kernels: Any) -> Generator:
+def generator(gan: Players, kernels: Any) -> Generator:
     """Return the functions of codes of a GAN.
 
     Args:
@@ -34,15 +30,15 @@ def generator(gan: _GAN, kernels: Any) -> Generator:
         z = normal(keys, (latent,))
         if not gan.styles:
             return z[:, None], label
-        tree = gan.collections(variables, PLAYER)
+        tree = gan.collections(variables, GENERATOR)
         w = run(tree, "mapping", z, gan.label.one_hot(label, keys.shape[0]))
         return run(tree, "repeated", w), label
 
     def mean(variables: Variables) -> Float[Array, " W"]:
-        return variables.state[PLAYER]["style"] if gan.styles else jnp.zeros((latent,))
+        return variables.state[GENERATOR]["style"] if gan.styles else jnp.zeros((latent,))
 
     def expected(variables: Variables, codes: Float[Array, "B L W"], given: Batch) -> Batch:
-        tree = gan.collections(variables, PLAYER)
+        tree = gan.collections(variables, GENERATOR)
         if gan.styles:
             x = run(tree, "synthesis", codes, None)
         else:
@@ -51,6 +47,6 @@ def generator(gan: _GAN, kernels: Any) -> Generator:
         return {gan.name: (x + 1.0) * ((gan.levels - 1) / 2.0) if gan.levels else x}
 
     def read(variables: Variables) -> list[jax.Array]:
-        return kernels(variables.params[PLAYER], latent)
+        return kernels(variables.params[GENERATOR], latent)
 
     return Generator(draw, mean, expected, read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,15 @@ from jaxtyping import Array, Float
 from genjax.core import Aux, Batch, Keys, Mean, Variables, across
 from genjax.functional import adversarial, augment
 from genjax.functional.noise import fold, normal, uniform
+from genjax.models._gan_players import GENERATOR, LENGTH, Players
 from genjax.nn.critics import Judgement
 
-if TYPE_CHECKING:
-    from genjax.models.gan import _GAN
-
-LENGTH = "path_length"
-"""The part of the state that holds the running mean of path lengths."""
 DECAY = 0.99
 """Of that mean (Karras et al. 2020, sec. 3.2)."""
 
 
 def of_gradient(
-    gan: _GAN,
+    gan: Players,
     variables: Variables,
     x: Float[Array, "B *shape"],
     fake: Float[Array, "B *shape"],
@@ -54,7 +50,7 @@ def of_gradient(
 
 
 def consistency(
-    gan: _GAN,
+    gan: Players,
     variables: Variables,
     real: tuple[Float[Array, "B H W C"], Judgement],
     fake: tuple[Float[Array, "B H W C"], Judgement],
@@ -84,7 +80,7 @@ def consistency(
 
 
 def path_length(
-    gan: _GAN, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    gan: Players, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
 ) -> tuple[Mean, Aux]:
     """Compute (|J^T y| - a)^2 of styles w, where a is the running mean (Karras et al. 2020, eq. 4).
 
@@ -92,7 +88,7 @@ def path_length(
     """
     del step
     mask = batch["mask"]
-    tree = gan.collections(variables, "generator")
+    tree = gan.collections(variables, GENERATOR)
 
     def run(method: str, *args: Any) -> Any:
         return gan.generator.apply(tree, *args, method=method)

@@ -14,28 +14,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Float
 
 from genjax.config import NotNegative, Positive
 from genjax.config import build as build_config
-from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Tree, Variables, across
+from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
-from genjax.functional import adversarial, augment, pixels, spectral
+from genjax.functional import adversarial, pixels
 from genjax.functional.noise import fold, normal, truncated_normal
 from genjax.models import _gan_codes, _gan_penalties
 from genjax.models._gan_config import Config, module
+from genjax.models._gan_players import AUGMENT, DISCRIMINATOR, GENERATOR, Players
 from genjax.nn.conditions import ClassLabel
 from genjax.nn.critics import Critic, Judgement
-
-GENERATOR = "generator"
-DISCRIMINATOR = "discriminator"
-VECTORS = "vectors"
-"""The part of the state that spectral normalisation keeps."""
-AUGMENT = "augment"
-"""The part of the state that adapts the augmentation: {"p", "sign": running mean of the signs of logits}."""
-MEMORY = 0.75
-"""Of that mean: about four steps, as in Karras et al. 2020 (arXiv:2006.06676, sec. 3)."""
 
 
 def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
@@ -85,23 +76,8 @@ def _target(spec: Spec) -> str:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _GAN:
-    """Implement the contract on the element `name`.
-
-    The state is {player: batch statistics, "vectors": {player: those of spectral normalisation}}.
-    """
-
-    config: Config
-    name: str
-    element: Element
-    label: ClassLabel
-    generator: nn.Module
-    critic: Critic
-    across_rows: tuple[bool, bool]
-
-    @property
-    def levels(self) -> int:
-        return self.element.levels or 0
+class _GAN(Players):
+    """Implement the contract: the players' losses, and samples."""
 
     def phases(self) -> dict[str, Phase]:
         """Return the updates of a step in their order."""
@@ -119,118 +95,6 @@ class _GAN:
             lengthen = functools.partial(_gan_penalties.path_length, self)
             phases["path_length"] = Phase(GENERATOR, lengthen, c.path_interval, False, evaluated=False)
         return phases
-
-    # --- the players -----------------------------------------------------------------------------------
-
-    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
-        x = self.values(batch)
-        z = jnp.zeros((x.shape[0], self.config.latent))
-        y = self.label.one_hot(batch, x.shape[0])
-        inputs = {GENERATOR: (self.generator, z, y), DISCRIMINATOR: (self.critic, *self.packed(x, y))}
-        made = {
-            player: network.init(jax.random.fold_in(key, n), *args, False)
-            for n, (player, (network, *args)) in enumerate(inputs.items())
-        }
-        params = {player: tree["params"] for player, tree in made.items()}
-        state = {player: tree.get("batch_stats", {}) for player, tree in made.items()}
-        state[VECTORS] = {
-            player: spectral.vectors(jax.random.fold_in(key, n + 2), params[player])
-            for n, player in enumerate(self.config.spectral)
-        }
-        if self.config.path_length:
-            state[_gan_penalties.LENGTH] = jnp.zeros(())
-        if self.config.augment.adaptive:
-            state[AUGMENT] = {"p": jnp.zeros(()), "sign": jnp.zeros(())}
-        return Variables(params, state, frozen=frozen)
-
-    def values(self, batch: Batch) -> Float[Array, "B *shape"]:
-        """Return real rows as networks read them: images in [-1, 1], points as they are."""
-        x = batch[self.name]
-        return pixels.to_signed(x, self.levels) if self.levels else x
-
-    def packed(self, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Join each `pack` rows along their channels; there are no classes then."""
-        m = self.config.pack
-        if m == 1:
-            return x, y
-        parts = self.whole(x).reshape(-1, m, *x.shape[1:])
-        return jnp.concatenate([parts[:, i] for i in range(m)], -1), self.whole(y)[::m]
-
-    def whole(self, x: Float[Array, "B *shape"]) -> Float[Array, "M *shape"]:
-        """Return whole packs: fewer rows than one pack are filled up with zeros.
-
-        Raises:
-          ConfigError: rows are left over.
-        """
-        m = self.config.pack
-        rows = x.shape[0]
-        if rows < m:
-            return jnp.pad(x, ((0, m - rows), *((0, 0),) * (x.ndim - 1)))
-        if rows % m:
-            raise ConfigError(f"model.pack={m} does not divide a batch of {rows} rows", "change data.batch")
-        return x
-
-    def by_pack(self, x: Float[Array, " B"]) -> Float[Array, " P"]:
-        """Return the sum over the rows of each pack."""
-        return self.whole(x).reshape(-1, self.config.pack).sum(1)
-
-    def mask(self, batch: Batch) -> Float[Array, " P"]:
-        """Return 1 for each pack whose rows all count."""
-        return self.whole(batch["mask"]).reshape(-1, self.config.pack).min(1)
-
-    def collections(self, variables: Variables, player: str) -> Tree:
-        """Return what a player's network reads."""
-        params = variables.params[player]
-        if player in self.config.spectral:
-            params = spectral.normalised(params, variables.state[VECTORS][player])
-        return {"params": params, "batch_stats": variables.state[player]}
-
-    def apply(
-        self, variables: Variables, player: str, x: jax.Array, y: jax.Array, train: bool, *noise: Any
-    ) -> tuple[Any, dict]:
-        """Return the output of a player's network, and its next batch statistics."""
-        network = self.generator if player == GENERATOR else self.critic
-        tree = self.collections(variables, player)
-        if not train:
-            return network.apply(tree, x, y, False, *noise), variables.state[player]
-        found: Any = network.apply(tree, x, y, True, *noise, mutable=["batch_stats"])
-        return found[0], found[1].get("batch_stats", {})
-
-    def iterated(self, variables: Variables, player: str, train: bool) -> Variables:
-        """Return the variables with a player's vectors after one more power iteration."""
-        if not train or player not in self.config.spectral:
-            return variables
-        old = variables.state[VECTORS]
-        new = {**old, player: spectral.iterated(variables.params[player], old[player])}
-        return variables.replace(state={**variables.state, VECTORS: new})
-
-    def judge(
-        self, variables: Variables, x: jax.Array, y: jax.Array, train: bool, keys: Keys
-    ) -> tuple[Judgement, dict]:
-        """Return what the critic says of rows, which are augmented in training."""
-        c = self.config.augment
-        if train and c.kind != "none":
-            p = variables.state[AUGMENT]["p"] if c.adaptive else c.p or 0.0
-            x = augment.augmented(c.kind, keys, x, p)
-        return self.apply(variables, DISCRIMINATOR, *self.packed(x, y), train)
-
-    def adapted(self, state: dict, real: Float[Array, " P"], mask: Float[Array, " P"]) -> dict:
-        """Return the state with p moved by what the critic says of real rows."""
-        if not self.config.augment.adaptive:
-            return state
-        c = self.config.augment
-        total, count = across((jnp.where(mask > 0, jnp.sign(real), 0.0).sum(), mask.sum()))
-        old = state[AUGMENT]
-        sign = MEMORY * old["sign"] + (1.0 - MEMORY) * total / jnp.maximum(count, 1.0)
-        rows = count * self.config.pack
-        p = jnp.clip(old["p"] + jnp.sign(sign - c.target) * rows / c.examples, 0.0, 1.0)
-        return {**state, AUGMENT: jax.lax.stop_gradient({"p": p, "sign": sign})}
-
-    def fake(self, variables: Variables, batch: Batch, keys: Keys, train: bool) -> tuple[jax.Array, dict]:
-        """Generate a row for the label of each row; return (rows, next batch statistics)."""
-        z = normal(keys, (self.config.latent,))
-        y = self.label.one_hot(batch, keys.shape[0])
-        return self.apply(variables, GENERATOR, z, y, train, fold(keys, 6))
 
     # --- learning --------------------------------------------------------------------------------------
 
@@ -343,8 +207,3 @@ class _GAN:
                 z = temperature * truncated_normal(keys, (self.config.latent,), truncation)
             x, _ = self.apply(variables, GENERATOR, z, y, False, fold(keys, 6))
         return {self.name: pixels.from_signed(x, self.levels) if self.levels else x, **label}
-
-    @property
-    def styles(self) -> bool:
-        """Return True if the generator has styles."""
-        return hasattr(self.generator, "truncated")

@@ -97,7 +97,7 @@ class ModulatedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], w: Float[Array, "B W"]) -> Float[Array, "B H2 W2 D"]:
-        style = EqualDense(x.shape[-1], bias=1.0, name="style")(w)
+        style = EqualDense(x.shape[-1], bias=1.0, name="affine")(w)
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape) / math.sqrt(math.prod(shape[:3]))
         return modulated(x, kernel, style, self.double, self.demodulate)

@@ -30,6 +30,12 @@ def mnist(config: Config, part: str) -> tuple[np.ndarray, np.ndarray]:
     return images[..., None], labels.astype(np.int32)
 
 
+def halved(images: np.ndarray) -> np.ndarray:
+    """Return images (N, 28, 28, 1) averaged over blocks of 2 x 2, in a frame of one pixel: 16 x 16."""
+    blocks = images.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))
+    return np.pad(np.round(blocks).astype(np.uint8), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
 def _read(path: Path) -> np.ndarray:
     """Return the array of an idx file of unsigned bytes: 0, 0, 8, rank, the sizes, the values."""
     try:

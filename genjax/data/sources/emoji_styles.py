@@ -18,7 +18,11 @@ from genjax.errors import DataError
 from genjax.spec import Element
 
 USAGE = "emoji_styles, emoji_styles:paired"
-TARGETS = "emoji:twitter"
+
+
+def targets(argument: str) -> str:
+    """Return the dataset whose pictures are the targets."""
+    return "emoji:twitter"
 
 
 def load(config: Config, argument: str) -> Loaded:

@@ -17,9 +17,13 @@ from genjax.data.rows import Arrays, Rows, Zipped
 from genjax.data.sources import _idx, _usps
 from genjax.spec import Element
 
-TARGETS = "usps"
 BORDER = 4
 """Pixels on each side of MNIST's images that are cut."""
+
+
+def targets(argument: str) -> str:
+    """Return the dataset whose images are the targets."""
+    return "usps"
 
 
 def load(config: Config, argument: str) -> Loaded:

@@ -21,6 +21,11 @@ from genjax.spec import Element
 USAGE = "stacked_mnist, stacked_mnist:16"
 
 
+def targets(argument: str) -> str:
+    """Return the dataset of the digits that are stacked, one channel at a time."""
+    return f"mnist:{argument}" if argument else "mnist"
+
+
 class Stacked(Rows):
     """Stack three digits as the channels of each image.
 
@@ -59,7 +64,7 @@ def load(config: Config, argument: str) -> Loaded:
     for part, rows in (("train", 60_000), ("test", 10_000)):
         images, labels = _idx.mnist(config, part)
         index = random.randint(len(images), size=(rows, 3))
-        parts.append(Stacked(_halved(images) if argument else images, labels, index))
+        parts.append(Stacked(_idx.halved(images) if argument else images, labels, index))
     train, held = parts
     side = train.images.shape[1]
     elements = {
@@ -70,9 +75,3 @@ def load(config: Config, argument: str) -> Loaded:
     content = digest(*(x for part in parts for x in (part.images, part.labels, part.index)))
     info = "stacked_mnist: three digits of MNIST as channels, 1,000 modes."
     return Loaded(elements, train, held, content, info=info)
-
-
-def _halved(images: np.ndarray) -> np.ndarray:
-    """Return images (N, 28, 28, 1) averaged over blocks of 2 x 2, in a frame of one pixel."""
-    blocks = images.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))
-    return np.pad(np.round(blocks).astype(np.uint8), ((0, 0), (1, 1), (1, 1), (0, 0)))

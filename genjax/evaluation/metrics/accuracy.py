@@ -20,12 +20,22 @@ SCORES = {
     "effective_classes": Definition(
         "Classes in use", "higher", "diversity", "exp(entropy) of the classes that the classifier sees"
     ),
+    "classes_found": Definition(
+        "Classes found", "higher", "diversity", "classes that the classifier sees in at least one sample"
+    ),
+    "class_divergence": Definition(
+        "Class divergence", "lower", "diversity", "divergence of the samples' classes from even use", "nats"
+    ),
 }
 REQUIRES = Requirements(samples=True, classifier=True, labels=True)
 
 
 def measure(context: Context) -> list[Score]:
-    """Return the accuracy of samples that were given a label, and the classes in use."""
+    """Return the accuracy of samples that were given a label, and the classes in use.
+
+    Classes that were not asked for are also counted, as in the test of mode collapse on stacked MNIST (Lin et
+    al. 2018, arXiv:1712.04086, sec. 4.2: modes, and the reverse divergence, whose reference is even use).
+    """
     scores = []
     label = context.spec.label
     predicted = context.predicted
@@ -40,6 +50,15 @@ def measure(context: Context) -> list[Score]:
     used = estimates.exact(effective_classes(predicted, classes))
     protocol = context.reference.protocol(classes=classes)
     scores.append(estimates.of_interval(context, SCORES[name], name, used, protocol))
+    if label not in context.conditions:
+        protocol = context.reference.protocol(classes=classes, rows=len(predicted))
+        found = {
+            "classes_found": float(len(np.unique(predicted))),
+            "class_divergence": float(np.log(classes / used.value)),
+        }
+        for name, value in found.items():
+            exact = estimates.exact(value)
+            scores.append(estimates.of_interval(context, SCORES[name], name, exact, protocol))
     return scores
 
 

@@ -248,8 +248,8 @@ def kernels(config: Config, params: Tree, latent: int) -> list[jax.Array]:
     """Return for each of the L styles the kernel (W, N) of the modulations that read it."""
     del latent
     depth = 1 + sum(name.startswith("layers_") for name in params)
-    found = [[params[f"layers_{i}"]["conv"]["style"]["kernel"]] for i in range(depth - 1)]
+    found = [[params[f"layers_{i}"]["conv"]["affine"]["kernel"]] for i in range(depth - 1)]
     found.append([])
     for i in range(depth // 2):
-        found[2 * i + 1].append(params[f"images_{i}"]["style"]["kernel"])
+        found[2 * i + 1].append(params[f"images_{i}"]["affine"]["kernel"])
     return [jnp.concatenate(parts, -1) for parts in found]
