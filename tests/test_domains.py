@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import originals
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 
 import genjax.data as gd
 from genjax.data.load import of_targets
-from genjax.errors import DataError
+from genjax.errors import ConfigError, DataError
 from genjax.spec import Spec, from_json, to_json
 
 
@@ -173,3 +175,38 @@ def test_joined_domains_count_the_rows_of_the_shorter_one(folder: Path):
 )
 def test_a_source_of_two_domains_names_the_dataset_of_its_targets(name: str, targets: str):
     assert of_targets(name) == targets
+
+
+def test_stacked_digits_are_judged_channel_by_channel(folder: Path):
+    """By a classifier of one channel that finds the bright row; images whose digits are known score 1."""
+    from genjax.core import Model, Variables
+    from genjax.evaluation.features import Classifier, Request, channels
+
+    dataset = load(folder, "stacked_mnist")
+    one = load(folder, "mnist")
+
+    def predict(variables: Variables, batch: dict) -> dict:
+        place = jnp.float32(batch["image"])[..., 0].sum(2).argmax(1)
+        bars = 28 // 5 + jnp.arange(10) * (28 * 3 // 5) // 10
+        found = (place[:, None] == bars[None]).argmax(1)
+        return {"logits": jax.nn.one_hot(found, 10), "features": found[:, None].astype(jnp.float32)}
+
+    model = Model(init=lambda *a: Variables(), phases={}, predict=predict)
+    asked = []
+
+    def train(config: str, data: dict) -> Classifier:
+        asked.append((config, data["name"]))
+        return Classifier(model, Variables(), "bars", 1, "0" * 64, one)
+
+    request = Request(dataset=dataset, element="image", cache=folder, train=train, say=lambda text: None)
+    found = channels.build("mnist/classifier", request)
+    assert asked == [("mnist/classifier", "mnist")]
+    rows = dataset.eval.rows(np.arange(50))
+    assert found.classify is not None
+    truth = (found.classify(rows["image"]) == rows["label"]).mean()
+    assert truth == found.accuracy == 1.0
+    np.testing.assert_array_equal(found.embed(rows["image"]) @ [100, 10, 1], rows["label"])
+    emoji = load(folder, "emoji:google")
+    request = Request(dataset=emoji, element="image", cache=folder, train=train, say=lambda text: None)
+    with pytest.raises(ConfigError, match="are not the"):
+        channels.build("mnist/classifier", request)
