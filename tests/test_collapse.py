@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from genjax import cli
 from genjax.data import load
+from genjax.evaluation import prdc
 from genjax.evaluation.collapse import Bins, diagnose
-from genjax.report import single
+from genjax.report import runs, sections, single
+from genjax.report.runs import Run
 
 
 @pytest.mark.parametrize(("name", "modes"), [("ring", 8), ("grid", 25)])
@@ -22,7 +25,7 @@ def test_modes_are_found_and_lost_ones_are_counted(name: str, modes: int):
     bins = Bins.of(train)
     assert len(bins.shares) == modes
     np.testing.assert_allclose(bins.shares, 1 / modes, rtol=0.2)
-    assert not diagnose(bins, held["point"]).collapsed
+    assert not diagnose(bins, held["point"]).alarm
     kept = held["point"][held["label"] >= 3]
     found = diagnose(bins, kept)
     assert len(found.lost) == 3
@@ -46,16 +49,57 @@ def test_real_images_raise_no_alarm_and_a_missing_class_does(name: str):
     bins = Bins.of(flat(data.train.rows(np.arange(len(data.train)))))
     held = data.eval.rows(np.arange(len(data.eval)))
     real = diagnose(bins, flat(held))
-    assert not real.collapsed
+    assert not real.alarm
     assert str(real) == f"{len(data.eval)} samples reach all {len(bins.shares)} parts of the training rows"
     ones = np.random.default_rng(0).choice(np.flatnonzero(held["label"] == 1), 1000)
     assert diagnose(bins, flat({k: v[ones] for k, v in held.items()})).missing > 0.5
 
 
+def test_samples_between_the_modes_are_no_proof_of_any():
+    """Spread over the plane, they belong to every bin and are like no training row."""
+    data = load(name="grid")
+    train = data.train.rows(np.arange(5000))["point"]
+    spread = np.random.default_rng(0).uniform(-5, 5, (2500, 2))
+    precision = prdc.prdc(prdc.Manifold.of(train[:1000]), spread[:1000]).precision
+    found = diagnose(Bins.of(train), spread, precision)
+    assert not found.lost
+    assert found.alarm
+    assert str(found) == f"only {precision:.0%} of 2500 samples lie among the training rows"
+    real = data.eval.rows(np.arange(1000))["point"]
+    near = prdc.prdc(prdc.Manifold.of(train[:1000]), real).precision
+    assert not diagnose(Bins.of(train), real, near).alarm
+
+
+def test_an_entry_of_several_trainings_counts_their_alarms(tmp_path: Path):
+    def training(seed: int, alarms: list[float]) -> Run:
+        lines = tuple(
+            {
+                "step": 10 * (n + 1),
+                "diagnosis/alarm": alarm,
+                "diagnosis/missing": 0.1 * (seed + 1) * alarm,
+                "diagnosis/precision": 0.9 - 0.2 * seed,
+            }
+            for n, alarm in enumerate(alarms)
+        )
+        return dataclasses.replace(runs.run(tmp_path / "run", "gan"), metrics=lines)
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    first, second, third = training(0, [1.0, 0.0]), training(1, [0.0, 1.0]), training(2, [0.0, 0.0])
+    entry = dataclasses.replace(first, repeats=(second, third))
+    page = sections.alarms(runs.Comparison(tmp_path, {}, (entry,), None, None))
+    assert "in 2 of 3 trainings, first at step 10; up to 20% of the training rows" in str(page)
+    assert "precision down to 0.70. Raised in 1 of 3 at the last evaluation" in str(page)
+    alone = sections.alarms(runs.Comparison(tmp_path, {}, (first,), None, None))
+    assert "first at step 10; up to 10%" in str(alone)
+    assert "Raised not at the last evaluation" in str(alone)
+    assert sections.alarms(runs.Comparison(tmp_path, {}, (third,), None, None)) is None
+
+
 def test_few_samples_are_no_proof():
     data = load(name="grid")
     bins = Bins.of(data.train.rows(np.arange(5000))["point"])
-    assert not diagnose(bins, data.eval.rows(np.arange(30))["point"]).collapsed
+    assert not diagnose(bins, data.eval.rows(np.arange(30))["point"]).alarm
 
 
 def test_a_run_is_diagnosed_at_every_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog):
@@ -76,7 +120,7 @@ def test_a_run_is_diagnosed_at_every_evaluation(tmp_path: Path, monkeypatch: pyt
     assert said[0].startswith("step 4: collapse: 400 samples leave out")
     page = single.write(tmp_path / "run").read_text()
     assert "Mode collapse" in page
-    assert "first seen at step 4" in page
+    assert "first at step 4" in page
 
 
 def test_a_model_without_samples_cannot_be_diagnosed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):

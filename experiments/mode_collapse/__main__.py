@@ -21,6 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 from experiments.mode_collapse.compare import LOSSES, PENALTIES
+from genjax.evaluation.collapse import FAR
 
 
 class Result(NamedTuple):
@@ -51,7 +52,7 @@ def read(run: Path) -> Result:
         found["protocol"]["modes"],
         scores["high_quality"]["value"],
         scores["mode_divergence"]["value"],
-        bool(last["diagnosis/alarm"]),
+        bool(last["diagnosis/lost"]) or last["diagnosis/precision"] < FAR,
     )
 
 

@@ -1,8 +1,10 @@
 """Diagnose mode collapse: find parts of the training data that samples leave out.
 
 Training rows are divided into bins by k-means (Richardson & Weiss 2018, arXiv:1805.12462, sec. 3). A bin is
-lost if it has less than a tenth of the samples that are due to it, and if so few are no accident. Rows that
+lost if it has less than a tenth of the samples that it should have, and if so few are no accident. Rows that
 lie in clear groups, such as the modes of a mixture, are divided into these groups; others into DEFAULT bins.
+Samples that lie between the groups still belong to the nearest one: where few samples are near any training
+row, the bins prove nothing, and that itself is reported.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ DIMENSIONS = 32
 SHARE = 0.1
 CHANCE = 1e-3
 """Of an alarm without a cause, over all bins."""
+FAR = 0.25
+"""The least precision (evaluation/prdc.py) at which samples count as like the training rows."""
 
 
 class Bins(NamedTuple):
@@ -69,35 +73,49 @@ class Diagnosis(NamedTuple):
       missing: share of the training rows in them.
       bins: how many there are.
       samples: how many were looked at.
+      precision: share of the samples that lie among the training rows; None if it was not measured.
     """
 
     lost: tuple[int, ...]
     missing: float
     bins: int
     samples: int
+    precision: float | None = None
 
     @property
-    def collapsed(self) -> bool:
-        """Return True if a bin is lost."""
-        return bool(self.lost)
+    def far(self) -> bool:
+        """Return True if few samples lie among the training rows."""
+        return self.precision is not None and self.precision < FAR
+
+    @property
+    def alarm(self) -> bool:
+        """Return True if a bin is lost, or few samples lie among the training rows."""
+        return bool(self.lost) or self.far
 
     def __str__(self) -> str:
-        if not self.lost:
-            return f"{self.samples} samples reach all {self.bins} parts of the training rows"
-        return (
-            f"collapse: {self.samples} samples leave out {len(self.lost)} of {self.bins} parts "
-            f"of the training rows, {self.missing:.0%} of them"
-        )
+        found = []
+        if self.lost:
+            found.append(
+                f"collapse: {self.samples} samples leave out {len(self.lost)} of {self.bins} parts "
+                f"of the training rows, {self.missing:.0%} of them"
+            )
+        if self.far:
+            found.append(f"only {self.precision:.0%} of {self.samples} samples lie among the training rows")
+        return "; ".join(found) or f"{self.samples} samples reach all {self.bins} parts of the training rows"
 
 
-def diagnose(bins: Bins, samples: np.ndarray) -> Diagnosis:
-    """Find the bins that samples (N, D) have lost."""
+def diagnose(bins: Bins, samples: np.ndarray, precision: float | None = None) -> Diagnosis:
+    """Find the bins that samples (N, D) have lost.
+
+    Args:
+      precision: of the samples, if it was measured.
+    """
     n = len(samples)
     counts = bins.counts(samples)
     few = counts < SHARE * n * bins.shares
     unlikely = binom.cdf(counts, n, bins.shares) < CHANCE / len(counts)
     lost = np.flatnonzero(few & unlikely)
-    return Diagnosis(tuple(map(int, lost)), float(bins.shares[lost].sum()), len(counts), n)
+    return Diagnosis(tuple(map(int, lost)), float(bins.shares[lost].sum()), len(counts), n, precision)
 
 
 def _groups(rows: np.ndarray, seed: int) -> np.ndarray:

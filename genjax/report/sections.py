@@ -50,22 +50,35 @@ def scores(comparison: Comparison, columns: Sequence[Column]) -> Html:
 
 
 def alarms(comparison: Comparison) -> Html | None:
-    """Return the runs whose samples left out parts of the training data; None without an alarm."""
-    lines = []
-    for run in comparison.entries:
-        seen = [record for record in run.metrics if "diagnosis/alarm" in record]
-        raised = [record for record in seen if record["diagnosis/alarm"]]
-        if not raised:
-            continue
-        most = max(record["diagnosis/missing"] for record in raised)
-        over = seen[-1] not in raised
-        state = f"The evaluation of step {seen[-1]['step']:,} found none." if over else "It lasts."
-        first = f"{run.label}: first seen at step {raised[0]['step']:,}"
-        lines.append(f"{first}; up to {most:.0%} of the training rows. {state}")
+    """Return the entries whose samples left out parts of the training data; None without an alarm."""
+    lines = [line for entry in comparison.entries if (line := _alarm(entry)) is not None]
     if not lines:
         return None
-    lead = "Parts of the training data that had less than a tenth of the samples that were due to them."
+    lead = (
+        "Alarms of the diagnosis during training: parts of the training data with less than a tenth of the "
+        "samples that they should have, or samples of which few lie among the training rows."
+    )
     return layout.section("alarms", "Mode collapse", lead, tag("ul", [tag("li", line) for line in lines]))
+
+
+def _alarm(entry: Run) -> str | None:
+    """Return what the diagnosis said of an entry, over all its trainings."""
+    seen = [[r for r in run.metrics if "diagnosis/alarm" in r] for run in entry.trainings]
+    raised = [[r for r in records if r["diagnosis/alarm"]] for records in seen]
+    loud = [records for records in raised if records]
+    if not loud:
+        return None
+    every = [record for records in loud for record in records]
+    first = min(record["step"] for record in every)
+    missing = max(record["diagnosis/missing"] for record in every)
+    precision = min(record.get("diagnosis/precision", 1.0) for record in every)
+    last = sum(bool(all_ and all_[-1]["diagnosis/alarm"]) for all_ in seen)
+    which = f"in {len(loud)} of {len(seen)} trainings, first" if len(seen) > 1 else "first"
+    ends = f"in {last} of {len(seen)} " if len(seen) > 1 else ("" if last else "not ")
+    return (
+        f"{entry.label}: {which} at step {first:,}; up to {missing:.0%} of the training rows left out, "
+        f"precision down to {precision:.2f}. Raised {ends}at the last evaluation."
+    )
 
 
 def learns(comparison: Comparison, columns: Sequence[Column]) -> Html | None:

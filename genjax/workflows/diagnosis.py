@@ -55,14 +55,14 @@ def hook_of(experiment: Experiment) -> Hook | None:
     def hook(variables: Variables, step: int) -> dict[str, float]:
         rows = draw.draw(draw.finish(sharding.gathered(variables)), count)
         drawn = np.asarray(statistics.raw_of(rows))
-        found = collapse.diagnose(bins, drawn)
-        if found.collapsed:
-            log.warning("step %d: %s", step, found)
         near = prdc.prdc(manifold, drawn[:NEIGHBOURS])
+        found = collapse.diagnose(bins, drawn, near.precision)
+        if found.alarm:
+            log.warning("step %d: %s", step, found)
         return {
             "diagnosis/lost": len(found.lost) / found.bins,
             "diagnosis/missing": found.missing,
-            "diagnosis/alarm": float(found.collapsed),
+            "diagnosis/alarm": float(found.alarm),
             "diagnosis/precision": near.precision,
             "diagnosis/recall": near.recall,
         }
