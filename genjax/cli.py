@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
     c = add("sample", "Draw samples from a run.")
     c.add_argument("run", help="a run directory")
-    c.add_argument("--num", type=int, help="how many (default: 64)")
+    c.add_argument("--num", type=int, help="how many (default: 64, or the files of --input)")
     c.add_argument("--label", help="the class to draw (default: each in turn)")
     c.add_argument("--prompt", help="text to continue or to translate, or a caption")
     c.add_argument("--input", metavar="PATH", help="an image or a folder of images to translate or complete")
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--seed", type=int, help="of the samples (default: evaluate.seed of the run)")
     c.add_argument("--step", default="latest", help="latest, best or a step")
     c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
-    c.add_argument("--out", help="where to write (default: <run>/samples/sample.png, .npz or .txt)")
+    c.add_argument("--out", help="a file (default: <run>/samples/sample), or FOLDER/ for a file per sample")
     c.epilog = "any option of the sampler: --sample.OPTION=VALUE"
 
     c = add("evaluate", "Score a run: realism, diversity, likelihood, control, cost.")

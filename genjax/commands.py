@@ -98,6 +98,11 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
         average=args.average,
     )
     out = Path(args.out) if args.out else trained.directory / "samples" / "sample"
+    if args.out is not None and (args.out.endswith(("/", "\\")) or out.is_dir()):
+        names = sample.names_of(args.input) if args.input else [f"{i:06d}" for i in range(num)]
+        each = sample.save_each(dataset, rows, out, names)
+        print(f"{out}: {len(each)} files, one for each sample of step {trained.step}")
+        return 0
     written = sample.save(dataset, rows, out, columns=max(1, round(num**0.5)))
     if args.out is None and written.suffix == ".txt":
         print(written.read_text("utf-8"))
@@ -108,9 +113,13 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _number_of_samples(args: argparse.Namespace) -> int:
     """Return how many samples to draw; refuse what has no meaning for one that is streamed."""
+    from genjax.workflows import sample
+
     coerce(Rows | None, args.num, "--num")
     coerce(Index | None, args.start, "--start")
     if not args.stream:
+        if args.num is None and args.input:
+            return len(sample.names_of(args.input))
         return 64 if args.num is None else args.num
     if args.num not in (None, 1):
         raise ConfigError(f"--num={args.num}: --stream writes one sample", "leave one of them out")
@@ -148,9 +157,11 @@ def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
     config = evaluate.config_of(trained, values(overrides["evaluate"]))
     evaluate.require_data(trained)
     root = Path("runs") / "features"
-    features = evaluate.features(
-        args.features or config.features, trained.experiment.dataset, root, datasets, print
-    )
+    features = None
+    if args.features or config.features or evaluate.need_features(config):
+        features = evaluate.features(
+            args.features or config.features, trained.experiment.dataset, root, datasets, print
+        )
     scores = evaluate.evaluate(
         trained, features, given=values(overrides["sample"]), overrides=values(overrides["evaluate"])
     )

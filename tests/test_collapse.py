@@ -96,6 +96,15 @@ def test_an_entry_of_several_trainings_counts_their_alarms(tmp_path: Path):
     assert sections.alarms(runs.Comparison(tmp_path, {}, (third,), None, None)) is None
 
 
+@pytest.mark.parametrize("place", [0, 1700, 3400])
+def test_an_outlier_is_no_group(place: int):
+    """Rows in one cloud but for one: they are divided as a cloud."""
+    rows = np.random.default_rng(0).normal(size=(5001, 2))
+    rows[0] = 1000.0
+    bins = Bins.of(np.roll(rows, place, 0))
+    assert len(bins.shares) == 20
+
+
 def test_few_samples_are_no_proof():
     data = load(name="grid")
     bins = Bins.of(data.train.rows(np.arange(5000))["point"])

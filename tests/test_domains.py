@@ -205,6 +205,10 @@ def test_stacked_digits_are_judged_channel_by_channel(folder: Path):
     assert found.classify is not None
     truth = (found.classify(rows["image"]) == rows["label"]).mean()
     assert truth == found.accuracy == 1.0
+    assert found.logits is not None
+    joint = np.asarray(found.logits(rows["image"]))
+    assert joint.shape == (50, 1000)
+    np.testing.assert_allclose(np.exp(joint).sum(1), 1.0, rtol=1e-4)
     np.testing.assert_array_equal(found.embed(rows["image"]) @ [100, 10, 1], rows["label"])
     emoji = load(folder, "emoji:google")
     request = Request(dataset=emoji, element="image", cache=folder, train=train, say=lambda text: None)

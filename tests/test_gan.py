@@ -16,6 +16,7 @@ from genjax.data.dataset import Dataset, Split
 from genjax.data.rows import Arrays
 from genjax.errors import ConfigError
 from genjax.functional import adversarial, augment, pixels, spectral
+from genjax.models._gan_config import Augment
 from genjax.models.gan import Config, build
 from genjax.nn.critics import Critic
 from genjax.nn.gans import dcgan
@@ -200,7 +201,7 @@ def test_the_change_of_the_logit_under_a_shift_is_paid_for(field):
     real = pixels.to_signed(batch["image"], LEVELS)
     fake = generator(variables, jax.vmap(lambda key: jax.random.normal(key, (3,)))(k), y)
     x, site = (real, 41) if field == "consistency" else (fake, 42)
-    shifted = augment.translated(jax.vmap(jax.random.fold_in, (0, None))(k, site), x)
+    shifted = augment.translated(jax.vmap(jax.random.fold_in, (0, None))(k, site), x, repeat=True)
     assert float(jnp.abs(shifted - x).max()) > 0
     change = np.square(discriminator(variables, x, y) - discriminator(variables, shifted, y))
     value = lambda m, step: jax.jit(
@@ -470,6 +471,57 @@ def test_wrong_configs_and_data_are_refused():
         config(interval=2)
     with pytest.raises(ValueError, match="cannot both"):
         config(r1=1.0, interval=2, critic_steps=2)
+
+
+def test_rows_that_fill_no_pack_are_refused_in_training():
+    """They would be masked out, and nothing learned."""
+    points = Spec({"point": Element((2,), "float32", None, "point", "target")}, rows=50)
+    network = {"name": "mlp", "width": 4, "depth": 1}
+    model = build(Config(network=network, pack=4, conditional=False, latent=2), points)
+    batch = {"point": jnp.ones((2, 2)), "mask": jnp.ones(2)}
+    variables = model.init(jax.random.key(0), batch, {})
+    for phase in model.phases.values():
+        with pytest.raises(ConfigError, match="pack=4 does not divide 2 rows"):
+            phase.objective(variables, batch, keys(2), step=jnp.int32(0))
+        phase.objective(variables, batch, keys(2), step=None)
+
+
+def test_what_has_no_effect_or_no_meaning_is_refused():
+    plain = Spec({"image": Element((8, 8, 1), "uint8", LEVELS, "image", "target")}, rows=50)
+    four = Spec({"image": Element((8, 8, 4), "uint8", LEVELS, "image", "target")}, rows=50)
+    styles = {"name": "stylegan2", "width": 4, "style": 8, "layers": 2}
+    blocks = {"name": "resnet", "width": 4, "widest": 8}
+    for data, says, fields in (
+        (plain, "reads", {"reads": "auxiliary"}),
+        (plain, "reads", {"auxiliary": 3.0, "reads": "auxiliary"}),
+        (plain, "shared", {"network": {**blocks, "shared": 7}}),
+        (plain, "latent=1", {"network": {**blocks, "skip": True}, "latent": 1}),
+        (four, "1 or 3 channels", {"augment": Augment("ada")}),
+        (spec(), "scale their kernels", {"network": styles, "spectral": ("generator",)}),
+        (spec(), "scale their kernels", {"network": styles, "orthogonal": 1e-4}),
+        (
+            spec(),
+            "groups=8",
+            {"network": {"name": "r3gan", "width": 8, "widest": 12, "expansion": 1, "groups": 8}},
+        ),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            build(config(**fields), data)
+    model = build(config(network=styles), spec())
+    variables = model.init(jax.random.key(0), rows(2), {})
+    with pytest.raises(ConfigError, match="truncation"):
+        model.sample(variables, keys(2), {}, temperature=0.5)
+
+
+def test_only_kernels_are_normalised_and_regularised():
+    tree = {
+        "in": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+        "basis": jnp.ones((4, 4, 3)),
+        "class": {"kernel": jnp.ones((2, 3))},
+    }
+    assert set(spectral.vectors(jax.random.key(0), tree)) == {"in.kernel", "class.kernel"}
+    # Three columns of ones: six products of 2 each, squared.
+    assert float(adversarial.off_orthogonal(tree)) == 6 * 4
 
 
 def test_the_generator_answers_the_updated_discriminator():

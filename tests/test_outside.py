@@ -78,7 +78,9 @@ def test_one_sample_is_reproduced_by_its_index(scored: Callable[[str], Path]):
             np.testing.assert_array_equal(again[column], kept[column][37:42])
 
 
-def test_a_translation_is_shown_beside_its_input(scored: Callable[[str], Path]):
+def test_a_translation_is_shown_beside_its_input(
+    scored: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+):
     directory = scored("translator")
     runs = directory.parent
     folder = runs / "inputs"
@@ -98,6 +100,22 @@ def test_a_translation_is_shown_beside_its_input(scored: Callable[[str], Path]):
     page = (directory / "report.html").read_text()
     assert "image_a" in page
     assert "image_b" in page
+    # A folder gets a file for each input, of its name and of the image's own size.
+    (folder / "more").mkdir()
+    Image.new("RGB", (20, 10)).save(folder / "more" / "wide.jpg")
+    caplog.clear()
+    command = ["sample", str(directory), f"--input={folder}", f"--out={runs / 'each'}/"]
+    assert cli.main(command) == 0
+    assert sorted(p.name for p in (runs / "each").iterdir()) == ["0.png", "1.png", "2.png", "more_wide.png"]
+    with Image.open(runs / "each" / "more_wide.png") as picture:
+        assert picture.size == (8, 8)
+    said = [m for m in caplog.messages if "--input" in m]
+    assert said == [
+        "--input: the model reads images of 8x8; of 4 images 1 cropped at the centre, 1 made smaller, "
+        "1 turned to grey"
+    ]
+    assert cli.main([*command, "--num=6"]) == 0
+    assert {"0_1.png", "1_1.png"} <= {p.name for p in (runs / "each").iterdir()}
 
 
 def test_kind_metric_and_features_from_outside_are_used(

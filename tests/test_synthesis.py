@@ -198,6 +198,20 @@ def test_a_verb_writes_its_picture(
     assert 'id="latent"' in (run / "report.html").read_text()
 
 
+def test_pictures_of_ones_own_are_projected(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from PIL import Image
+
+    for n in range(3):
+        Image.new("L", (8, 8), 80 * n).save(tmp_path / f"{n}.png")
+    options = [f"input={tmp_path}", "steps=3", "draws=3"]
+    assert cli.main(["latent", "project", str(run), *(f"--latent.{option}" for option in options)]) == 0
+    with Image.open(run / "latent" / "project.png") as picture:
+        assert (picture.width + 2) // 3 == (picture.height + 2) // 3
+    assert "mean squared error" in capsys.readouterr().out
+    assert cli.main(["latent", "project", str(run), "--latent.input=/no/such"]) == 3
+    assert "latent.input=/no/such: no such file" in capsys.readouterr().err
+
+
 def test_a_curve_scores_each_value_and_leaves_the_scores_of_the_run(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -225,7 +239,7 @@ def test_a_curve_scores_each_value_and_leaves_the_scores_of_the_run(
         ("project", "rows=(99999,)", "held-out split has rows 0 to"),
         ("curve", "option=truncatoin", "is no option of this model's sampler"),
         ("curve", "values=(-1.0,)", "values"),
-        ("interpolate", "steps=3", "the model has no codec"),
+        ("interpolate", "steps=3", "GANs have project, mix"),
     ],
 )
 def test_what_a_verb_cannot_do_is_refused_by_name(verb: str, option: str, says: str, run: Path, capsys):

@@ -31,29 +31,30 @@ class Result(NamedTuple):
       found, total: modes.
       good: share of high-quality samples.
       divergence: reverse KL of the modes, in nats.
-      alarm: of the last evaluation.
+      alarm: of the last evaluation; None if there was no diagnosis.
     """
 
     found: float
     total: int
-    good: float
+    good: float | None
     divergence: float
-    alarm: bool
+    alarm: bool | None
 
 
 def read(run: Path) -> Result:
     """Return the result of a finished run directory."""
     scores = {s["name"]: s for s in json.loads((run / "scores.json").read_text())}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    last = [record for record in lines if "diagnosis/alarm" in record][-1]
-    found = scores["modes_found"]
-    return Result(
-        found["value"],
-        found["protocol"]["modes"],
-        scores["high_quality"]["value"],
-        scores["mode_divergence"]["value"],
-        bool(last["diagnosis/lost"]) or last["diagnosis/precision"] < FAR,
-    )
+    last = [record for record in lines if "diagnosis/alarm" in record][-1:]
+    if "modes_found" in scores:
+        found, divergence = scores["modes_found"], scores["mode_divergence"]
+        total = found["protocol"]["modes"]
+    else:
+        found, divergence = scores["classes_found"], scores["class_divergence"]
+        total = found["protocol"]["classes"]
+    good = scores["high_quality"]["value"] if "high_quality" in scores else None
+    alarms = [bool(r["diagnosis/lost"]) or r["diagnosis/precision"] < FAR for r in last]
+    return Result(found["value"], total, good, divergence["value"], alarms[0] if alarms else None)
 
 
 def results(directory: Path) -> dict[str, list[Result]]:
@@ -87,11 +88,12 @@ def draw(found: dict[str, list[Result]], out: Path) -> None:
 
 def _cell(axes: Any, x: int, y: int, result: Result) -> None:
     share = result.found / result.total
-    colour = plt.get_cmap("RdYlGn")(share * result.good)
+    good = 1.0 if result.good is None else result.good
+    colour = plt.get_cmap("RdYlGn")(share * good)
     edge = "black" if result.alarm else "white"
     box = Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, facecolor=colour, edgecolor=edge, linewidth=2)
     axes.add_patch(box)
-    text = f"{result.found:.0f} of {result.total}\n{result.good:.0%}"
+    text = f"{result.found:.0f} of {result.total}\n{good:.0%}"
     axes.text(x, y, text, ha="center", va="center", fontsize=9)
 
 
@@ -108,9 +110,10 @@ def main() -> None:
     for name, each in found.items():
         if each:
             print(_line(name, each))
-    every = [result for each in found.values() for result in each]
-    right = sum(result.alarm == (result.found < result.total) for result in every)
-    print(f"\nThe alarm was right in {right} of {len(every)} trainings.")
+    every = [result for each in found.values() for result in each if result.alarm is not None]
+    if every:
+        right = sum(result.alarm == (result.found < result.total) for result in every)
+        print(f"\nThe alarm was right in {right} of {len(every)} trainings.")
     if any(name.startswith(LOSSES[-1]) for name in found):
         out = args.out or args.directory / "matrix.png"
         draw(found, out)
@@ -121,11 +124,12 @@ def _line(name: str, each: list[Result]) -> str:
     mean = lambda values: sum(values) / len(values)
     modes = mean([r.found for r in each])
     spread = mean([(r.found - modes) ** 2 for r in each]) ** 0.5
-    good = mean([r.good for r in each])
+    shares = [r.good for r in each if r.good is not None]
+    good = f"{mean(shares):.1%}" if shares else ""
     divergence = mean([r.divergence for r in each])
-    alarms = sum(r.alarm for r in each)
+    alarms = sum(bool(r.alarm) for r in each)
     of = f"{modes:.1f} ± {spread:.1f} of {each[0].total}"
-    return f"| {name} | {len(each)} | {of} | {good:.1%} | {divergence:.3f} | {alarms} |"
+    return f"| {name} | {len(each)} | {of} | {good} | {divergence:.3f} | {alarms} |"
 
 
 if __name__ == "__main__":

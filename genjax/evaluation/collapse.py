@@ -23,6 +23,8 @@ ROWS = 3000
 """Training rows that the groups are looked for in."""
 DIMENSIONS = 32
 """Principal components of the rows."""
+LEAST = 0.1
+"""Of an even share, that every clear group has: a few distant rows are no group of their own."""
 SHARE = 0.1
 CHANCE = 1e-3
 """Of an alarm without a cause, over all bins."""
@@ -127,14 +129,17 @@ def _groups(rows: np.ndarray, seed: int) -> np.ndarray:
     fit = lambda k: KMeans(k, n_init=tries, random_state=seed).fit(rows)
     best = None
     clearest = CLEAR
+    some = np.random.default_rng(seed).permutation(len(rows))[:1000]
     for k in CANDIDATES:
         if k >= len(rows):
             break
         means = fit(k)
         labels = np.asarray(means.labels_)
-        if len(np.unique(labels)) < 2:  # equal rows: there is nothing to divide
+        counts = np.bincount(labels, minlength=k)
+        # Equal rows have nothing to divide, and an outlier is no group.
+        if counts.min() < LEAST * len(rows) / k or len(np.unique(labels[some])) < 2:
             continue
-        clear = silhouette_score(rows, labels, sample_size=1000, random_state=seed)
+        clear = silhouette_score(rows[some], labels[some])
         if clear > clearest:
             best = means.cluster_centers_
             clearest = clear

@@ -13,8 +13,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute the mean structural similarity (N,) of images (N, H, W, C) in [0, 1].
 
     Wang et al. 2004 ("Image quality assessment", eq. 13): Gaussian windows of 11 x 11 with sigma 1.5, each
-    channel by itself, where the window lies inside of the image. Images smaller than the window get one
-    window that they fill.
+    channel by itself, where the window lies inside of the image. Images smaller than the window have
+    smaller windows, the largest odd ones that fit.
 
     Raises:
       ValueError: the shapes differ.

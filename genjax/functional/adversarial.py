@@ -85,11 +85,13 @@ def gradient_penalty(
 def off_orthogonal(params: Tree) -> Float[Array, ""]:
     """Return the sum over kernels W of |W^T W * (1 - I)|^2: the columns' inner products with each other.
 
-    Brock et al. 2019 (arXiv:1809.11096), eq. 3.
+    Brock et al. 2019 (arXiv:1809.11096), eq. 3; of leaves named kernel, but for the embedding of the class
+    ("class"), as in the authors' code.
     """
     total = jnp.float32(0.0)
-    for kernel in jax.tree.leaves(params):
-        if kernel.ndim > 1:
+    for path, kernel in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
+        if kernel.ndim > 1 and name[-1] == "kernel" and name[0] != "class":
             w = kernel.reshape(-1, kernel.shape[-1])
             gram = w.T @ w
             total = total + jnp.square(gram).sum() - jnp.square(jnp.diag(gram)).sum()

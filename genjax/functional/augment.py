@@ -201,13 +201,18 @@ def recoloured(keys: Keys, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"
     return mean + wide(draw.uniform() + 0.5) * (x - mean)
 
 
-def translated(keys: Keys, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """Shift by up to an eighth of the size, in whole pixels, with zeros outside."""
+def translated(keys: Keys, x: Float[Array, "B H W C"], repeat: bool = False) -> Float[Array, "B H W C"]:
+    """Shift by up to an eighth of the size, in whole pixels.
+
+    Args:
+      repeat: the border's pixels outside; else zeros, as DiffAugment has them.
+    """
     draw = _Draws(noise.fold(keys, 3), 1.0)
     H, W = x.shape[1:3]
     most = [max(round(SHIFT * side), 0) for side in (H, W)]
     by = [jnp.floor(draw.uniform() * (2 * m + 1)).astype(jnp.int32) for m in most]
-    padded = jnp.pad(x, ((0, 0), (most[0],) * 2, (most[1],) * 2, (0, 0)))
+    margins = ((0, 0), (most[0],) * 2, (most[1],) * 2, (0, 0))
+    padded = jnp.pad(x, margins, mode="edge" if repeat else "constant")
     cut = lambda image, top, left: jax.lax.dynamic_slice(image, (top, left, 0), (H, W, image.shape[-1]))
     return jax.vmap(cut)(padded, *by)
 

@@ -18,10 +18,10 @@ Vectors = dict[str, Any]
 
 
 def vectors(key: jax.Array, params: Tree) -> Vectors:
-    """Return a random unit vector for every kernel of `params`."""
+    """Return a random unit vector for every leaf of `params` that is named kernel."""
     drawn = {}
     for n, (path, x) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
-        if x.ndim > 1:
+        if x.ndim > 1 and _name(path).split(".")[-1] == "kernel":
             drawn[_name(path)] = _unit(jax.random.normal(jax.random.fold_in(key, n), x.shape[-1:]))
     return drawn
 

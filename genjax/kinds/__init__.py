@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from genjax.kinds._find import PACKAGE, main_target, names, of, shown
 from genjax.kinds._interface import Field, Kind, Unit, save_arrays
-from genjax.kinds._rows import captions, fields, label_of, path_of, pictures, save_rows
+from genjax.kinds._rows import (
+    captions,
+    fields,
+    image_files,
+    label_of,
+    path_of,
+    pictures,
+    save_each,
+    save_rows,
+)
 
 __all__ = [
     "PACKAGE",
@@ -18,6 +27,7 @@ __all__ = [
     "Unit",
     "captions",
     "fields",
+    "image_files",
     "label_of",
     "main_target",
     "names",
@@ -25,6 +35,7 @@ __all__ = [
     "path_of",
     "pictures",
     "save_arrays",
+    "save_each",
     "save_rows",
     "shown",
 ]

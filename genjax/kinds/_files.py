@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+log = logging.getLogger("genjax")
 
 
 def find(path: Path, option: str) -> list[Path]:
@@ -51,6 +54,41 @@ def read(path: Path, element: Element) -> np.ndarray:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{path} is not a readable image: {error}", "replace it or remove it") from error
     return to_levels(np.asarray(picture, np.uint8).reshape(element.shape), element)
+
+
+def tell(paths: Sequence[Path], element: Element, option: str) -> None:
+    """Warn if files have another size than the element, or colours that it does not have."""
+    from PIL import Image
+
+    height, width, channels = element.shape
+    shapes = []
+    grey = []
+    for path in paths:
+        with Image.open(path) as image:
+            shapes.append(image.size)
+            grey.append(image.mode in ("1", "L", "LA", "I;16"))
+    cropped = sum(w * height != h * width for w, h in shapes)
+    smaller = sum(w > width and h > height for w, h in shapes)
+    larger = sum(w < width or h < height for w, h in shapes)
+    said = [
+        f"{count} {what}"
+        for count, what in (
+            (cropped, "cropped at the centre"),
+            (smaller, "made smaller"),
+            (larger, "made larger"),
+            (sum(not g for g in grey) if channels == 1 else 0, "turned to grey"),
+        )
+        if count
+    ]
+    if said:
+        log.warning(
+            "%s: the model reads images of %dx%d; of %d images %s",
+            option,
+            width,
+            height,
+            len(shapes),
+            ", ".join(said),
+        )
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:

@@ -111,6 +111,14 @@ class Kind(Protocol):
         """
         ...
 
+    def save_each(self, field: Field, folder: Path, names: Sequence[str]) -> list[Path] | None:
+        """Write each row to a file of its own at its true size; None if a kind has no such form.
+
+        Args:
+          names: of the files, without their suffix.
+        """
+        ...
+
     def card(
         self, field: Field, alt: str, scale_with: Field | None = None, captions: Sequence[str] | None = None
     ) -> Html | None:
@@ -183,6 +191,10 @@ class Defaults:
         """Write the element's column as a compressed npz."""
         del columns, captions
         return save_arrays(path.with_suffix(".npz"), {field.name: field.values})
+
+    @staticmethod
+    def save_each(field: Field, folder: Path, names: Sequence[str]) -> None:
+        del field, folder, names
 
     @staticmethod
     def card(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax import files
+from genjax.errors import ConfigError
 from genjax.kinds._find import shown
 from genjax.kinds._interface import Field, Kind, save_arrays
 from genjax.spec import Spec
@@ -99,3 +100,33 @@ def save_rows(
         kind.save(field, path_of(path, field.name, alone), columns)
     written = [kind.save(f, path_of(path, f.name, alone), columns, texts) for f, kind in targets]
     return written[0]
+
+
+def save_each(spec: Spec, rows: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Path]:
+    """Write each row's targets to files of their own, `folder`/NAME; with several targets `NAME_target`.
+
+    Raises:
+      ConfigError: a target's kind has no such form.
+    """
+    targets = fields(spec, rows, spec.targets)
+    written = []
+    for field, kind in targets:
+        own = names if len(targets) == 1 else [f"{name}_{field.name}" for name in names]
+        found = kind.save_each(field, folder, own)
+        if found is None:
+            raise ConfigError(f"{field.name} is not written to files of its own", "give --out as a file")
+        written += found
+    if not written:
+        raise ConfigError("the rows have no target that is written to files", "give --out as a file")
+    return written
+
+
+def image_files(path: Path, option: str) -> list[Path]:
+    """Return the file itself, or the image files below a folder in order of name.
+
+    Raises:
+      DataError: there is none; the message names the option.
+    """
+    from genjax.kinds import _files
+
+    return _files.find(path, option)

@@ -47,6 +47,13 @@ def save(field: Field, path: Path, columns: int, captions: Sequence[str] | None 
     return _pixels.save(path.with_suffix(SUFFIX), images, levels, columns, scale)
 
 
+def save_each(field: Field, folder: Path, names: Sequence[str]) -> list[Path]:
+    """Write each image as a PNG of its own size."""
+    images, levels = _pixels.visible(field.element, field.values)
+    paths = [folder / f"{name}{SUFFIX}" for name in names]
+    return [_pixels.save(p, x[None], levels, 1, 1) for p, x in zip(paths, images, strict=True)]
+
+
 def card(
     field: Field, alt: str, scale_with: Field | None = None, captions: Sequence[str] | None = None
 ) -> Html | None:
@@ -128,9 +135,10 @@ def parse(given: str, name: str, element: Element, num: int, context: Any) -> di
     """Return `num` images of a folder (or of one file), repeated if there are fewer.
 
     Each is converted to the element's channels and levels; another size is cropped at the centre to the
-    element's proportions and resized.
+    element's proportions and resized, which the log says.
     """
     del context
     found = _files.find(Path(given), f"--{OPTION}")
     images = np.stack([_files.read(path, element) for path in found[:num]])
+    _files.tell(found[:num], element, f"--{OPTION}")
     return {name: images[np.arange(num) % len(images)]}

@@ -38,7 +38,8 @@ class Space:
         """
         if model.codec is None:
             raise ConfigError(
-                "the model has no codec: it encodes nothing", "use a run of a VAE, a flow or another codec"
+                "the model has no codec: it encodes nothing",
+                "use a run of a VAE or a flow; GANs have project, mix, factors and curve",
             )
         codes = model.codec.spec(spec)
         names = codes.targets

@@ -24,7 +24,7 @@ from genjax.functional.adversarial import Loss
 from genjax.nn.critics import Reads
 
 NETWORKS = "genjax.nn.gans"
-NEEDS = ("Config", "generator", "critic", "normalises", "kernels")
+NEEDS = ("Config", "EQUALISED", "fits", "generator", "critic", "normalises", "kernels")
 """What a file of networks defines."""
 
 

@@ -71,7 +71,7 @@ def consistency(
     pairs = (("real", gan.config.consistency, real, 31), ("fake", gan.config.consistency_fake, fake, 32))
     for name, weight, (x, before), site in pairs:
         if weight:
-            shifted = augment.translated(fold(keys, site + 10), x)
+            shifted = augment.translated(fold(keys, site + 10), x, repeat=True)
             after, _ = gan.judge(variables, shifted, y, True, fold(keys, site))
             change = jnp.square(before.logit - after.logit)
             total = total + weight * change
@@ -103,7 +103,8 @@ def path_length(
     total, count = across(((length * mask).sum(), mask.sum()))
     mean = jax.lax.stop_gradient(total / jnp.maximum(count, 1.0))
     target = DECAY * variables.state[LENGTH] + (1.0 - DECAY) * mean
-    # `path_interval` steps lie between two of these updates.
-    loss = gan.config.path_length * gan.config.path_interval * jnp.square(length - target)
+    # As many of the generator's own updates lie between two of these.
+    updates = gan.config.path_interval / gan.config.critic_steps
+    loss = gan.config.path_length * updates * jnp.square(length - target)
     metrics = {"length": Mean.of(length, mask)}
     return Mean.of(loss, mask), Aux({**variables.state, LENGTH: target}, metrics)

@@ -93,7 +93,7 @@ class Players:
         return jnp.concatenate([parts[:, i] for i in range(m)], -1), self.whole(y)[::m]
 
     def whole(self, x: Float[Array, "B *shape"]) -> Float[Array, "M *shape"]:
-        """Return whole packs: fewer rows than one pack are filled up with zeros.
+        """Return whole packs: fewer rows than one pack, as of an example, are filled up with zeros.
 
         Raises:
           ConfigError: rows are left over.
@@ -105,6 +105,18 @@ class Players:
         if rows % m:
             raise ConfigError(f"model.pack={m} does not divide a batch of {rows} rows", "change data.batch")
         return x
+
+    def complete(self, rows: int) -> None:
+        """Refuse rows of a training step that do not fill packs: they would not be learned from.
+
+        Raises:
+          ConfigError: they are no multiple of a pack.
+        """
+        if rows % self.config.pack:
+            raise ConfigError(
+                f"model.pack={self.config.pack} does not divide {rows} rows (of a micro-batch, on a device)",
+                "change data.batch or train.accumulate",
+            )
 
     def by_pack(self, x: Float[Array, " B"]) -> Float[Array, " P"]:
         """Return the sum over the rows of each pack."""

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from genjax.config import NotNegative, Positive
 from genjax.config import build as build_config
-from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.core import Aux, Batch, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import adversarial, pixels
 from genjax.functional.noise import fold, normal, truncated_normal
@@ -48,10 +48,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         raise ConfigError("model.pack > 1: packs of rows have no class", "set model.conditional=False")
     shape: tuple[int, ...] = spec[name].shape  # type: ignore[assignment]
     generator = networks.generator(own, shape)
-    if config.augment.kind != "none" and not spec[name].levels:
-        raise ConfigError("model.augment: only images are augmented", "leave it out")
-    if (config.consistency or config.consistency_fake) and not spec[name].levels:
-        raise ConfigError("model.consistency: only images are shifted", "set it to 0")
+    _check(config, spec[name], label, networks)
+    networks.fits(own, shape, label.classes, config.latent)
     if config.path_length and not hasattr(generator, "synthesis"):
         raise ConfigError(
             "model.path_length needs a generator with styles", "set model.network.name=stylegan2"
@@ -61,6 +59,29 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     m = _GAN(config, name, spec[name], label, generator, critic, networks.normalises(own))
     kernels = functools.partial(networks.kernels, own)
     return Model(init=m.init, phases=m.phases(), sample=m.sample, generator=_gan_codes.generator(m, kernels))
+
+
+def _check(config: Config, element: Element, label: ClassLabel, networks: Any) -> None:
+    """Refuse fields that have no effect on this data or these networks."""
+    if config.augment.kind != "none" and not element.levels:
+        raise ConfigError("model.augment: only images are augmented", "leave it out")
+    if config.augment.kind == "ada" and element.shape[-1] not in (1, 3):
+        raise ConfigError(
+            f"model.augment.kind='ada' changes colours of 1 or 3 channels, and these are {element.shape[-1]}",
+            "set it to diff",
+        )
+    if (config.consistency or config.consistency_fake) and not element.levels:
+        raise ConfigError("model.consistency: only images are shifted", "set it to 0")
+    if not label.classes and (config.reads != "projection" or config.auxiliary != 1.0):
+        raise ConfigError(
+            f"model.reads={config.reads!r}: the model is given no class",
+            "leave out model.reads and auxiliary",
+        )
+    if networks.EQUALISED and (config.spectral or config.orthogonal):
+        raise ConfigError(
+            "model.spectral and model.orthogonal: these networks scale their kernels at run time",
+            "choose another model.network, or leave them out",
+        )
 
 
 def _target(spec: Spec) -> str:
@@ -84,8 +105,8 @@ class _GAN(Players):
         c = self.config
         generator_looks, critic_looks = self.across_rows
         critic_looks = critic_looks or c.pack > 1
-        # Each micro-batch would iterate the vectors of spectral normalisation once more.
-        alone = not (generator_looks or critic_looks or c.spectral)
+        # Each micro-batch would iterate the vectors of spectral normalisation, or adapt p, once more.
+        alone = not (generator_looks or critic_looks or c.spectral or c.augment.adaptive)
         phases = {"discriminator": Phase(DISCRIMINATOR, self.discriminate, rowwise=alone)}
         if c.penalised and c.interval > 1:
             rowwise = not critic_looks and (alone or not (c.r2 or c.gradient_penalty))
@@ -103,6 +124,8 @@ class _GAN(Players):
     ) -> tuple[Mean, Aux]:
         """Compute the critic's loss, with the penalties of every step."""
         train = step is not None
+        if train:
+            self.complete(keys.shape[0])
         variables = self.iterated(variables, DISCRIMINATOR, train)
         mask = self.mask(batch)
         x = self.values(batch)
@@ -150,6 +173,8 @@ class _GAN(Players):
     ) -> tuple[Mean, Aux]:
         """Compute the penalties of a step between those without, times the steps between them."""
         train = step is not None
+        if train:
+            self.complete(keys.shape[0])
         mask = self.mask(batch)
         x = self.values(batch)
         y = self.label.one_hot(batch, x.shape[0])
@@ -164,6 +189,8 @@ class _GAN(Players):
     ) -> tuple[Mean, Aux]:
         """Compute the generator's loss."""
         train = step is not None
+        if train:
+            self.complete(keys.shape[0])
         variables = self.iterated(variables, GENERATOR, train)
         y = self.label.one_hot(batch, keys.shape[0])
         fake, statistics = self.fake(variables, batch, keys, train)
@@ -191,11 +218,19 @@ class _GAN(Players):
         """Draw rows; labels that are not given are random.
 
         Args:
-          temperature: standard deviation of z.
+          temperature: standard deviation of z; of networks without styles.
           truncation: trade diversity for fidelity. With styles, psi: the distance from the mean style is
             multiplied by it. Else z is drawn anew where its absolute value is above it (Brock et al. 2019,
             sec. 3.1).
+
+        Raises:
+          ConfigError: a temperature of a generator with styles.
         """
+        if temperature != 1 and self.styles:
+            raise ConfigError(
+                f"temperature={temperature}: a generator with styles divides z by its size",
+                "set truncation instead",
+            )
         label = self.label.drawn(prompt, keys)
         y = self.label.one_hot(label, keys.shape[0])
         z = temperature * normal(keys, (self.config.latent,))

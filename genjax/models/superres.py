@@ -59,7 +59,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     Raises:
       ConfigError: the data has no such images, or the sides of one are not multiples of the other's.
     """
-    source, target = domains.pair(spec, "superres")
+    source, target = domains.pair(spec, "superres", "set data.downsample=2 (or 4) on images without it")
     small, large = spec[source].shape, spec[target].shape
     factor = (large[0] or 0) // (small[0] or 1)
     if factor < 1 or large != (small[0] * factor, small[1] * factor, small[2]):  # type: ignore[operator]

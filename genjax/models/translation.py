@@ -103,13 +103,14 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         `config.halvings` says, or pix2pix is asked to learn from unpaired rows.
     """
     del stages
-    source, target = domains.pair(spec, "translation")
+    hint = "choose data of two domains, such as emoji_styles or zip:A,B"
+    source, target = domains.pair(spec, "translation", hint)
     elements = {THERE: spec[target], BACK: spec[source]}
     height, width = (spec[target].shape[i] or 0 for i in (0, 1))
     if spec[source].shape[:2] != (height, width):
         raise ConfigError(
             f"translation: {source} {spec[source].shape} and {target} {spec[target].shape} differ in size",
-            "choose domains of one size, or set data.size",
+            "choose domains of one size; data.size resizes the images of folders",
         )
     if height % 2**config.halvings or width % 2**config.halvings:
         raise ConfigError(

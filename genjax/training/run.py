@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ from genjax.training.skips import Skips, nonfinite_element
 from genjax.training.step import Phases, TrainState
 from genjax.training.tracing import Trace
 
+log = logging.getLogger("genjax")
 ASK_EVERY = 10  # calls after which the processes of a run ask each other for a signal to stop
 
 
@@ -138,6 +141,10 @@ class Run:
         if pending and not self.again:
             self._call_hooks(pending, written="on_eval" not in pending, end=self.step >= self.end)
         self.complete = self.step >= self.end and not self.again
+        if primary and not self.complete:
+            leaves = jax.tree.leaves(self.engine.form.variables.params)
+            count = sum(math.prod(leaf.shape) for leaf in leaves)
+            log.info("%s: %s parameters; compiling the first step", self.directory.name, f"{count:,}")
 
     def close(self) -> None:
         """Close the logs and wait for the checkpoints, all of them if one fails.

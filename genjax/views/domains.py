@@ -6,11 +6,12 @@ from genjax.core import Spec
 from genjax.errors import ConfigError
 
 
-def pair(spec: Spec, model: str) -> tuple[str, str]:
+def pair(spec: Spec, model: str, hint: str) -> tuple[str, str]:
     """Return the names of the first condition and of the first target that are images of whole levels.
 
     Args:
       model: the name of the model that needs them, for the error message.
+      hint: what to do without them.
 
     Raises:
       ConfigError: the data lacks one of them.
@@ -20,6 +21,6 @@ def pair(spec: Spec, model: str) -> tuple[str, str]:
     if not all(found):
         raise ConfigError(
             f"{model} needs an image as condition and one as target; the data has {sorted(spec.elements)}",
-            "choose data of two domains, such as zip:A,B, or set data.downsample",
+            hint,
         )
     return found[0][0], found[1][0]

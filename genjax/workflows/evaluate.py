@@ -38,6 +38,11 @@ def config_of(trained: Trained, overrides: Mapping[str, Any] | None = None) -> e
     return build(evaluation.Config, raw, "evaluate")
 
 
+def need_features(config: evaluation.Config) -> bool:
+    """Return whether the metrics that a config names, or all of them, need a feature extractor."""
+    return evaluation.metrics.need_features(config)
+
+
 def features(
     name: str | None,
     dataset: data.Dataset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,30 @@ def check_average(trained: Trained, average: str | None) -> str | None:
         f"--average={average!r} is not kept by this run",
         f"give none, or one of: {', '.join(sorted(kept))}" if kept else "it keeps no average: give none",
     )
+
+
+def names_of(given: str) -> list[str]:
+    """Return a name for each image file that `--input` names: its path below the folder, without suffix.
+
+    Raises:
+      DataError: there is none.
+    """
+    root = Path(given)
+    found = kinds.image_files(root, "--input")
+    below = [path.relative_to(root) if root.is_dir() else Path(path.name) for path in found]
+    names = ["_".join(path.with_suffix("").parts) for path in below]
+    # Files that differ in their suffix alone keep it.
+    return [n if names.count(n) == 1 else f"{n}_{p.suffix[1:]}" for n, p in zip(names, below, strict=True)]
+
+
+def save_each(
+    dataset: data.Dataset, rows: Mapping[str, np.ndarray], folder: Path, names: Sequence[str]
+) -> list[Path]:
+    """Write every sample to a file of its own; sample i is of names[i % N], and later rounds are numbered."""
+    count = len(next(iter(rows.values())))
+    N = len(names)
+    own = [names[i % N] + (f"_{i // N}" if i >= N else "") for i in range(count)]
+    return kinds.save_each(dataset.spec, rows, folder, own)
 
 
 def save(dataset: data.Dataset, rows: Mapping[str, np.ndarray], path: Path, columns: int = 10) -> Path:

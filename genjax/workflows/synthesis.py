@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genjax import evaluation, files, latents
+from genjax import evaluation, files, kinds, latents
 from genjax.config import Count, Natural, NotNegative, Positive, Seed
 from genjax.core import Batch, row_keys
 from genjax.errors import ConfigError
@@ -36,7 +36,8 @@ class Project:
     """Configure the search for the codes of held-out rows.
 
     Attributes:
-      rows: held-out rows.
+      rows: held-out rows; not read with `input`.
+      input: an image or a folder of images to project instead, e.g. "me.png".
       draws: codes among which the nearest one is where the search begins.
       per_layer: a code for each layer, if the generator reads several; else one for all of them.
       steps, learning_rate: of Adam.
@@ -44,6 +45,7 @@ class Project:
     """
 
     rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
+    input: str | None = None
     draws: Count = 200
     per_layer: bool = True
     steps: Count = 300
@@ -109,9 +111,10 @@ class Curve:
 
 def _project(work: Work, options: Project) -> Drawn:
     synthesis = work.synthesis
-    rows = {name: jnp.asarray(x) for name, x in work.held_out(options.rows).items()}
+    rows = work.held_out(options.rows) if options.input is None else _read(work, options.input)
+    rows = {name: jnp.asarray(x) for name, x in rows.items()}
     distance = latents.squared_error(synthesis, rows)
-    count = len(options.rows)
+    count = len(next(iter(rows.values())))
     keys = jax.vmap(lambda i: _keys(options.seed, count, i))(jnp.arange(options.draws))
     begin, before = latents.nearest(synthesis, distance, keys, rows)
     adam = {"steps": options.steps, "learning_rate": options.learning_rate}
@@ -125,6 +128,24 @@ def _project(work: Work, options: Project) -> Drawn:
         f"{float(after.mean()):.4g} at the codes that were found"
     )
     return Drawn(work.save(shown, count), found)
+
+
+def _read(work: Work, path: str) -> Batch:
+    """Return images from files as rows; labels are those of the first held-out rows.
+
+    Raises:
+      ConfigError: the target is no image.
+      DataError: there is no image, or it cannot be read.
+    """
+    (name,) = work.spec.targets
+    kind = kinds.of(work.spec[name])
+    if kind is None or kind.OPTION != "input":
+        raise ConfigError("latent.input: the model draws no images", "leave it out to project held-out rows")
+    count = len(kinds.image_files(Path(path), "latent.input"))
+    images = kind.parse(path, name, work.spec[name], count, work.dataset)
+    index = np.arange(count) % len(work.dataset.eval)
+    given = work.dataset.eval.rows(index)
+    return {**{n: given[n] for n in work.spec.conditions}, **images}
 
 
 def _mix(work: Work, options: Mix) -> Drawn:
@@ -163,7 +184,7 @@ def _factors(work: Work, options: Factors) -> Drawn:
             f"latent.directions={options.directions}: codes have {width} dimensions", "name fewer"
         )
     found, values = latents.directions([kernels[i] for i in layers], options.directions)
-    many, _ = _drawn(synthesis, options.seed, SPREAD, options.truncation)
+    many, _ = _drawn(synthesis, options.seed, max(SPREAD, options.rows), options.truncation)
     spread = (many[:, 0] @ found.T).std(0)
     codes = many[: options.rows]
     _, given = _drawn(synthesis, options.seed, options.rows, options.truncation)

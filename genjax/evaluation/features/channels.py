@@ -7,6 +7,10 @@ the channels (`targets` of the source), which has one channel.
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import ConfigError
@@ -37,20 +41,28 @@ def build(argument: str, request: Request) -> Features:
             "use it with stacked_mnist",
         )
     each = lambda values: [values[..., c : c + 1] for c in range(channels)]
-    weights = base ** np.arange(channels)[::-1]
 
     def embed(values: np.ndarray) -> np.ndarray:
         return np.concatenate([one.embed(x) for x in each(values)], -1)
 
+    def logits(values: Any) -> jax.Array:
+        """Return log p of every number: the sum of those of its digits."""
+        assert one.logits is not None
+        joint = jnp.zeros((len(values), 1))
+        for x in each(values):
+            log_p = jax.nn.log_softmax(one.logits(x), -1)
+            joint = (joint[:, :, None] + log_p[:, None]).reshape(len(values), -1)
+        return joint
+
     def classify(values: np.ndarray) -> np.ndarray:
-        assert one.classify is not None
-        return np.stack([one.classify(x) for x in each(values)], -1) @ weights
+        return np.asarray(logits(values)).argmax(-1)
 
     held = dataset.eval.rows(np.arange(min(len(dataset.eval), ROWS)))
     found = mapped(classify, held[name], classifier.BATCH)
     return Features(
         embed=embed,
         classify=classify,
+        logits=logits,
         digest=one.digest,
         description=f"each channel: {one.description}",
         accuracy=float((found == held[dataset.spec.label or ""]).mean()),

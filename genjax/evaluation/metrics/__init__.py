@@ -65,6 +65,11 @@ def wanted(config: Config) -> dict[str, Metric]:
     return {name: load(name) for name in chosen}
 
 
+def need_features(config: Config) -> bool:
+    """Return whether a metric that is wanted reads features or predicted labels."""
+    return any(m.REQUIRES.features or m.REQUIRES.classifier for m in wanted(config).values())
+
+
 def applicable(context: Context) -> list[Metric]:
     """Return the wanted metrics that apply to the context.
 

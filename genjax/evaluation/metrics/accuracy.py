@@ -33,8 +33,8 @@ REQUIRES = Requirements(samples=True, classifier=True, labels=True)
 def measure(context: Context) -> list[Score]:
     """Return the accuracy of samples that were given a label, and the classes in use.
 
-    Classes that were not asked for are also counted, as in the test of mode collapse on stacked MNIST (Lin et
-    al. 2018, arXiv:1712.04086, sec. 4.2: modes, and the reverse divergence, whose reference is even use).
+    Classes that the model is never told are also counted, as in the test of mode collapse on stacked MNIST
+    (Lin et al. 2018, arXiv:1712.04086, sec. 4.2: modes, and the reverse divergence from even use).
     """
     scores = []
     label = context.spec.label
@@ -50,7 +50,7 @@ def measure(context: Context) -> list[Score]:
     used = estimates.exact(effective_classes(predicted, classes))
     protocol = context.reference.protocol(classes=classes)
     scores.append(estimates.of_interval(context, SCORES[name], name, used, protocol))
-    if label not in context.conditions:
+    if label not in context.spec.conditions:
         protocol = context.reference.protocol(classes=classes, rows=len(predicted))
         found = {
             "classes_found": float(len(np.unique(predicted))),

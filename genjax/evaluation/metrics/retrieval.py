@@ -26,6 +26,9 @@ SCORES = {
 }
 REQUIRES = Requirements(model=True, samples=True, features=True, paired=True, kinds=("image",))
 
+CHUNK = 512
+"""Queries whose distances are in memory at once."""
+
 
 def measure(context: Context) -> list[Score]:
     """Return top-1 and top-5 retrieval; the detail `untranslated` is that of the sources themselves."""
@@ -61,7 +64,13 @@ def ranks(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
         raise ValueError(f"{len(queries)} queries have only {len(targets)} targets")
     queries = queries.astype(np.float64)
     targets = targets.astype(np.float64)
-    squared = np.square(targets).sum(1)[None] - 2 * queries @ targets.T
-    own = squared[np.arange(len(queries)), np.arange(len(queries))]
-    # Itself is at its own distance and does not count.
-    return (squared <= own[:, None]).sum(1) - 1
+    norms = np.square(targets).sum(1)
+    found = []
+    for start in range(0, len(queries), CHUNK):
+        some = queries[start : start + CHUNK]
+        squared = norms[None] - 2 * some @ targets.T
+        at = np.arange(len(some))
+        own = squared[at, start + at]
+        # Itself is at its own distance and does not count.
+        found.append((squared <= own[:, None]).sum(1) - 1)
+    return np.concatenate(found)

@@ -21,6 +21,10 @@ from genjax.nn.gans import _pyramid
 Norm = Literal["none", "batch", "group"]
 
 
+EQUALISED = False
+"""Whether kernels are scaled at run time: their parameters are not what the layers apply."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Configure strided convolutions.
@@ -107,6 +111,10 @@ he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 def leaky(x: jax.Array) -> jax.Array:
     """Compute the leaky ReLU of slope 0.2 (Radford et al. 2016, sec. 3)."""
     return nn.leaky_relu(x, 0.2)
+
+
+def fits(config: Config, shape: tuple[int, ...], classes: int, latent: int) -> None:
+    """Refuse nothing: every config fits every image."""
 
 
 def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:

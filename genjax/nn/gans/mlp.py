@@ -14,6 +14,9 @@ from genjax.config import Layers, Width, check
 from genjax.core import Keys, Tree
 from genjax.nn.conv import BatchNorm
 
+EQUALISED = False
+"""Whether kernels are scaled at run time: their parameters are not what the layers apply."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -65,6 +68,10 @@ class Critic(nn.Module):
         for i in range(self.config.depth):
             h = nn.leaky_relu(nn.Dense(self.config.width, name=f"dense_{i}")(h), 0.2)
         return h
+
+
+def fits(config: Config, shape: tuple[int, ...], classes: int, latent: int) -> None:
+    """Refuse nothing: every config fits every row."""
 
 
 def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from genjax.config import Count, Layers, Width, check
 from genjax.core import Keys, Tree
+from genjax.errors import ConfigError
 from genjax.functional import resample
 from genjax.nn.conv import Conv, halvings
 from genjax.nn.gans import _pyramid
@@ -23,6 +24,10 @@ from genjax.nn.gans import _pyramid
 TAPS = (1.0, 2.0, 1.0)
 GAIN = math.sqrt(2.0 / (1.0 + 0.2**2))
 """Of the leaky ReLU of slope 0.2: it keeps the variance (He et al. 2015, arXiv:1502.01852)."""
+
+
+EQUALISED = False
+"""Whether kernels are scaled at run time: their parameters are not what the layers apply."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +134,22 @@ def _mixed(h: Float[Array, "B H W C"], channels: int, name: str) -> Float[Array,
 def leaky(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """Compute the leaky ReLU of slope 0.2."""
     return nn.leaky_relu(x, 0.2)
+
+
+def fits(config: Config, shape: tuple[int, ...], classes: int, latent: int) -> None:
+    """Refuse groups that do not divide the channels of every map.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    maps = range(halvings(*shape[:2]) + 1)
+    inner = [config.channels(i) * config.expansion for i in maps]
+    wrong = [c for c in inner if c % config.groups]
+    if wrong:
+        raise ConfigError(
+            f"model.network.groups={config.groups} does not divide {wrong[0]} channels",
+            "change groups, width or widest",
+        )
 
 
 def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:

@@ -20,6 +20,9 @@ from genjax.errors import ConfigError
 from genjax.nn.conv import BatchNorm, Conv, downsample, halvings, upsample
 from genjax.nn.gans import _pyramid
 
+EQUALISED = False
+"""Whether kernels are scaled at run time: their parameters are not what the layers apply."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -206,6 +209,21 @@ class Critic(nn.Module):
                 h = Attention(name=f"attention_{i}")(h)
         h = h + Conv(h.shape[-1], kernel_init=orthogonal, name="last")(nn.relu(h))
         return nn.relu(h).sum((1, 2))
+
+
+def fits(config: Config, shape: tuple[int, ...], classes: int, latent: int) -> None:
+    """Refuse what has no effect without classes, and fewer dimensions of z than parts of it.
+
+    Raises:
+      ConfigError: either.
+    """
+    if config.shared and not classes:
+        raise ConfigError("model.network.shared: the model is given no class to embed", "leave it out")
+    parts = halvings(*shape[:2]) + 1
+    if config.skip and latent < parts:
+        raise ConfigError(
+            f"model.latent={latent}: with skip, z has {parts} parts", f"give {parts} dimensions or more"
+        )
 
 
 def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:

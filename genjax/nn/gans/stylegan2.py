@@ -18,6 +18,9 @@ from genjax.nn.conv import halvings
 from genjax.nn.gans import _pyramid
 from genjax.nn.modulated import EqualConv, EqualDense, ModulatedConv, activate
 
+EQUALISED = True
+"""Whether kernels are scaled at run time: their parameters are not what the layers apply."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -222,6 +225,10 @@ def deviation(x: Float[Array, "B H W C"], group: int) -> Float[Array, "B H W 1"]
 def _normalised(x: Float[Array, "B N"]) -> Float[Array, "B N"]:
     """Divide rows by their root mean square."""
     return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-8)
+
+
+def fits(config: Config, shape: tuple[int, ...], classes: int, latent: int) -> None:
+    """Refuse nothing: every config fits every image."""
 
 
 def generator(config: Config, shape: tuple[int, ...]) -> nn.Module:
