@@ -68,8 +68,8 @@ def test_ddim_is_one_map_whatever_the_number_of_steps():
     keys = jax.random.split(jax.random.key(1), 8)
     start = sampling.normal(keys, (2,))
     times = np.linspace(1, 0.0025, 400, dtype=np.float32)
-    there = sampling.integrate(estimate, PATH, start, keys, times, sampling.ddim())
-    back = sampling.integrate(estimate, PATH, there, keys, times[::-1].copy(), sampling.ddim())
+    there = sampling.integrate(estimate, PATH, start, keys, times, sampling.METHODS["ddim"]())
+    back = sampling.integrate(estimate, PATH, there, keys, times[::-1].copy(), sampling.METHODS["ddim"]())
     assert np.abs(there - start).max() > 0.2
     np.testing.assert_allclose(back, start, atol=0.05)
 
@@ -82,7 +82,7 @@ def test_ddim_without_noise_is_deterministic_given_where_it_starts():
         x,
         jax.random.split(jax.random.key(seed), 4),
         schedules.times(20, T),
-        sampling.ddim(),
+        sampling.METHODS["ddim"](),
     )
     np.testing.assert_array_equal(run(1), run(2))
 
@@ -100,7 +100,9 @@ def test_ddim_at_eta_one_is_ancestral_sampling(spacing):
 def test_one_ancestral_step_has_the_posteriors_moments():
     keys = jax.random.split(jax.random.key(3), 50_000)
     x, times = jnp.full((50_000, 1), 0.3), jnp.array([0.5, 0.45])
-    y = sampling.integrate(lambda x, t: jnp.full_like(x, -0.2), PATH, x, keys, times, sampling.ddpm())
+    y = sampling.integrate(
+        lambda x, t: jnp.full_like(x, -0.2), PATH, x, keys, times, sampling.METHODS["ddpm"]()
+    )
     a, b, v = posterior_coefficients(PATH(times[1]), PATH(times[0]))
     assert abs(y.mean() - (a * 0.3 - b * 0.2)) < 5 * np.sqrt(v / 50_000)
     assert abs(y.var() / v - 1) < 5 * np.sqrt(2 / 50_000)
@@ -202,7 +204,12 @@ def test_thresholds_keep_estimates_in_range():
 
 @pytest.mark.parametrize(
     ("name", "knobs"),
-    [("dimm", {}), ("ddpm", {"eta": 0.5}), ("ddim", {"variance": "large"}), (sampling.ddim(), {"eta": 1.0})],
+    [
+        ("dimm", {}),
+        ("ddpm", {"eta": 0.5}),
+        ("ddim", {"variance": "large"}),
+        (sampling.METHODS["ddim"](), {"eta": 1.0}),
+    ],
 )
 def test_unknown_samplers_and_options_are_named(name, knobs):
     with pytest.raises(ConfigError, match=r"did you mean 'ddim'|no such option|cannot be set"):

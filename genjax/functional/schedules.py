@@ -121,6 +121,25 @@ def log_snr(alpha: Float[Array, "*t"], sigma: Float[Array, "*t"]) -> Float[Array
     return 2.0 * (jnp.log(alpha) - jnp.log(sigma))
 
 
+def time_of(path: Path, half_log_snr: Float[Array, "*t"], halvings: int = 40) -> Float[Array, "*t"]:
+    """Return the t in [0, 1] at which log(alpha / sigma) has this value, by bisection; outside, the end.
+
+    log(alpha / sigma) must decrease with t. A path of any form has an inverse so.
+    """
+    low = jnp.zeros_like(half_log_snr)
+    high = jnp.ones_like(half_log_snr)
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        alpha, sigma = path(middle)
+        later = jnp.log(alpha) - jnp.log(sigma) > half_log_snr
+        return jnp.where(later, middle, low), jnp.where(later, high, middle)
+
+    low, high = jax.lax.fori_loop(0, halvings, halve, (low, high))
+    return 0.5 * (low + high)
+
+
 Spacing = Literal["trailing", "leading", "quadratic"]
 
 

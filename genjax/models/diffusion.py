@@ -40,7 +40,7 @@ from genjax.nn.unet import UNet
 from genjax.sampling import diffusion as sampling
 
 PLAYER = "denoiser"
-STATIC = ("steps", "spacing", "sampler", "eta", "variance", "guidance", "clip", "quantile")
+STATIC = ("steps", "spacing", "sampler", "eta", "variance", "order", "churn", "guidance", "clip", "quantile")
 """Options of the sampler that are constants of its program: a new value compiles anew."""
 
 
@@ -336,6 +336,8 @@ class _Diffusion:
         sampler: str | sampling.Method = "ddim",
         eta: NotNegative | None = None,
         variance: gaussian.Variance | None = None,
+        order: Count | None = None,
+        churn: NotNegative | None = None,
         guidance: Signed = 1.0,
         clip: Positive | None = 1.0,
         quantile: Probability | None = None,
@@ -367,6 +369,8 @@ class _Diffusion:
             sampler=sampler,
             eta=eta,
             variance=variance,
+            order=order,
+            churn=churn,
             guidance=guidance,
             null=null,
             clip=clip,

@@ -1,9 +1,7 @@
 """Sample from any Denoiser: the samplers use its path and E[x_0 | x_t], and no architecture.
 
-A sampler is a `Method`, whose `step` moves x from time t to an earlier time s. To add one (Heun,
-DPM-Solver++, the Euler step of a flow), write a function that returns a Method and pass the Method as
-`sampler`, or name the function in METHODS. A multistep method keeps earlier estimates in `memory`; a
-method of higher order calls `denoise` more than once.
+A sampler is a `Method` (sampling/methods), whose `step` moves x from time t to an earlier time s. To add
+one, write a function that returns a Method and pass the Method as `sampler`, or name the function in METHODS.
 
 The loop over times is one compiled scan, and every row draws from its own key alone: sample i does not
 depend on the other rows of the batch.
@@ -12,104 +10,21 @@ depend on the other rows of the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genjax.core import Batch, Denoiser, Keys, Tree, Variables
-from genjax.errors import ConfigError, nearest
-from genjax.functional.diffusion import Variance, posterior_coefficients, step_variance, to_noise
+from genjax.core import Batch, Denoiser, Keys, Variables
+from genjax.errors import ConfigError
+from genjax.functional.diffusion import Variance
 from genjax.functional.schedules import Path
+from genjax.sampling.methods import METHODS, Method, Point, method
 
+__all__ = ["METHODS", "Method", "Point", "guided", "integrate", "method", "normal", "sample", "threshold"]
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """(x_t, t_B) -> E[x_0 | x_t]"""
-
-
-class Point(NamedTuple):
-    """Hold a time of a path and its coefficients, all scalars."""
-
-    t: jax.Array
-    alpha: jax.Array
-    sigma: jax.Array
-
-    @property
-    def at(self) -> tuple[jax.Array, jax.Array]:
-        return self.alpha, self.sigma
-
-
-class Method(NamedTuple):
-    """Define the steps of a sampler.
-
-    Attributes:
-      start: x at the first time -> memory (any tree; {} for single-step methods).
-      step: (denoise, x, memory, now: Point, then: Point, noise) -> (x at the earlier time `then`, memory).
-        `denoise(x, t)` takes the scalar t of a Point; `noise()` draws a unit Gaussian like x from the rows'
-        keys of this step, the same at every call.
-    """
-
-    start: Callable[[jax.Array], Tree]
-    step: Callable[..., tuple[jax.Array, Tree]]
-
-
-def ddim(eta: float = 0.0) -> Method:
-    """Return the DDIM method (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16).
-
-    Args:
-      eta: 0 is deterministic, 1 has the variance of DDPM's posterior.
-    """
-
-    def step(denoise, x, memory, now: Point, then: Point, noise):
-        x_0 = denoise(x, now.t)
-        epsilon = to_noise(x_0, x, now.at)
-        if eta == 0:
-            return then.alpha * x_0 + then.sigma * epsilon, memory
-        variance = eta**2 * posterior_coefficients(then.at, now.at)[2]
-        kept = jnp.sqrt(jnp.maximum(then.sigma**2 - variance, 0.0))
-        return then.alpha * x_0 + kept * epsilon + jnp.sqrt(variance) * noise(), memory
-
-    return Method(lambda x: {}, step)
-
-
-def ddpm(variance: Variance = "small") -> Method:
-    """Return ancestral sampling along any sub-sequence of times (Ho et al. 2020, algorithm 2).
-
-    Args:
-      variance: "small" or "large" (see functional.diffusion.step_variance). The last step adds no noise.
-    """
-
-    def step(denoise, x, memory, now: Point, then: Point, noise):
-        of_x, of_data, _ = posterior_coefficients(then.at, now.at)
-        mean = of_x * x + of_data * denoise(x, now.t)
-        v = jnp.where(then.sigma > 0, step_variance(then.at, now.at, variance), 0.0)
-        return mean + jnp.sqrt(v) * noise(), memory
-
-    return Method(lambda x: {}, step)
-
-
-METHODS: dict[str, Callable[..., Method]] = {"ddim": ddim, "ddpm": ddpm}
-
-
-def method(name: str | Method, **options: Any) -> Method:
-    """Return the method of this name with the options that are not None; a Method is returned unchanged.
-
-    Raises:
-      ConfigError: the name is unknown, or the method has no such option.
-    """
-    options = {k: v for k, v in options.items() if v is not None}
-    if isinstance(name, Method):
-        if options:
-            names = ", ".join(options)
-            raise ConfigError(f"{names} cannot be set on a Method", "give them to its constructor")
-        return name
-    if name not in METHODS:
-        raise ConfigError(f"unknown sampler {name!r}{nearest(name, METHODS)}", f"one of {', '.join(METHODS)}")
-    try:
-        return METHODS[name](**options)
-    except TypeError as error:
-        raise ConfigError(f"the sampler {name!r} has no such option: {error}", "leave it out") from error
 
 
 def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null: Batch | None) -> Denoise:
@@ -197,9 +112,11 @@ def integrate(
         return method.step(evaluate, x, memory, now, then, noise), None
 
     times = jnp.asarray(times, jnp.float32)
-    points = Point(times, *path(times))
+    steps = times.shape[0] - 1
+    index = jnp.arange(steps + 1)
+    points = Point(times, *path(times), index, steps - index)
     now, then = (jax.tree.map(lambda a, cut=cut: a[cut], points) for cut in (slice(-1), slice(1, None)))
-    order = jnp.arange(1, times.shape[0])
+    order = index[1:]
     (x, _), _ = jax.lax.scan(body, (x, method.start(x)), (order, now, then))
     return x
 
@@ -215,6 +132,8 @@ def sample(
     sampler: str | Method = "ddim",
     eta: float | None = None,
     variance: Variance | None = None,
+    order: int | None = None,
+    churn: float | None = None,
     guidance: float = 1.0,
     null: Batch | None = None,
     clip: float | None = None,
@@ -231,13 +150,16 @@ def sample(
       sampler: the name of a method, or a Method.
       eta: of "ddim".
       variance: of "ddpm".
+      order: of "dpm_solver", "dpm_solver_sde", "deis", "unipc", "lms" and "pndm".
+      churn: of "heun".
       guidance, null: see `guided`.
       clip, quantile: see `threshold`; applied to every estimate of x_0, after guidance.
 
     Raises:
       ConfigError: see `method` and `guided`.
     """
-    how = method(sampler, eta=eta, variance=variance)
+    given = {"eta": eta, "variance": variance, "order": order, "churn": churn}
+    how = method(sampler, path=denoiser.path, **given)
     estimate = guided(lambda x, t, p: denoiser.denoise(variables, x, t, p), guidance, prompt, null)
     denoise = lambda x, t: threshold(estimate(x, t), clip, quantile)
     times = jnp.asarray(times, jnp.float32)
