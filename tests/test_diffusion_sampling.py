@@ -214,3 +214,32 @@ def test_thresholds_keep_estimates_in_range():
 def test_unknown_samplers_and_options_are_named(name, knobs):
     with pytest.raises(ConfigError, match=r"did you mean 'ddim'|no such option|cannot be set"):
         sampling.method(name, **knobs)
+
+
+def test_guidance_in_an_interval_evaluates_both_there_alone():
+    sizes = []
+
+    def seen(x, t, prompt):
+        jax.debug.callback(lambda n=x.shape[0]: sizes.append(n))
+        return x * t[:, None] + prompt["label"][:, None]
+
+    prompt, null = {"label": jnp.ones(2)}, {"label": jnp.zeros(2)}
+    guide = jax.jit(sampling.guided(seen, 3.0, prompt, null, (0.2, 0.6)))
+    x = jnp.ones((2, 1))
+    for t, label in ((0.1, 1.0), (0.2, 1.0), (0.5, 3.0), (0.6, 3.0), (0.7, 1.0)):
+        np.testing.assert_allclose(guide(x, jnp.full(2, t)), t + label, rtol=1e-5)
+    jax.effects_barrier()
+    assert sizes == [2, 2, 4, 4, 2]
+
+
+def test_a_rescaled_estimate_has_the_conditional_deviation():
+    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    denoise = lambda x, t, p: x * p["label"][:, None, None, None]
+    prompt, null = {"label": jnp.full(4, 2.0)}, {"label": jnp.full(4, 0.5)}
+    whole = sampling.guided(denoise, 4.0, prompt, null, rescale=1.0)(x, jnp.ones(4))
+    np.testing.assert_allclose(whole.std((1, 2, 3)), 2 * x.std((1, 2, 3)), rtol=1e-4)
+    plain = sampling.guided(denoise, 4.0, prompt, null)(x, jnp.ones(4))
+    half = sampling.guided(denoise, 4.0, prompt, null, rescale=0.5)(x, jnp.ones(4))
+    np.testing.assert_allclose(half, 0.5 * (whole + plain), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="have no effect"):
+        sampling.guided(denoise, 1.0, prompt, null, rescale=0.5)

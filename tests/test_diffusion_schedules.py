@@ -146,7 +146,7 @@ def test_the_straight_path_is_that_of_flow_matching():
     np.testing.assert_allclose([of_x, of_data, variance], [0.0, 0.4, 0.36], atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", ["min_snr", "bound"])
+@pytest.mark.parametrize("weighting", ["snr", "min_snr", "edm", "sigmoid", "bound"])
 def test_weighted_errors_do_not_depend_on_the_prediction(weighting):
     """A weighting of x_0's error is one number, whichever output the error is made in."""
     s, t = schedules.cosine(jnp.array([0.1, 0.45])), schedules.cosine(jnp.array([0.2, 0.5]))
@@ -159,6 +159,72 @@ def test_weighted_errors_do_not_depend_on_the_prediction(weighting):
         per_data = 0.01 / jnp.square(wrong[:, 0])
         totals.append(gaussian.weight(weighting, prediction, s, t) * per_data)
     snr_s, snr_t = (np.exp(schedules.log_snr(*c)) for c in (s, t))
-    expected = np.minimum(snr_t, 5.0) if weighting == "min_snr" else 0.5 * (snr_s - snr_t)
+    ratio = 1 / np.sqrt(snr_t)
+    expected = {
+        "snr": snr_t,
+        "min_snr": np.minimum(snr_t, 5.0),
+        "edm": (ratio**2 + 0.25) / (0.5 * ratio) ** 2,
+        "sigmoid": snr_t / (1 + snr_t),
+        "bound": 0.5 * (snr_s - snr_t),
+    }[weighting]
     for total in totals:
         np.testing.assert_allclose(total, expected, rtol=1e-3)
+
+
+def test_edms_preconditioning_is_the_papers_and_the_velocitys():
+    """On x / alpha it is table 1; with data of unit variance on a circle the output is minus the velocity."""
+    ratio, d = np.array([0.002, 0.5, 80.0], np.float32), 0.5
+    skip, out, scale = gaussian.preconditioning((jnp.ones(3), jnp.asarray(ratio)), d)
+    np.testing.assert_allclose(skip, d**2 / (ratio**2 + d**2), rtol=1e-5)
+    np.testing.assert_allclose(out, ratio * d / np.sqrt(ratio**2 + d**2), rtol=1e-5)
+    np.testing.assert_allclose(scale, 1 / np.sqrt(ratio**2 + d**2), rtol=1e-5)
+    x_0, noise = jnp.full((3, 2), 0.3), jnp.full((3, 2), -1.2)
+    at = schedules.cosine(jnp.array([0.1, 0.5, 0.9]))
+    edm = gaussian.target("edm", x_0, noise, at, 1.0)
+    np.testing.assert_allclose(edm, -gaussian.target("velocity", x_0, noise, at), atol=1e-5)
+    # Without signal the estimate is the output alone, scaled.
+    alone = gaussian.to_data("edm", noise, x_0, (jnp.zeros(3), jnp.ones(3)), d)
+    np.testing.assert_allclose(alone, d * noise, rtol=1e-6)
+
+
+def test_the_paths_of_exploding_variance():
+    t = jnp.linspace(0.0, 1.0, 18)
+    alpha, sigma = schedules.edm(t)
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    np.testing.assert_allclose(sigma[1:], (low + np.asarray(t[1:]) * (high - low)) ** 7, rtol=1e-4)
+    assert float(sigma[0]) == 0
+    assert set(np.asarray(alpha)) == {1.0}
+    _, sigma = schedules.exploding(jnp.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(sigma, [0.0, np.sqrt(0.5), 50.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", get_args(schedules.Schedule))
+@pytest.mark.parametrize("spacing", ["karras", "log_snr"])
+def test_times_even_in_the_noise(name: str, spacing: schedules.Spacing):
+    """Between the chain's first and last times with signal; EDM's own steps, for its path."""
+    path = schedules.chain(name, 1000)  # type: ignore[arg-type]
+    times = schedules.times(10, 1000, spacing, path)
+    assert times.shape == (11,)
+    assert times[0] == 1
+    assert times[-1] == 0
+    assert (np.diff(times) < 0).all()
+    alpha, sigma = (np.asarray(x, np.float64) for x in path(jnp.asarray(times)))
+    ratio = sigma[:-1] / np.maximum(alpha[:-1], 1e-30)
+    warped = ratio ** (1 / 7) if spacing == "karras" else np.log(ratio)
+    inner = np.diff(warped)[1:]
+    np.testing.assert_allclose(inner, inner.mean(), rtol=0.02)
+    if name == "edm" and spacing == "karras":
+        first, last = (float(path(jnp.float32(t))[1]) for t in (1.0, 0.001))
+        i = np.arange(10)
+        expected = (first ** (1 / 7) + i / 9 * (last ** (1 / 7) - first ** (1 / 7))) ** 7
+        np.testing.assert_allclose(ratio, expected, rtol=1e-3)
+
+
+def test_a_shift_moves_times_to_more_noise():
+    t = np.linspace(0, 1, 5)
+    moved = schedules.shifted(t, 3.0)
+    np.testing.assert_allclose(moved, 3 * t / (1 + 2 * t))
+    assert schedules.shifted(t, 1.0) is t
+    # The straight path at the shifted time has the noise level times the shift.
+    a, b = schedules.straight(jnp.float32(0.4)), schedules.straight(jnp.float32(schedules.shifted(0.4, 3.0)))
+    np.testing.assert_allclose(b[1] / b[0], 3 * a[1] / a[0], rtol=1e-5)

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 
 from genjax.functional.schedules import log_snr
 
-Prediction = Literal["noise", "data", "velocity", "flow_velocity"]
-Weighting = Literal["uniform", "min_snr", "bound"]
+Prediction = Literal["noise", "data", "velocity", "flow_velocity", "score", "edm"]
+Weighting = Literal["uniform", "snr", "min_snr", "edm", "sigmoid", "bound"]
 Variance = Literal["small", "large"]
 Coefficients = tuple[jax.Array, jax.Array]
 """(alpha, sigma)"""
@@ -34,13 +34,21 @@ def diffuse(
 
 
 def target(
-    prediction: Prediction, x_0: Float[Array, "B *shape"], noise: Float[Array, "B *shape"], at: Coefficients
+    prediction: Prediction,
+    x_0: Float[Array, "B *shape"],
+    noise: Float[Array, "B *shape"],
+    at: Coefficients,
+    spread_of_data: float = 0.5,
 ) -> Float[Array, "B *shape"]:
     """Return the regression target of a network with this prediction.
 
     "noise" is epsilon (Ho et al. 2020), "data" is x_0, "velocity" is alpha noise - sigma x_0 (Salimans & Ho
     2022, arXiv:2202.00512, sec. 4), "flow_velocity" is noise - x_0, which is dx_t/dt on the straight path
-    (Liu et al. 2023, arXiv:2209.03003, eq. 1).
+    (Liu et al. 2023, arXiv:2209.03003, eq. 1), "score" is -noise / sigma, the gradient of log q(x_t | x_0),
+    and "edm" is (x_0 - c_skip x_t / alpha) / c_out (Karras et al. 2022, arXiv:2206.00364, eq. 8).
+
+    Args:
+      spread_of_data: sigma_data of "edm".
     """
     if prediction == "noise":
         return noise
@@ -48,11 +56,20 @@ def target(
         return x_0
     if prediction == "flow_velocity":
         return noise - x_0
+    if prediction == "score":
+        return -noise / spread(at[1], x_0)
+    if prediction == "edm":
+        skip, out, _ = (spread(c, x_0) for c in preconditioning(at, spread_of_data))
+        return (x_0 - skip * diffuse(x_0, noise, at)) / out
     return spread(at[0], x_0) * noise - spread(at[1], x_0) * x_0
 
 
 def to_data(
-    prediction: Prediction, output: Float[Array, "B *shape"], x_t: Float[Array, "B *shape"], at: Coefficients
+    prediction: Prediction,
+    output: Float[Array, "B *shape"],
+    x_t: Float[Array, "B *shape"],
+    at: Coefficients,
+    spread_of_data: float = 0.5,
 ) -> Float[Array, "B *shape"]:
     """Convert a network's output to its estimate of x_0."""
     alpha, sigma = (spread(c, x_t) for c in at)
@@ -63,7 +80,26 @@ def to_data(
     if prediction == "flow_velocity":
         # x_t = alpha x_0 + sigma (x_0 + output).
         return (x_t - sigma * output) / (alpha + sigma)
+    if prediction == "score":
+        return (x_t + sigma**2 * output) / alpha
+    if prediction == "edm":
+        skip, out, _ = (spread(c, x_t) for c in preconditioning(at, spread_of_data))
+        return skip * x_t + out * output
     return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
+
+
+def preconditioning(at: Coefficients, spread_of_data: float) -> tuple[Array, Array, Array]:
+    """Return EDM's (c_skip, c_out, c_in) on x_t: x_0 is estimated as c_skip x_t + c_out F(c_in x_t).
+
+    Karras et al. 2022 (arXiv:2206.00364), table 1, with sigma / alpha as the noise level of x_t / alpha; of
+    this form they are finite without signal. With alpha^2 + sigma^2 = 1 and data of unit variance, F is the
+    velocity with the other sign.
+    """
+    alpha, sigma = at
+    variance = sigma**2 + (spread_of_data * alpha) ** 2
+    skip = spread_of_data**2 * alpha / variance
+    out = spread_of_data * sigma * jax.lax.rsqrt(variance)
+    return skip, out, jax.lax.rsqrt(variance)
 
 
 def to_noise(
@@ -101,17 +137,27 @@ def step_variance(s: Coefficients, t: Coefficients, variance: Variance) -> Array
 
 
 def weight(
-    weighting: Weighting, prediction: Prediction, s: Coefficients, t: Coefficients, gamma: float = 5.0
+    weighting: Weighting,
+    prediction: Prediction,
+    s: Coefficients,
+    t: Coefficients,
+    gamma: float = 5.0,
+    bias: float = 0.0,
+    spread_of_data: float = 0.5,
 ) -> Array:
     """Compute the weight of the squared error of a network's output at time t.
 
     Args:
-      weighting: "uniform" is 1 (Ho et al. 2020, eq. 14, for the noise); "min_snr" is min(SNR, gamma) on x_0
-        (Hang et al. 2023, arXiv:2303.09556, sec. 3.4); "bound" is that of the variational bound,
-        (SNR_s - SNR_t) / 2 on x_0 (Kingma et al. 2021, arXiv:2107.00630, eq. 13) with s the time before t.
-      prediction: the output of the network. A squared error of x_0 is that of the noise divided by SNR, and
-        that of the velocity divided by SNR + 1, and that of the flow divided by (sqrt(SNR) + 1)^2.
+      weighting: "uniform" is 1 on the output itself (Ho et al. 2020, eq. 14, for the noise). Others are
+        weights on x_0: "snr" is SNR, uniform on the noise; "min_snr" is min(SNR, gamma) (Hang et al. 2023,
+        arXiv:2303.09556, sec. 3.4); "edm" is (r^2 + d^2) / (r d)^2 with r = sigma / alpha, uniform on EDM's
+        output (Karras et al. 2022, table 1); "sigmoid" is SNR sigmoid(bias - log SNR) (Hoogeboom et al. 2024,
+        arXiv:2410.19324, sec. 3.1); "bound" is that of the variational bound, (SNR_s - SNR_t) / 2 (Kingma et
+        al. 2021, arXiv:2107.00630, eq. 13) with s the time before t.
+      prediction: the output of the network. A squared error of x_0 is that of the output times a factor.
       gamma: of "min_snr".
+      bias: of "sigmoid".
+      spread_of_data: d, the standard deviation of data.
 
     Returns:
       Weights of the shape of t's coefficients. "bound" is infinite at the first step of a chain, where s has
@@ -119,13 +165,23 @@ def weight(
     """
     if weighting == "uniform":
         return jnp.ones_like(t[0])
-    snr = jnp.exp(log_snr(*t))
+    log = log_snr(*t)
+    snr = jnp.exp(log)
+    # The squared error of the output over that of x_0.
     per_data = {
         "noise": snr,
         "data": jnp.ones_like(snr),
         "velocity": snr + 1.0,
         "flow_velocity": (jnp.sqrt(snr) + 1.0) ** 2,
+        "score": snr / t[1] ** 2,
+        "edm": snr + 1.0 / spread_of_data**2,
     }[prediction]
-    if weighting == "min_snr":
-        return jnp.minimum(snr, gamma) / per_data
-    return 0.5 * (jnp.exp(log_snr(*s)) - snr) / per_data
+    on_data = {
+        "snr": snr,
+        "min_snr": jnp.minimum(snr, gamma),
+        "edm": snr + 1.0 / spread_of_data**2,
+        "sigmoid": snr * jax.nn.sigmoid(bias - log),
+    }
+    if weighting == "bound":
+        return 0.5 * (jnp.exp(log_snr(*s)) - snr) / per_data
+    return on_data[weighting] / per_data

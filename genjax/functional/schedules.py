@@ -1,9 +1,9 @@
 """Define noise schedules: paths t -> (alpha, sigma) with x_t = alpha(t) x_0 + sigma(t) noise, t in [0, 1].
 
 A path may be any pair of functions. Those here are variance preserving (alpha^2 + sigma^2 = 1), except for
-the straight path. Time 0 is data and time 1 is (nearly) noise. The discrete chains of DDPM are the paths of
-`discrete`, which pass exactly through the chain's points at t = i / T, so that one sampler works for chains
-and continuous paths.
+the straight path and those of exploding variance (alpha = 1). Time 0 is data and time 1 is (nearly) noise.
+The discrete chains of DDPM are the paths of `discrete`, which pass exactly through the chain's points at t =
+i / T, so that one sampler works for chains and continuous paths.
 
 Each variance-preserving path is computed from L(t) = -log alpha^2(t): sigma^2 = -expm1(-L) keeps its
 precision near data.
@@ -63,6 +63,29 @@ def straight(t: Float[Array, "*t"]) -> tuple[Float[Array, "*t"], Float[Array, "*
     return 1.0 - t, 1.0 * t
 
 
+def exploding(
+    t: Float[Array, "*t"], smallest: float = 0.01, largest: float = 50.0
+) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+    """Return the path of exploding variance: alpha = 1, sigma grows geometrically, and is 0 at t = 0.
+
+    Song et al. 2021 (arXiv:2011.13456), eq. 31: sigma(t) = sigma_min (sigma_max / sigma_min)^t.
+    """
+    sigma = smallest * (largest / smallest) ** t
+    return jnp.ones_like(t), jnp.where(t > 0, sigma, 0.0)
+
+
+def edm(
+    t: Float[Array, "*t"], smallest: float = 0.002, largest: float = 80.0, rho: float = 7.0
+) -> tuple[Float[Array, "*t"], Float[Array, "*t"]]:
+    """Return EDM's path: alpha = 1, and sigma(t)^(1/rho) is linear in t; 0 at t = 0.
+
+    Karras et al. 2022 (arXiv:2206.00364), eq. 5, as a function of a continuous t.
+    """
+    low = smallest ** (1.0 / rho)
+    high = largest ** (1.0 / rho)
+    return jnp.ones_like(t), jnp.where(t > 0, (low + t * (high - low)) ** rho, 0.0)
+
+
 def linear_betas(steps: int = 1000, largest: float = 0.999) -> np.ndarray:
     """Return DDPM's betas (Ho et al. 2020, sec. 4), float64 (T,): from 1e-4 to 0.02 at T = 1000.
 
@@ -108,12 +131,18 @@ def discrete(betas: np.ndarray) -> Path:
 BETAS: dict[str, Callable[[int], np.ndarray]] = {"linear": linear_betas, "cosine": cosine_betas}
 
 
-Schedule = Literal["linear", "cosine", "straight"]
+Schedule = Literal["linear", "cosine", "straight", "vp", "exploding", "edm"]
+CONTINUOUS: dict[str, Path] = {"straight": straight, "vp": linear, "exploding": exploding, "edm": edm}
 
 
 def chain(name: Schedule, steps: int) -> Path:
-    """Return a path by name: of the betas of a discrete chain of `steps` steps, or "straight"."""
-    return straight if name == "straight" else discrete(BETAS[name](steps))
+    """Return a path by name: of the betas of a discrete chain of `steps` steps, or a continuous one."""
+    return CONTINUOUS[name] if name in CONTINUOUS else discrete(BETAS[name](steps))
+
+
+def shifted(t: Float[Array, "*t"] | np.ndarray, shift: float) -> Float[Array, "*t"] | np.ndarray:
+    """Return s t / (1 + (s - 1) t), which keeps 0 and 1 (Esser et al. 2024, arXiv:2403.03206, eq. 23)."""
+    return t if shift == 1 else shift * t / (1.0 + (shift - 1.0) * t)
 
 
 def log_snr(alpha: Float[Array, "*t"], sigma: Float[Array, "*t"]) -> Float[Array, "*t"]:
@@ -140,11 +169,15 @@ def time_of(path: Path, half_log_snr: Float[Array, "*t"], halvings: int = 40) ->
     return 0.5 * (low + high)
 
 
-Spacing = Literal["trailing", "leading", "quadratic"]
+Spacing = Literal["trailing", "leading", "quadratic", "karras", "log_snr"]
 
 
-def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.ndarray:
-    """Return a decreasing sub-sequence of a chain's times to sample along: float32 (steps + 1,), ending at 0.
+def times(
+    steps: int, chain: int = 1000, spacing: Spacing = "trailing", path: Path | None = None
+) -> np.ndarray:
+    """Return decreasing times to sample along: float32 (steps + 1,), ending at 0.
+
+    All but "karras" and "log_snr" are a sub-sequence of the chain's times.
 
     Args:
       steps: number of transitions; at most `chain`.
@@ -152,13 +185,19 @@ def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.nd
       spacing: "trailing" is even and begins at 1, where the trained chain ends (Lin et al. 2024,
         arXiv:2305.08891, sec. 3.3); "leading" visits 1 + k floor(T / steps), which ends at the first point of
         the chain and begins below 1 (as Nichol & Dhariwal, and diffusers by default);
-        "quadratic" is denser near data (Song et al. 2021, arXiv:2010.02502, app. D.2).
+        "quadratic" is denser near data (Song et al. 2021, arXiv:2010.02502, app. D.2); "karras" is even in
+        (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5), and "log_snr" in log(alpha / sigma), from the last
+        time of the chain to its first.
+      path: of "karras" and "log_snr".
 
     Raises:
       ConfigError: steps is not in 1 .. chain, or the spacing is unknown.
     """
     if not 1 <= steps <= chain:
         raise ConfigError(f"steps={steps} along a chain of {chain} steps", f"give 1 to {chain} steps")
+    if spacing in ("karras", "log_snr"):
+        assert path is not None
+        return _even_in_noise(steps, chain, path, 7.0 if spacing == "karras" else None)
     if spacing == "trailing":
         index = np.round(np.arange(steps, 0, -1) * (chain / steps))
     elif spacing == "leading":
@@ -168,5 +207,26 @@ def times(steps: int, chain: int = 1000, spacing: Spacing = "trailing") -> np.nd
         # Near data, rounding may give a point twice: the next free one is taken instead.
         index = np.maximum(np.round(index), np.arange(steps, 0, -1))
     else:
-        raise ConfigError(f"unknown spacing {spacing!r}", "give trailing, leading or quadratic")
+        raise ConfigError(
+            f"unknown spacing {spacing!r}", "give trailing, leading, quadratic, karras or log_snr"
+        )
     return (np.append(index, 0) / chain).astype(np.float32)
+
+
+def _even_in_noise(steps: int, chain: int, path: Path, rho: float | None) -> np.ndarray:
+    """Return times that are even in (sigma / alpha)^(1/rho), or in its logarithm without rho."""
+    with jax.ensure_compile_time_eval():
+        # A path that ends without signal has its last finite ratio just before.
+        ends = jnp.asarray([1.0, 1.0 / chain], jnp.float32)
+        alpha, _ = path(ends)
+        ends = jnp.where(alpha > 1e-4, ends, 1.0 - 1.0 / chain)
+        alpha, sigma = path(ends)
+        first, last = np.asarray(jnp.log(sigma) - jnp.log(alpha), np.float64)
+        if rho is None:
+            ratio = np.linspace(first, last, steps)
+        else:
+            ratio = rho * np.log(np.linspace(np.exp(first / rho), np.exp(last / rho), steps))
+        found = np.array(time_of(path, jnp.asarray(-ratio, jnp.float32)))
+    # Both ends are known exactly; the first is time 1 even where there is no signal.
+    found[0] = 1.0
+    return np.append(found, 0.0).astype(np.float32)

@@ -27,7 +27,14 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """(x_t, t_B) -> E[x_0 | x_t]"""
 
 
-def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null: Batch | None) -> Denoise:
+def guided(
+    denoise: Callable[..., jax.Array],
+    scale: float,
+    prompt: Batch,
+    null: Batch | None,
+    interval: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
+) -> Denoise:
     """Return the denoiser under classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6).
 
     The estimate of x_0 is an affine function of that of the noise, so that guiding either is the same.
@@ -38,25 +45,48 @@ def guided(denoise: Callable[..., jax.Array], scale: float, prompt: Batch, null:
         values evaluate both as one batch of twice the size; above 1 they lead away from `null`.
       prompt: the conditions, batch-first.
       null: the conditions to move away from, of the same form (no label, or a negative prompt).
+      interval: times (after the first, up to the second) at which there is guidance; at others the
+        conditional estimate alone is evaluated (Kynkaanniemi et al. 2024, arXiv:2404.07724).
+      rescale: phi, the share of the guided estimate that is scaled to the standard deviation of the
+        conditional one (Lin et al. 2024, arXiv:2305.08891, eq. 15 and 16; here of x_0).
 
     Raises:
-      ConfigError: the scale is not 1, and `null` is None.
+      ConfigError: the scale is not 1, and `null` is None; or options that need another scale.
     """
-    if scale == 1:
-        return lambda x, t: denoise(x, t, prompt)
+    if scale in (0, 1):
+        if rescale or tuple(interval) != (0.0, 1.0):
+            raise ConfigError(f"interval and rescale have no effect at guidance={scale}", "leave them out")
+        if scale == 1:
+            return lambda x, t: denoise(x, t, prompt)
     if null is None:
         raise ConfigError(f"guidance={scale} without a condition", "give a prompt, or set guidance to 1")
     if scale == 0:
         return lambda x, t: denoise(x, t, null)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), prompt, null)
+    low, high = interval
+
+    def guide(x: jax.Array, t: jax.Array) -> jax.Array:
+        twice = jnp.tile(x, (2,) + (1,) * (x.ndim - 1))
+        with_it, without = jnp.split(denoise(twice, jnp.tile(t, 2), both), 2)
+        found = without + scale * (with_it - without)
+        return found if not rescale else _rescaled(found, with_it, rescale)
 
     def estimate(x: jax.Array, t: jax.Array) -> jax.Array:
-        with_it, without = jnp.split(
-            denoise(jnp.tile(x, (2,) + (1,) * (x.ndim - 1)), jnp.tile(t, 2), both), 2
-        )
-        return without + scale * (with_it - without)
+        if (low, high) == (0.0, 1.0):
+            return guide(x, t)
+        inside = (t[0] > low) & (t[0] <= high)
+        return jax.lax.cond(inside, lambda: guide(x, t), lambda: denoise(x, t, prompt))
 
     return estimate
+
+
+def _rescaled(
+    found: Float[Array, "B *shape"], like: Float[Array, "B *shape"], share: float
+) -> Float[Array, "B *shape"]:
+    """Move the standard deviation of each row of `found` towards that of `like`."""
+    axes = tuple(range(1, found.ndim))
+    factor = like.std(axes, keepdims=True) / jnp.maximum(found.std(axes, keepdims=True), 1e-8)
+    return found * (share * factor + 1.0 - share)
 
 
 def threshold(
@@ -135,6 +165,8 @@ def sample(
     order: int | None = None,
     churn: float | None = None,
     guidance: float = 1.0,
+    interval: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
     null: Batch | None = None,
     clip: float | None = None,
     quantile: float | None = None,
@@ -152,7 +184,7 @@ def sample(
       variance: of "ddpm".
       order: of "dpm_solver", "dpm_solver_sde", "deis", "unipc", "lms" and "pndm".
       churn: of "heun".
-      guidance, null: see `guided`.
+      guidance, interval, rescale, null: see `guided`.
       clip, quantile: see `threshold`; applied to every estimate of x_0, after guidance.
 
     Raises:
@@ -160,7 +192,8 @@ def sample(
     """
     given = {"eta": eta, "variance": variance, "order": order, "churn": churn}
     how = method(sampler, path=denoiser.path, **given)
-    estimate = guided(lambda x, t, p: denoiser.denoise(variables, x, t, p), guidance, prompt, null)
+    one = lambda x, t, p: denoiser.denoise(variables, x, t, p)
+    estimate = guided(one, guidance, prompt, null, interval, rescale)
     denoise = lambda x, t: threshold(estimate(x, t), clip, quantile)
     times = jnp.asarray(times, jnp.float32)
     x = denoiser.path(times[0])[1] * normal(keys, shape)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from genjax.errors import ConfigError
 from genjax.sampling.methods.base import History, Method, Point, chosen, order_at
 
-
 ALWAYS = 2**30
 """Every run ends with lower orders: it is shorter than this."""
 
