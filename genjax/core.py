@@ -242,6 +242,7 @@ class Model(NamedTuple):
         beginning to continue ({"tokens": BxP}), or {}.
       deterministic: samples are a function of the prompt alone (translation, super-resolution by regression).
       likelihood: (variables, batch, keys, **options) -> (Mean per row: total nats, count of units; carry).
+        Options are static.
       likelihood_kind: "exact", "bound" (an upper bound of the nats), "density" (of real-valued data: not
         comparable with the others), "conditional" (of a part of a row given the rest: spans that were
         dropped from it) or "codes" (of the codes of a frozen codec). Scores of different kinds never

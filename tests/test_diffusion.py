@@ -212,6 +212,23 @@ def test_the_bound_is_above_the_truth_and_near_it(monkeypatch, variance, gap):
     assert error < 0.5
 
 
+def test_the_density_of_the_ode_bounds_the_levels(monkeypatch):
+    """With uniform noise in each level, whose mean is above -log P(level) by little: levels are narrow."""
+    spec, config, exact = gaussian_toy(levels=65, timesteps=1000)
+    monkeypatch.setattr(diffusion, "Network", exact)
+    model: Any = diffusion.build(config, spec, {})
+    levels, rows = 65, 65 * 32
+    k = np.arange(rows) % levels
+    b = {"image": jnp.asarray(k.reshape(-1, 1, 1, 1), jnp.uint8), "mask": jnp.ones(rows)}
+    variables = Variables(params={"denoiser": {}})
+    nats, _ = model.likelihood(variables, b, keys(rows), method="ode", steps=100, probes=None)
+    edges = np.concatenate([[-np.inf], (np.arange(levels - 1) + 0.5) * 2 / 64 - 1, [np.inf]])
+    p = np.diff(norm.cdf(edges, 0.1, 0.2))
+    found = np.asarray(nats.total).reshape(-1, levels).mean(0)
+    entropy = -(p * np.log(p)).sum()
+    assert entropy < (p * found).sum() < entropy + 0.02
+
+
 def test_the_bound_masks_padding(monkeypatch):
     model, variables = small(monkeypatch)
     b = {**batch(), "mask": jnp.array([1.0, 1, 0, 0])}

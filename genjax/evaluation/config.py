@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 from genjax.config import Name, Range, Rows, Seed, check
 from genjax.plugins import Entry
@@ -38,6 +38,7 @@ class Config:
         that a kind can define by itself; conditions from held-out rows are always given.
       importance_samples: draws in the importance-weighted bound of a latent-variable model; None for the
         plain bound (ELBO).
+      likelihood: options of the model's likelihood, e.g. {"method": "ode"} of a diffusion.
       average: the named average of the weights that is evaluated. None: the last weights, which are also
         used if a run keeps no averages.
       speed_batches: batch sizes at which samples per second are measured.
@@ -58,6 +59,7 @@ class Config:
     kid_subset: Annotated[int, Range(least=2, most=2**24)] | None = None
     labels: bool | None = None
     importance_samples: Annotated[int, Range(least=1, most=2**20)] | None = None
+    likelihood: dict[str, Any] = dataclasses.field(default_factory=dict)
     average: Name | None = "eval"
     speed_batches: tuple[Rows, ...] = (1, 64)
     repeats: Times = 3

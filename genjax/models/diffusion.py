@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import noise, pixels, schedules
 from genjax.functional.chain_bound import Chain
+from genjax.functional.flow_likelihood import log_density
 from genjax.functional.noise import fold
 from genjax.models._diffusion_config import TIMES, Config, check_fit, network_of
 from genjax.models._diffusion_network import Network
@@ -64,7 +65,9 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         phases={"denoise": Phase(PLAYER, m.objective)},
         sample=jax.jit(m.for_data(m.sample), static_argnames=STATIC),
         denoiser=m.denoiser,
-        likelihood=jax.jit(m.for_data(m.likelihood), static_argnames=("terms", "clip")),
+        likelihood=jax.jit(
+            m.for_data(m.likelihood), static_argnames=("method", "terms", "steps", "probes", "clip")
+        ),
         likelihood_kind="bound" if element.levels else "density",
     )
 
@@ -245,18 +248,55 @@ class _Diffusion:
         batch: Batch,
         keys: Keys,
         *,
+        method: Literal["bound", "ode"] = "bound",
         terms: int | None = 32,
+        steps: Count = 40,
+        probes: Count | None = 1,
         clip: float | None = 1.0,
     ) -> tuple[Mean, dict]:
-        """Compute the variational bound in nats per row, given the label if there is one.
-
-        See functional/chain_bound.py.
+        """Compute nats per row, given the label if there is one.
 
         Args:
-          terms: number of the T - 1 middle terms that are evaluated per row, evenly spaced from a random
-            start: an unbiased estimate. None evaluates all of them (T evaluations of the network).
-          clip: estimates of x_0 are clipped to [-clip, clip].
+          method: "bound" is the variational bound along the chain (functional/chain_bound.py); "ode" is the
+            density of the probability-flow ODE (functional/flow_likelihood.py), of quantised images with
+            uniform noise in each level, which makes it a bound of another kind.
+          terms: of "bound": number of the T - 1 middle terms that are evaluated per row, evenly spaced from a
+            random start: an unbiased estimate. None evaluates all of them (T evaluations of the network).
+          steps: of "ode".
+          probes: of "ode": vectors of Hutchinson's estimate; None for the exact trace.
+          clip: estimates of x_0 are clipped to [-clip, clip] by "bound".
         """
+        units = float(math.prod(self.shape))
+        nats = (
+            self.bound(variables, batch, keys, terms, clip)
+            if method == "bound"
+            else -self.log_density(variables, batch, keys, steps, probes)
+        )
+        return Mean(jnp.where(batch["mask"] > 0, nats, 0.0), units * batch["mask"]), {}
+
+    def log_density(
+        self, variables: Variables, batch: Batch, keys: Keys, steps: int, probes: int | None
+    ) -> Float[Array, " B"]:
+        """Return log p(x_0) under the ODE; of quantised images the log probability's lower bound."""
+        x_0 = self.read(batch)
+        width = 0.0
+        if self.element.levels:
+            # Level k fills the bin around 2 k / (levels - 1) - 1.
+            scale = 2.0 / (self.element.levels - 1)
+            x_0 = x_0 + scale * (jax.vmap(lambda k: jax.random.uniform(k, self.shape))(fold(keys, 9)) - 0.5)
+            width = math.prod(self.shape) * math.log(scale)
+        given = self.label.given(batch)
+        T = self.config.timesteps
+        with jax.ensure_compile_time_eval():
+            signal = bool(self.path(jnp.ones(()))[0] > 1e-4)
+        ends = (1.0 / T, 1.0 if signal else 1.0 - 1.0 / T)
+        denoise = lambda x, t: self.denoise(variables, x, t, given)
+        return width + log_density(denoise, self.path, x_0, keys, ends, steps, probes)
+
+    def bound(
+        self, variables: Variables, batch: Batch, keys: Keys, terms: int | None, clip: float | None
+    ) -> Float[Array, " B"]:
+        """Return the variational bound."""
         x_0 = self.read(batch)
         given = self.label.given(batch)
 
@@ -271,5 +311,4 @@ class _Diffusion:
         total = chain.prior_term(x_0) - chain.decoder_term(batch[self.name], estimate, self.element.levels)
         if chain.steps > 1 and terms != 0:
             total = total + chain.middle_terms(x_0, estimate, fold(keys, 1), terms)
-        units = float(math.prod(self.shape))
-        return Mean(jnp.where(batch["mask"] > 0, total, 0.0), units * batch["mask"]), {}
+        return total

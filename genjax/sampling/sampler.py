@@ -34,25 +34,34 @@ def options(model: Model, given: Mapping[str, Any], path: str = "sample") -> dic
       ConfigError: names an option that the sampler does not have, and the nearest it has; or a value of
         another type or out of its range.
     """
-    if model.sample is None:
-        return {}
-    known = declared(model)
+    return {} if model.sample is None else keywords(model.sample, given, path, "this model's sampler")
+
+
+def keywords(function: Callable, given: Mapping[str, Any], path: str, what: str) -> dict[str, Any]:
+    """Return `given` as keyword arguments of a function, of the types that its signature declares.
+
+    Raises:
+      ConfigError: as `options`.
+    """
+    known = _declared(function)
     for key in given:
         if key not in known:
             raise ConfigError(
-                f"unknown sampling option {path + '.' + key!r}{nearest(key, known)}",
-                f"this model's sampler has: {', '.join(known) or 'none'}",
+                f"unknown option {path + '.' + key!r}{nearest(key, known)}",
+                f"{what} has: {', '.join(known) or 'none'}",
             )
     return {key: _typed(known[key], value, f"{path}.{key}") for key, value in given.items()}
 
 
 def declared(model: Model) -> dict[str, inspect.Parameter]:
     """Return the options of a model's sampler by name, with the types that it declares."""
-    if model.sample is None:
-        return {}
+    return {} if model.sample is None else _declared(model.sample)
+
+
+def _declared(function: Callable) -> dict[str, inspect.Parameter]:
     # The signature of a jitted function has its annotations as text, and no place where they are looked up.
-    names = getattr(_innermost(model.sample), "__globals__", {})
-    options = [p for p in inspect.signature(model.sample).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    names = getattr(_innermost(function), "__globals__", {})
+    options = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     return {p.name: p.replace(annotation=_type(p.annotation, names)) for p in options}
 
 

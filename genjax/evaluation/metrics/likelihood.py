@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+from typing import Any
 
 from genjax.core import Model
 from genjax.errors import ConfigError
 from genjax.evaluation import estimates
+from genjax.evaluation.config import Config
 from genjax.evaluation.context import Context
 from genjax.evaluation.likelihood import likelihood
 from genjax.evaluation.requirements import Requirements
 from genjax.evaluation.scores import LIKELIHOOD_KINDS, Definition, Score
 from genjax.kinds import Unit
+from genjax.sampling.sampler import keywords
 
 MEANINGS = {
     "exact": "exact negative log-likelihood of held-out rows",
@@ -44,7 +47,7 @@ def measure(context: Context) -> list[Score]:
     config = context.config
     held_out = context.dataset.eval
     step = functools.partial(context.progress, "likelihood")
-    options = importance(model, config.importance_samples)
+    options = chosen(model, config)
     totals = likelihood(
         model,
         context.variables,
@@ -64,18 +67,19 @@ def measure(context: Context) -> list[Score]:
     ]
 
 
-def importance(model: Model, samples: int | None) -> dict[str, int]:
-    """Return the option of the model's likelihood for so many draws; {} for None.
+def chosen(model: Model, config: Config) -> dict[str, Any]:
+    """Return the options of the model's likelihood: `likelihood`, and the draws of importance sampling.
 
     Raises:
-      ConfigError: the model's likelihood takes no number of draws.
+      ConfigError: an option that it does not have.
     """
-    if samples is None:
-        return {}
     assert model.likelihood is not None
-    if "samples" not in inspect.signature(model.likelihood).parameters:
-        raise ConfigError(
-            "evaluate.importance_samples: the likelihood of this model is not a bound from draws",
-            "leave it at None",
-        )
-    return {"samples": samples}
+    given = dict(config.likelihood)
+    if config.importance_samples is not None:
+        if "samples" not in inspect.signature(model.likelihood).parameters:
+            raise ConfigError(
+                "evaluate.importance_samples: the likelihood of this model is not a bound from draws",
+                "leave it at None",
+            )
+        given["samples"] = config.importance_samples
+    return keywords(model.likelihood, given, "evaluate.likelihood", "this model's likelihood")
