@@ -129,7 +129,7 @@ def integrate(
     """Move x along `times` (N + 1, monotone) in one scan over N steps, whatever the method.
 
     Increasing times run a deterministic method in reverse (DDIM inversion). Step n draws from
-    fold_in(key, n).
+    fold_in(key, n), and further noise of the same step from fold_in(fold_in(key, n), stream).
     """
 
     def evaluate(x: jax.Array, t: jax.Array) -> jax.Array:
@@ -138,7 +138,13 @@ def integrate(
     def body(carry, point):
         x, memory = carry
         n, now, then = point
-        noise = lambda: normal(keys, x.shape[1:], n)
+
+        def noise(stream: int | jax.Array = 0) -> jax.Array:
+            if isinstance(stream, int) and not stream:
+                return normal(keys, x.shape[1:], n)
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, n)
+            return normal(own, x.shape[1:], stream)
+
         return method.step(evaluate, x, memory, now, then, noise), None
 
     times = jnp.asarray(times, jnp.float32)
@@ -170,6 +176,8 @@ def sample(
     null: Batch | None = None,
     clip: float | None = None,
     quantile: float | None = None,
+    begin: Float[Array, "B *shape"] | None = None,
+    change: Callable[[Method, Path], Method] | None = None,
 ) -> Float[Array, "B *shape"]:
     """Draw one row per key.
 
@@ -186,6 +194,9 @@ def sample(
       churn: of "heun".
       guidance, interval, rescale, null: see `guided`.
       clip, quantile: see `threshold`; applied to every estimate of x_0, after guidance.
+      begin: rows that are noised to the first time, in place of noise alone: the later that time, the more
+        they change (SDEdit; Meng et al. 2022, arXiv:2108.01073, algorithm 1).
+      change: makes another method of it, such as those of sampling/editing.py.
 
     Raises:
       ConfigError: see `method` and `guided`.
@@ -196,5 +207,10 @@ def sample(
     estimate = guided(one, guidance, prompt, null, interval, rescale)
     denoise = lambda x, t: threshold(estimate(x, t), clip, quantile)
     times = jnp.asarray(times, jnp.float32)
-    x = denoiser.path(times[0])[1] * normal(keys, shape)
+    alpha, sigma = denoiser.path(times[0])
+    x = sigma * normal(keys, shape)
+    if begin is not None:
+        x = alpha * begin + x
+    if change is not None:
+        how = change(how, denoiser.path)
     return integrate(denoise, denoiser.path, x, keys, times, how)
