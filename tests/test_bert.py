@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -89,3 +90,45 @@ def test_images_are_pixels_after_their_label():
     assert rows["image"].shape == (2, 3, 4, 1)
     assert rows["image"].max() < 5
     assert rows["label"].tolist() == [0, 1]
+
+
+def test_the_bound_of_absorbing_diffusion_is_the_mean_over_all_masks():
+    """For rows of four tokens, one of them padding, every set of masks is written out."""
+    spec = Spec({"tokens": Element((4,), "int32", 7, "tokens", "target")}, special={"mask": 3, "pad": 0})
+    config = bert.Config(layers=1, heads=2, width=16, objective="absorbing", init_std=0.5)
+    model = bert.build(config, spec, {})
+    variables = model.init(jax.random.key(0), spec.example(1), {})
+    row = np.array([5, 4, 6, 0])
+    total = 0.0
+    for count in (1, 2, 3):
+        sets = list(itertools.combinations(range(3), count))
+        for hidden in sets:
+            seen = row.copy()
+            seen[list(hidden)] = 3
+            log_p = jax.nn.log_softmax(
+                model.predict(variables, {"tokens": jnp.asarray(seen)[None]})["logits"]
+            )
+            nats = -sum(float(log_p[0, i, row[i]]) for i in hidden)
+            # The count of masks is uniform in 1 .. 3, and each masked token weighs 3 / count.
+            total += nats * 3 / count / len(sets) / 3
+    rows = 6000
+    batch = {"tokens": jnp.tile(jnp.asarray(row)[None], (rows, 1)), "mask": jnp.ones(rows).at[0].set(0.0)}
+    assert model.likelihood is not None
+    assert model.likelihood_kind == "bound"
+    nats, _ = jax.jit(lambda b, k: model.likelihood(variables, b, k, terms=3))(batch, keys(rows))
+    found = np.asarray(nats.total)[1:]
+    assert abs(found.mean() - total) < 5 * found.std() / np.sqrt(rows)
+    assert set(np.asarray(nats.count)) == {0.0, 3.0}
+    assert float(nats.total[0]) == 0.0
+    loss, _ = jax.jit(lambda b, k: model.phases["mlm"].objective(variables, b, k, step=None))(
+        batch, keys(rows)
+    )
+    assert float(loss.count) == 3 * (rows - 1)
+    np.testing.assert_allclose(loss.value, total / 3, rtol=0.05)
+
+
+def test_the_rates_of_bert_are_not_those_of_the_diffusion():
+    with pytest.raises(ValueError, match="rate"):
+        bert.Config(objective="absorbing", rate=0.3)
+    with pytest.raises(ValueError, match="head"):
+        bert.Config(objective="absorbing", head=False)

@@ -70,6 +70,35 @@ def mask_tokens(
     return Masked(corrupted, places, weights)
 
 
+def absorb_tokens(
+    key: jax.Array,
+    tokens: Int[Array, " T"],
+    candidates: Bool[Array, " T"],
+    place: Float[Array, ""],
+    mask: int,
+) -> Masked:
+    """Mask k of the n candidates, each set of k equally likely, with the weight n / k on each.
+
+    With k uniform in 1 .. n, the weighted sum of -log p over the masked tokens is an unbiased estimate of the
+    bound of absorbing diffusion (Austin et al. 2021, arXiv:2107.03006, app. A.3; Ou et al. 2024,
+    arXiv:2406.03736, eq. 3.7), and of the mean over all orders of generation.
+
+    Args:
+      place: in [0, 1), decides k = 1 + floor(place n).
+
+    Returns:
+      All T positions as places; those that are not masked have weight 0.
+    """
+    T = tokens.shape[0]
+    order = jnp.where(candidates, jax.random.uniform(key, (T,)), 2.0)
+    rank = jnp.argsort(jnp.argsort(order))
+    n = candidates.sum()
+    k = jnp.minimum(1 + jnp.floor(place * n).astype(jnp.int32), n)
+    hidden = candidates & (rank < k)
+    weights = jnp.where(hidden, n / jnp.maximum(k, 1), 0.0).astype(jnp.float32)
+    return Masked(jnp.where(hidden, mask, tokens).astype(tokens.dtype), jnp.arange(T), weights)
+
+
 class Spans(NamedTuple):
     """Hold a padded row from which spans were dropped.
 

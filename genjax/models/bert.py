@@ -4,7 +4,8 @@ Devlin et al. 2019, arXiv:1810.04805. The default form is BERT's: post-norm, lea
 prediction head before the transposed embedding. Rows of text are read as a whole; images as a start token
 that carries the label, then their pixels. The model fills masks, gives features of tokens and of sentences,
 and samples rows by filling them in several steps (sampling.masked). It has no likelihood, since the product
-of its conditionals is not a distribution over rows.
+of its conditionals is not a distribution over rows. With objective="absorbing" it is a diffusion over tokens
+(Austin et al. 2021, arXiv:2107.03006; Sahoo et al. 2024, arXiv:2406.07524), whose bound is one.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from genjax.config import (
     Share,
     Width,
     check,
+    unused,
 )
 from genjax.core import Aux, Batch, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
-from genjax.functional.corruption import mask_tokens
-from genjax.functional.readout import readout
+from genjax.functional.corruption import Masked, absorb_tokens, mask_tokens
+from genjax.functional.readout import readout, row_nats
 from genjax.nn.activations import PLAIN, Activation
 from genjax.nn.attention import Implementation
 from genjax.nn.dropout import dropout, fold
@@ -63,8 +65,10 @@ class Config:
       head: the model has the prediction head; without it the model gives features only, and cannot be
         trained.
       pooler: the model has the layer that maps the first token's feature (BERT's [CLS]) to one of the row.
-      rate: fraction of the tokens of a row that is predicted.
-      kept, random: fractions of those that stay unchanged, and that become a random token.
+      objective: "mlm", BERT's; or "absorbing": any number of a row's tokens is masked, and each predicted
+        one has the weight of the diffusion's bound.
+      rate: fraction of the tokens of a row that is predicted ("mlm").
+      kept, random: fractions of those that stay unchanged, and that become a random token ("mlm").
       dropout: of the embeddings and every residual branch.
       vocabulary: rows of the embedding if more than needed; None for as many as needed.
       init_std: standard deviation of the initial embeddings and kernels.
@@ -86,6 +90,7 @@ class Config:
     token_types: Natural = 0
     head: bool = True
     pooler: bool = False
+    objective: Literal["mlm", "absorbing"] = "mlm"
     rate: Probability = 0.15
     kept: Share = 0.1
     random: Share = 0.1
@@ -98,6 +103,10 @@ class Config:
 
     def __post_init__(self):
         check(self)
+        if self.objective == "absorbing":
+            unused(self, "objective", "rate", "kept", "random")
+            if not self.head:
+                raise ValueError("objective='absorbing' needs head=True: nothing else is trained")
         if self.kept + self.random > 1:
             raise ConfigError(
                 f"model.kept={self.kept} and model.random={self.random} are more than all chosen tokens",
@@ -208,7 +217,7 @@ class BERT(nn.Module):
 
 
 def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
-    """Build a BERT for text or quantised images. Player "model"; no likelihood.
+    """Build a BERT for text or quantised images. Player "model"; its likelihood is a bound, or none ("mlm").
 
     Raises:
       ConfigError: the data has no discrete target, its rows are longer than the learned positions, or
@@ -234,6 +243,8 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         phases={"mlm": Phase("model", m.objective)} if config.head else {},
         sample=m.sample if config.head else None,
         predict=m.predict,
+        likelihood=m.likelihood if config.objective == "absorbing" else None,
+        likelihood_kind="bound",
     )
 
 
@@ -278,12 +289,10 @@ class _BERT:
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
-        c = self.config
         row = self.rows(batch)
-        shares = {"rate": c.rate, "kept": c.kept, "random": c.random}
-        hide = functools.partial(mask_tokens, mask=self.mask, vocabulary=self.sequence.levels, **shares)
-        hidden = jax.vmap(hide)(fold(keys, 0), row.tokens, row.text)
-        noise = fold(keys, 1) if step is not None and c.dropout else None
+        places = jax.vmap(jax.random.uniform)(fold(keys, 2))
+        hidden = self.hidden(row, fold(keys, 0), places)
+        noise = fold(keys, 1) if step is not None and self.config.dropout else None
         x = self.apply(variables, row._replace(tokens=hidden.tokens), noise)
         # The head reads the chosen positions only, about an eighth of all.
         x = self.apply(variables, jnp.take_along_axis(x, hidden.places[..., None], axis=1), method="read")
@@ -291,8 +300,47 @@ class _BERT:
         targets = jnp.take_along_axis(row.tokens, hidden.places, axis=1)
         weights = hidden.weights * batch["mask"][:, None]
         sums = readout(x, params["token_embedding"], params["output_bias"], targets, weights)
-        count = weights.sum()
-        return Mean(sums.loss, count), Aux(variables.state, {"accuracy": Mean(sums.hits, count)})
+        # The weights of the bound sum to the number of tokens in expectation; that number has no noise.
+        tokens = (row.text * batch["mask"][:, None]).sum()
+        count = weights.sum() if self.config.objective == "mlm" else tokens.astype(jnp.float32)
+        return Mean(sums.loss, count), Aux(variables.state, {"accuracy": Mean(sums.hits, weights.sum())})
+
+    def hidden(self, row: Rows, keys: Keys, places: Float[Array, " B"]) -> Masked:
+        """Mask tokens of each row; `places` in [0, 1) decide how many ("absorbing")."""
+        c = self.config
+        if c.objective == "absorbing":
+            return jax.vmap(functools.partial(absorb_tokens, mask=self.mask))(
+                keys, row.tokens, row.text, places
+            )
+        shares = {"rate": c.rate, "kept": c.kept, "random": c.random}
+        hide = functools.partial(mask_tokens, mask=self.mask, vocabulary=self.sequence.levels, **shares)
+        return jax.vmap(hide)(keys, row.tokens, row.text)
+
+    def likelihood(
+        self, variables: Variables, batch: Batch, keys: Keys, *, terms: Count = 8
+    ) -> tuple[Mean, dict]:
+        """Estimate the bound of absorbing diffusion in nats per row.
+
+        Args:
+          terms: numbers of masked tokens that are evaluated per row, evenly spaced from a random start: an
+            unbiased estimate, from one evaluation of the network each.
+        """
+        row = self.rows(batch)
+        start = jax.vmap(jax.random.uniform)(fold(keys, 2))
+        params = variables.params["model"]
+
+        def one(total: jax.Array, n: jax.Array) -> tuple[jax.Array, None]:
+            site = jax.vmap(jax.random.fold_in, (0, None))(fold(keys, 0), n)
+            hidden = self.hidden(row, site, (n + start) / terms)
+            x = self.apply(variables, row._replace(tokens=hidden.tokens))
+            x = self.apply(variables, x, method="read")
+            table, bias = params["token_embedding"], params["output_bias"]
+            return total + row_nats(x, table, bias, row.tokens, hidden.weights), None
+
+        total, _ = jax.lax.scan(one, jnp.zeros(row.tokens.shape[0]), jnp.arange(terms))
+        mask = batch["mask"]
+        nats = jnp.where(mask > 0, total / terms, 0.0)
+        return Mean(nats, row.text.sum(1).astype(jnp.float32) * mask), {}
 
     def predict(self, variables: Variables, batch: Batch) -> dict[str, jax.Array]:
         """Return the features of rows as they are: put `mask` where a token is to be predicted.
