@@ -1,0 +1,56 @@
+"""Draw how far the critic of each training overfits, from a finished comparison.
+
+    python -m experiments.augmentation runs/compare-augmentation-full [--out curves.png]
+
+r_t is the mean sign of the critic's logits on training rows (Karras et al. 2020, arXiv:2006.06676, eq. 1);
+beside it the probability p of adaptive augmentation, and the logits of held-out rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from experiments.augmentation.compare import KINDS
+
+PANELS = {
+    "discriminator/overfitting": "r_t",
+    "discriminator/augment_p": "p",
+    "discriminator/real_logit": "logit of training rows",
+}
+"""{metric: label}."""
+
+
+def main() -> None:
+    """Draw the curves."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--out", type=Path, help="the picture; curves.png in the directory by default")
+    args = parser.parse_args()
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(4.5 * len(PANELS), 3.5))
+    for name, (family, _) in KINDS.items():
+        log = args.directory / name / "metrics.jsonl"
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        for axis, metric in zip(axes, PANELS, strict=True):
+            found = [(r["step"], r[metric]) for r in lines if r.get("split") == "train" and metric in r]
+            if found:
+                axis.plot(*zip(*found, strict=True), label=family)
+    for axis, label in zip(axes, PANELS.values(), strict=True):
+        axis.set(xlabel="step", ylabel=label)
+        axis.legend()
+    figure.tight_layout()
+    out = args.out or args.directory / "curves.png"
+    figure.savefig(out, dpi=150)
+    print(out)
+
+
+if __name__ == "__main__":
+    main()
