@@ -13,6 +13,7 @@ from genjax.core import Element, Spec, row_keys
 from genjax.errors import ConfigError
 from genjax.models import diffusion
 from genjax.nn import dit
+from genjax.nn.embedding import rotary_plane
 
 SPEC = Spec({"image": Element((4, 8, 3), "uint8", 17, "image", "target")}, 100)
 TINY = diffusion.Config(
@@ -55,8 +56,11 @@ def test_positions_tell_every_patch_from_every_other():
     assert distance.min() > 0.1
 
 
-def test_every_parameter_has_a_gradient_and_the_first_output_is_zero():
-    model, variables, batch = built()
+@pytest.mark.parametrize(
+    "fields", [{}, {"position": "rotary", "activation": "swiglu"}, {"activation": "geglu"}], ids=str
+)
+def test_every_parameter_has_a_gradient_and_the_first_output_is_zero(fields: dict):
+    model, variables, batch = built(**fields)
     objective = model.phases["denoise"].objective
     loss = lambda v: objective(v, batch, keys(), step=jnp.zeros((), int))[0].total
     for path, g in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables)):
@@ -65,6 +69,18 @@ def test_every_parameter_has_a_gradient_and_the_first_output_is_zero():
     x_t = jnp.ones((2, 4, 8, 3))
     # The prediction is the flow: where it is zero, E[x_0 | x_t] is x_t.
     np.testing.assert_allclose(model.denoiser.denoise(first, x_t, jnp.array([0.2, 0.9]), {}), x_t, atol=1e-6)
+
+
+def test_rotary_positions_are_those_of_rows_and_columns():
+    """Inner products of queries and keys depend on the differences of rows and of columns."""
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 2, 8))
+    at = lambda row, column: jnp.array([[[row, column]]])
+    product = lambda a, b: (rotary_plane(q, at(*a)) * rotary_plane(k, at(*b))).sum(-1)
+    np.testing.assert_allclose(product((3, 5), (1, 9)), product((7, 2), (5, 6)), atol=1e-4)
+    assert np.abs(product((3, 5), (1, 9)) - product((3, 5), (2, 9))).max() > 1e-3
+    assert np.abs(product((3, 5), (1, 9)) - product((3, 5), (1, 8))).max() > 1e-3
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        built(position="rotary", head=2)
 
 
 def test_recomputed_activations_change_no_gradient():

@@ -1,6 +1,6 @@
 """Configure super-resolution x2 by interpolation, by regression and by a GAN, for `genjax compare`.
 
-genjax compare --config=experiments/superres/compare.py:mnist5k     (or emoji, with GENJAX_ORIGINALS; or smoke)
+genjax compare --config=experiments/superres/compare.py:mnist5k     (or emoji, with the originals; or smoke)
 """
 
 from ml_collections import ConfigDict

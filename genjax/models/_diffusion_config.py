@@ -10,6 +10,7 @@ from genjax.core import Element
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import schedules
+from genjax.nn.activations import Activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Config:
       head: channels of an attention head of the U-Net and the transformer.
       groups: of the U-Net's group normalisation.
       patch: side of the transformer's patches in pixels.
+      position: of the transformer: "absolute", sines that are added to the patches; or "rotary", of rows and
+        columns (`head` is a multiple of 4).
+      activation: of the transformer's MLP; the gated ones have two thirds of the hidden features.
       dropout: rate in the residual blocks.
       schedule: the betas of the chain: "linear" (Ho et al. 2020) or "cosine" (Nichol & Dhariwal 2021); or a
         continuous path: "straight", that of flow matching (Liu et al. 2023), "vp", the limit of "linear",
@@ -59,6 +63,8 @@ class Config:
     head: Width = 32
     groups: Width = 8
     patch: Width = 2
+    position: Literal["absolute", "rotary"] = "absolute"
+    activation: Activation = "relu2"
     dropout: Rate = 0.0
     schedule: schedules.Schedule = "linear"
     timesteps: Annotated[int, Range(least=1, most=1_000_000)] = 1000
@@ -89,9 +95,9 @@ class Config:
 
 
 UNUSED = {
-    "unet": ("patch",),
+    "unet": ("patch", "position", "activation"),
     "transformer": ("multipliers", "attention", "groups"),
-    "mlp": ("multipliers", "attention", "head", "groups", "patch", "remat"),
+    "mlp": ("multipliers", "attention", "head", "groups", "patch", "position", "activation", "remat"),
 }
 """Fields of the config that a network does not have."""
 
@@ -136,4 +142,9 @@ def check_fit(config: Config, element: Element) -> None:
         raise ConfigError(
             f"model.width={config.width} must be a multiple of 4 and of model.head={config.head}",
             "change one of them",
+        )
+    if config.position == "rotary" and config.head % 4:
+        raise ConfigError(
+            f"model.head={config.head}: rotary positions of rows and columns need a multiple of 4",
+            "change model.head",
         )

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from genjax.core import Keys
 from genjax.models._diffusion_config import Config
 from genjax.nn import conditions
+from genjax.nn.activations import GATED
 from genjax.nn.dit import DiT
 from genjax.nn.embedding import lookup
 from genjax.nn.residual_mlp import ResidualMLP
@@ -57,13 +58,16 @@ class Network(nn.Module):
 
 
 def _stack(c: Config) -> Stack:
-    """Return the transformer's stack: squared ReLU, and queries and keys normalised."""
+    """Return the transformer's stack; queries and keys are normalised."""
+    gated = c.activation in GATED
     return Stack(
         layers=c.blocks,
         heads=c.width // c.head,
         width=c.width,
-        hidden=4 * c.width,
-        activation="relu2",
+        # A gated MLP has three matrices instead of two.
+        hidden=round(8 * c.width / 3) if gated else 4 * c.width,
+        activation=c.activation,
+        rope=c.position == "rotary",
         causal=False,
         qk_norm=True,
         dropout=c.dropout,

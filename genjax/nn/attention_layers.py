@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from genjax.core import Keys
 from genjax.nn.attention import KV, Implementation, Rule, attend
 from genjax.nn.dropout import dropout
-from genjax.nn.embedding import rotary
+from genjax.nn.embedding import rotary, rotary_plane
 from genjax.nn.linear import Linear, Linears
 from genjax.nn.norms import RMSNorm
 from genjax.nn.relative import Bias
@@ -96,7 +96,7 @@ class Attention(_Heads):
     def __call__(
         self,
         x: Float[Array, "B T W"],
-        positions: Int[Array, "B T"],
+        positions: Int[Array, "B T"] | Int[Array, "B T 2"],
         cache: KV | None = None,
         keys: Keys | None = None,
         *,
@@ -106,7 +106,8 @@ class Attention(_Heads):
         """Return the attended sequence and the cache with the new keys and values written.
 
         Args:
-          positions: for rotary positions; with a cache also the slots that the keys are written to.
+          positions: for rotary positions; with a cache also the slots that the keys are written to. Without
+            one they may be rows and columns of an image.
           keys: PRNG keys of dropout; None for no dropout.
           segments: a token sees only tokens of its own segment, and none of segment 0. Ignored with a cache.
           bias: relative position bias, added to the scores.
@@ -117,8 +118,9 @@ class Attention(_Heads):
             q = self.query_norm(q)
             k = self.key_norm(k)
         if f.rope_base is not None:
-            q = rotary(q, positions, f.rope_base)
-            k = rotary(k, positions, f.rope_base)
+            rotate = rotary if positions.ndim == 2 else rotary_plane
+            q = rotate(q, positions, f.rope_base)
+            k = rotate(k, positions, f.rope_base)
         rule = Rule(f.scale, f.causal, f.window, f.logit_cap, bias, segments, segments)
         if cache is None:
             out = attend(q, k, v, rule, implementation=f.implementation)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from genjax.core import Keys
 from genjax.nn.attention_layers import Attention
@@ -63,10 +63,13 @@ class ModulatedBlock(nn.Module):
         self.mlp = MLP(s)
 
     def __call__(
-        self, x: Float[Array, "B T W"], condition: Float[Array, "B E"], keys: Keys | None
+        self,
+        x: Float[Array, "B T W"],
+        condition: Float[Array, "B E"],
+        at: Int[Array, "1 T 2"],
+        keys: Keys | None,
     ) -> Float[Array, "B T W"]:
         film = jnp.split(self.film(condition)[:, None], 6, axis=-1)
-        at = jnp.arange(x.shape[1])[None]
         h, _ = self.attention(modulate(x, film[0], film[1], self.stack), at, None, fold(keys, 0))
         x = x + film[2] * h
         return x + film[5] * self.mlp(modulate(x, film[3], film[4], self.stack), fold(keys, 1))
@@ -87,7 +90,8 @@ class DiT(nn.Module):
     Attributes:
       channels: of the output.
       patch: side of a patch in pixels; it divides the image's height and width.
-      stack: of the blocks; its `causal`, `norm`, `prenorm` and `final_norm` are not used.
+      stack: of the blocks; its `causal`, `norm`, `prenorm` and `final_norm` are not used. With `rope` the
+        positions are rotary, of rows and columns; else they are added to the patches.
     """
 
     channels: int
@@ -104,10 +108,13 @@ class DiT(nn.Module):
         condition = nn.silu(condition.astype(s.dtype))
         patches = to_patches(x.astype(s.dtype), self.patch)
         h = Linear(s.width, bias=True, std=patches.shape[-1] ** -0.5, dtype=s.dtype, name="in")(patches)
-        h = h + jnp.asarray(positions(shape[0] // self.patch, shape[1] // self.patch, s.width), h.dtype)[None]
+        rows, columns = shape[0] // self.patch, shape[1] // self.patch
+        if not s.rope:
+            h = h + jnp.asarray(positions(rows, columns, s.width), h.dtype)[None]
+        at = jnp.stack(jnp.divmod(jnp.arange(rows * columns), columns), -1)[None]
         block = nn.remat(ModulatedBlock) if s.remat else ModulatedBlock
         for i in range(s.layers):
-            h = block(s, i, name=f"block_{i}")(h, condition, fold(keys, i))
+            h = block(s, i, name=f"block_{i}")(h, condition, at, fold(keys, i))
         zeros = nn.initializers.zeros
         film = nn.Dense(2 * s.width, dtype=s.dtype, kernel_init=zeros, name="film")(condition)
         shift, scale = jnp.split(film[:, None], 2, axis=-1)

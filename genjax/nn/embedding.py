@@ -59,6 +59,19 @@ def rotary(
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
+def rotary_plane(
+    x: Float[Array, "B T H D"], positions: Int[Array, "B T 2"], base: float = 10_000.0
+) -> Float[Array, "B T H D"]:
+    """Rotate one half of the features by the row and the other by the column of each token.
+
+    Axial rotary positions (Heo et al. 2024, arXiv:2403.13298, sec. 3.1): inner products depend on the
+    differences of rows and of columns.
+    """
+    half = x.shape[-1] // 2
+    parts = [rotary(x[..., :half], positions[..., 0], base), rotary(x[..., half:], positions[..., 1], base)]
+    return jnp.concatenate(parts, -1)
+
+
 def sinusoids(positions: Int[Array, "B T"], width: int) -> Float[Array, "B T {width}"]:
     """Compute sin and cos of position / 10000^(i / (width / 2 - 1)), the sines first.
 
