@@ -201,10 +201,15 @@ class Denoiser(NamedTuple):
     Attributes:
       path: t -> (alpha, sigma).
       denoise: (variables, x_t, t_B, prompt) -> E[x_0 | x_t].
+      read: batch -> (x_0 in the values of the network, the conditions that `denoise` reads). None if x_0 is
+        not a function of the batch alone (codes of a frozen codec).
+      hidden: conditions -> the same ones without their content, which guidance leads away from.
     """
 
     path: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     denoise: Callable[..., jax.Array]
+    read: Callable[[Batch], tuple[jax.Array, Batch]] | None = None
+    hidden: Callable[[Batch], Batch] = lambda conditions: conditions
 
 
 class Generator(NamedTuple):

@@ -98,7 +98,7 @@ class _Diffusion:
 
     @functools.cached_property
     def denoiser(self) -> Denoiser:
-        return Denoiser(self.path, self.denoise)
+        return Denoiser(self.path, self.denoise, self.read_both, self.hidden)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,6 +112,14 @@ class _Diffusion:
         """Return x_0: grey levels mapped to [-1, 1], real values as they are."""
         x = batch[self.name]
         return pixels.to_signed(x, self.element.levels) if self.element.levels else x.astype(jnp.float32)
+
+    def read_both(self, batch: Batch) -> tuple[Float[Array, "B *shape"], Batch]:
+        """Return x_0 and the label."""
+        return self.read(batch), self.label.given(batch)
+
+    def hidden(self, given: Batch) -> Batch:
+        """Return the conditions without a label."""
+        return {name: jnp.full_like(x, conditions.NULL) for name, x in given.items()}
 
     def written(self, x: Float[Array, "B *shape"]) -> Shaped[Array, "B *shape"]:
         """Return x_0 in the form of the data."""

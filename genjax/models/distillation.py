@@ -1,0 +1,184 @@
+"""Train a diffusion that samples in few steps, from a finished one (a stage) or by itself.
+
+    stages.teacher = {"config": "digits/diffusion"}     trains first, or reuses a finished run
+    model = {"name": "distillation", "student": {"name": "diffusion", ...}, "kind": "progressive", "steps": 8}
+
+"progressive" (Salimans & Ho 2022, arXiv:2202.00512): one step of the student is two of the teacher. Repeat it
+with the student as the next teacher. "consistency" (Song et al. 2023, arXiv:2303.01469): the student's
+estimates at the two ends of a step are equal; the step is the teacher's, or without one it leads between two
+noisy forms of the same row. A student with the teacher's parameters starts from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genjax import plugins
+from genjax.config import Count, Folder, Signed, check, coerce
+from genjax.config import build as build_config
+from genjax.core import Aux, Batch, Denoiser, Keys, Mean, Model, Phase, Spec, Variables
+from genjax.errors import ConfigError
+from genjax.functional import diffusion as gaussian
+from genjax.functional import distillation, noise, schedules
+from genjax.functional.noise import fold
+from genjax.sampling.diffusion import guided
+
+PACKAGE = "genjax.models"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Configure a distillation.
+
+    Attributes:
+      student: `name` of an architecture with a denoiser, and fields of its own Config.
+      teacher: the stage of the teacher; None for consistency training without one.
+      kind: "progressive" or "consistency".
+      steps: of the student ("progressive"); of the grid on which neighbours agree ("consistency").
+      guidance: of the teacher, which the student learns to have at guidance 1.
+    """
+
+    student: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "diffusion"})
+    teacher: Folder | None = "teacher"
+    kind: Literal["progressive", "consistency"] = "progressive"
+    steps: Count = 4
+    guidance: Signed = 1.0
+
+    def __post_init__(self):
+        check(self)
+        # Complete, so that config.json states every default of the student.
+        fields = dict(self.student)
+        name = fields.pop("name", None)
+        if name is None:
+            raise ConfigError("model.student.name is missing", "name an architecture, e.g. diffusion")
+        name = coerce(Annotated[str, plugins.Entry(PACKAGE, "model")], name, "model.student.name")
+        own = build_config(_module(name).Config, fields, "model.student")
+        object.__setattr__(self, "student", {"name": name, **dataclasses.asdict(own)})
+        if self.teacher is None:
+            if self.kind == "progressive":
+                raise ValueError("teacher=None: kind='progressive' learns from a teacher")
+            if self.guidance != 1:
+                raise ValueError(f"guidance={self.guidance} is of the teacher, and teacher is None")
+
+
+def _module(name: str) -> Any:
+    return plugins.load(PACKAGE, name, "model", ("Config", "build"))
+
+
+def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None) -> Model:
+    """Build the student with the loss of the distillation; it samples as the student's architecture does.
+
+    Raises:
+      ConfigError: the stage is missing, or student or teacher is no diffusion of data.
+    """
+    fields = dict(config.student)
+    module = _module(fields.pop("name"))
+    student = module.build(build_config(module.Config, fields, "model.student"), spec, {})
+    teacher = None
+    if config.teacher is not None:
+        teacher = (stages or {}).get(config.teacher)
+        if teacher is None:
+            raise ConfigError(
+                f"model distillation needs a teacher in stages.{config.teacher}",
+                f'set stages.{config.teacher} to a run directory, or to {{"config": NAME}}',
+            )
+    for what, model in (("student", student), ("teacher", teacher)):
+        if model is not None and (model.denoiser is None or model.denoiser.read is None):
+            raise ConfigError(f"the {what} is no diffusion of data", "name a run or a config of diffusion")
+    assert student.denoiser is not None
+    m = _Distillation(config, student, student.denoiser, teacher)
+    (player,) = student.players
+    return student.replace(
+        init=m.init,
+        phases={"distil": Phase(player, m.objective)},
+        likelihood=None,
+        rate_distortion=None,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Distillation:
+    """Implement the contract."""
+
+    config: Config
+    student: Model
+    denoiser: Denoiser
+    teacher: Model | None
+
+    def init(self, key: jax.Array, batch: Batch, frozen: dict[str, Variables]) -> Variables:
+        own = self.student.init(key, batch, {})
+        if self.config.teacher is not None:
+            given = frozen[self.config.teacher].params
+            shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+            if jax.tree.structure(given) == jax.tree.structure(own.params) and shapes(given) == shapes(
+                own.params
+            ):
+                # A copy: the student's parameters are donated to its steps, the teacher's are not.
+                own = own.replace(params=jax.tree.map(jnp.copy, given))
+        return own.replace(frozen=frozen)
+
+    def taught(self, variables: Variables, given: Batch) -> Any:
+        """Return the teacher's estimate as a function of (x_t, t)."""
+        assert self.teacher is not None
+        assert self.config.teacher is not None
+        own = variables.frozen[self.config.teacher]
+        denoiser = self.teacher.denoiser
+        assert denoiser is not None
+        one = lambda x, t, prompt: jax.lax.stop_gradient(denoiser.denoise(own, x, t, prompt))
+        return guided(one, self.config.guidance, given, denoiser.hidden(given))
+
+    @property
+    def path(self) -> schedules.Path:
+        """Return the path of the teacher, along which the student learns its steps."""
+        denoiser = self.denoiser if self.teacher is None else self.teacher.denoiser
+        assert denoiser is not None
+        return denoiser.path
+
+    def objective(
+        self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
+    ) -> tuple[Mean, Aux]:
+        del step
+        assert self.denoiser.read is not None
+        x_0, given = self.denoiser.read(batch)
+        N = self.config.steps
+        i = noise.integers(fold(keys, 0), 1, N + 1)
+        t = i / N
+        s = (i - 1) / N
+        epsilon = noise.normal(fold(keys, 1), x_0.shape[1:])
+        x_t = gaussian.diffuse(x_0, epsilon, self.path(t))
+        own = lambda x, at: self.denoiser.denoise(variables, x, at, given)
+        if self.config.kind == "progressive":
+            error = self.of_two_steps(own, self.taught(variables, given), x_t, t, s)
+        else:
+            teach = None if self.teacher is None else self.taught(variables, given)
+            error = self.of_neighbours(own, teach, x_0, epsilon, t, s)
+        loss = Mean.of(error, batch["mask"])
+        return loss, Aux(variables.state, {"error": loss})
+
+    def of_two_steps(
+        self, own: Any, teacher: Any, x_t: Float[Array, "B *shape"], t: Float[Array, " B"], s: Array
+    ) -> Float[Array, " B"]:
+        """Return the squared error to the target of two steps, with weights max(SNR, 1) (sec. 4)."""
+        target = jax.lax.stop_gradient(distillation.halved(teacher, self.path, x_t, t, s))
+        squared = jnp.square(own(x_t, t) - target).reshape(x_t.shape[0], -1).mean(1)
+        snr = jnp.exp(schedules.log_snr(*self.path(t)))
+        return jnp.maximum(snr, 1.0) * squared
+
+    def of_neighbours(
+        self, own: Any, teacher: Any, x_0: Array, epsilon: Array, t: Float[Array, " B"], s: Array
+    ) -> Float[Array, " B"]:
+        """Return the distance between the student's estimates at t and at s, where it is held fixed."""
+        x_t = gaussian.diffuse(x_0, epsilon, self.path(t))
+        x_s = gaussian.diffuse(x_0, epsilon, self.path(s))
+        if teacher is not None:
+            x_s = distillation.ddim_step(teacher, self.path, x_t, t, s)
+        clean = gaussian.spread(s, x_s) <= 0
+        # Without noise a row is its own estimate.
+        target = jnp.where(clean, x_s, own(x_s, jnp.maximum(s, 1e-5)))
+        return distillation.pseudo_huber(own(x_t, t), jax.lax.stop_gradient(target))
