@@ -105,6 +105,4 @@ def test_what_does_not_fit_is_refused():
         build(Config(student=STUDENT), SPEC, {})
     gan = {"name": "gan", "network": {"name": "mlp"}, "conditional": False}
     with pytest.raises(ConfigError, match="no diffusion"):
-        build(
-            Config(student={"name": "vae"}, teacher=None, kind="consistency"), dataclasses.replace(SPEC), {}
-        )
+        build(Config(student=gan, teacher=None, kind="consistency"), SPEC, {})
