@@ -46,6 +46,8 @@ FREE = {
         "compare.evaluate",
         "model.gan.network",
         "model.latent.prior",
+        "model.distillation.student",
+        "evaluate.likelihood",
         "train.sharding",
     ),
     "train.logical",
