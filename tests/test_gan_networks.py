@@ -189,7 +189,7 @@ def test_orthogonal_columns_cost_nothing():
     w = np.random.default_rng(1).normal(size=(2, 3, 4)).astype(np.float32)
     gram = w.reshape(6, 4).T @ w.reshape(6, 4)
     want = np.square(gram * (1 - np.eye(4))).sum()
-    np.testing.assert_allclose(adversarial.off_orthogonal({"k": jnp.asarray(w)}), want, rtol=1e-4)
+    np.testing.assert_allclose(adversarial.off_orthogonal({"kernel": jnp.asarray(w)}), want, rtol=1e-4)
 
 
 def test_truncated_noise_has_no_tail():
