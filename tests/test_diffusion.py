@@ -227,6 +227,9 @@ def test_the_density_of_the_ode_bounds_the_levels(monkeypatch):
     found = np.asarray(nats.total).reshape(-1, levels).mean(0)
     entropy = -(p * np.log(p)).sum()
     assert entropy < (p * found).sum() < entropy + 0.02
+    for given in ({"method": "ode", "terms": 8}, {"steps": 9}, {"probes": None}):
+        with pytest.raises(ConfigError, match="no effect"):
+            model.likelihood(variables, b, keys(rows), **given)
 
 
 def test_the_bound_masks_padding(monkeypatch):

@@ -140,14 +140,12 @@ def test_one_step_of_consistency_is_the_estimate_and_more_add_fresh_noise():
 def test_a_run_may_start_without_signal_and_end_without_noise(case: str):
     """Where alpha or sigma is zero, lambda is infinite: the straight path has both ends."""
     path = schedules.straight
-    keys = jax.random.split(jax.random.key(1), 64)
     x = jax.random.normal(jax.random.key(2), (64, 1))
     times = np.linspace(1, 0, 31).astype(np.float32)
     found = run(METHODS[case](), path, x, times)
     assert np.isfinite(found).all()
     if case != "consistency":
         assert 0.3 < found.var() < 1.5
-    assert keys.shape == (64,)
 
 
 @pytest.mark.parametrize("case", sorted(METHODS))

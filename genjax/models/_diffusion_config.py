@@ -41,7 +41,8 @@ class Config:
         arXiv:2403.03206, sec. 3.1), or "lognormal", a normal distribution of log(sigma / alpha) (EDM).
       times_mean, times_std: of "logit_normal" (0 and 1 in the paper) and "lognormal" (-1.2 and 1.2).
       shift: of the times, t -> shift t / (1 + (shift - 1) t): above 1 there is more noise, as large images
-        need (Esser et al. 2024, eq. 23). Sampling shifts its times, too.
+        need (Esser et al. 2024, eq. 23). Sampling shifts its
+        times, too, unless its spacing is one of noise levels.
       prediction: output of the network: "noise", "data", "velocity", "flow_velocity", "score" or "edm" (see
         functional.diffusion).
       data_std: sigma_data, of the prediction and the weighting "edm".

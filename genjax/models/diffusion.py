@@ -224,6 +224,9 @@ class _Diffusion:
             raise ConfigError(
                 f"steps={steps} of the sampler are more than timesteps={chain}", "take fewer steps"
             )
+        times = schedules.times(steps, chain, spacing, self.path)
+        if spacing not in ("karras", "log_snr"):  # these are places of the noise, wherever the times are
+            times = schedules.shifted(times, self.config.shift)
         given = self.label.given(prompt)
         index = self.label.index(prompt, keys.shape[0])
         null = {name: jnp.full_like(index, conditions.NULL) for name in given} or None
@@ -232,7 +235,7 @@ class _Diffusion:
             variables,
             keys,
             dict.fromkeys(given, index),
-            schedules.shifted(schedules.times(steps, chain, spacing, self.path), self.config.shift),
+            times,
             shape=self.shape,
             sampler=sampler,
             eta=eta,
@@ -273,7 +276,14 @@ class _Diffusion:
           steps: of "ode".
           probes: of "ode": vectors of Hutchinson's estimate; None for the exact trace.
           clip: estimates of x_0 are clipped to [-clip, clip] by "bound".
+
+        Raises:
+          ConfigError: options of the other method.
         """
+        if method == "bound" and (steps, probes) != (40, 1):
+            raise ConfigError("steps and probes have no effect on method='bound'", "set method to ode")
+        if method == "ode" and terms != 32:
+            raise ConfigError("terms has no effect on method='ode'", "leave it out")
         units = float(math.prod(self.shape))
         nats = (
             self.bound(variables, batch, keys, terms, clip)

@@ -184,15 +184,15 @@ def _factors(work: Work, options: Factors) -> Drawn:
             f"latent.directions={options.directions}: codes have {width} dimensions", "name fewer"
         )
     found, values = latents.directions([kernels[i] for i in layers], options.directions)
-    many, _ = _drawn(synthesis, options.seed, max(SPREAD, options.rows), options.truncation)
+    many, labels = _drawn(synthesis, options.seed, max(SPREAD, options.rows), options.truncation)
     spread = (many[:, 0] @ found.T).std(0)
     codes = many[: options.rows]
-    _, given = _drawn(synthesis, options.seed, options.rows, options.truncation)
+    given = {name: x[: options.rows] for name, x in labels.items()}
     steps = jnp.linspace(-options.span, options.span, options.steps)
     lines = [latents.moved(codes, n, s * steps, layers) for n, s in zip(found, spread, strict=True)]
     every = jnp.concatenate(lines).reshape(-1, *codes.shape[1:])
-    labels = {k: jnp.tile(jnp.repeat(x, options.steps), options.directions) for k, x in given.items()}
-    shown = _in_parts(synthesis, every, labels)
+    repeated = {k: jnp.tile(jnp.repeat(x, options.steps), options.directions) for k, x in given.items()}
+    shown = _in_parts(synthesis, every, repeated)
     said = ", ".join(f"{v:.3g}" for v in np.asarray(values))
     return Drawn(
         work.save(shown, options.steps),

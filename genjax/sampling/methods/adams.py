@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.errors import ConfigError
 from genjax.functional.diffusion import to_noise
-from genjax.sampling.methods.base import History, Method, Point, chosen, order_at
+from genjax.sampling.methods.base import History, Method, Point, chosen, known_order, order_at
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 """Of Gauss-Legendre quadrature: exact for polynomials up to degree 23."""
@@ -31,8 +30,7 @@ def deis(order: int = 3) -> Method:
     Raises:
       ConfigError: another order than 1, 2 or 3.
     """
-    if order not in (1, 2, 3):
-        raise ConfigError(f"order={order} of deis", "give 1, 2 or 3")
+    known_order(order, 3, "deis")
     return _adams(order, "log")
 
 
@@ -42,8 +40,7 @@ def lms(order: int = 4) -> Method:
     Raises:
       ConfigError: an order that is not in 1 .. 4.
     """
-    if order not in (1, 2, 3, 4):
-        raise ConfigError(f"order={order} of lms", "give 1, 2, 3 or 4")
+    known_order(order, 4, "lms")
     return _adams(order, "linear")
 
 
@@ -53,8 +50,7 @@ def pndm(order: int = 4) -> Method:
     Raises:
       ConfigError: an order that is not in 1 .. 4.
     """
-    if order not in (1, 2, 3, 4):
-        raise ConfigError(f"order={order} of pndm", "give 1, 2, 3 or 4")
+    known_order(order, 4, "pndm")
 
     def step(denoise, x, memory: History, now: Point, then: Point, noise):
         data = denoise(x, now.t)

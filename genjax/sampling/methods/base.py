@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.core import Tree
+from genjax.errors import ConfigError
 
 Estimate = Callable[[jax.Array, jax.Array], jax.Array]
 """(x_t, t) -> E[x_0 | x_t], with the scalar t of a Point."""
@@ -93,6 +94,17 @@ def chosen(order: Any, candidates: list[jax.Array]) -> jax.Array:
     for n, candidate in enumerate(candidates[1:], 2):
         found = jnp.where(order == n, candidate, found)
     return found
+
+
+def known_order(order: int, most: int, method: str) -> int:
+    """Return the order of a method, which has orders up to `most`.
+
+    Raises:
+      ConfigError: another one.
+    """
+    if not 1 <= order <= most:
+        raise ConfigError(f"order={order} of {method}", f"give 1 to {most}")
+    return order
 
 
 SHORT = 15

@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import ConfigError
-from genjax.sampling.methods.base import History, Method, Point, chosen, order_at
+from genjax.sampling.methods.base import History, Method, Point, chosen, known_order, order_at
 
 
 def dpm_solver(order: int = 2) -> Method:
@@ -18,8 +17,7 @@ def dpm_solver(order: int = 2) -> Method:
     Raises:
       ConfigError: another order than 1, 2 or 3.
     """
-    if order not in (1, 2, 3):
-        raise ConfigError(f"order={order} of dpm_solver", "give 1, 2 or 3")
+    known_order(order, 3, "dpm_solver")
 
     def step(denoise, x, memory: History, now: Point, then: Point, noise):
         data = denoise(x, now.t)
@@ -58,8 +56,7 @@ def dpm_solver_sde(order: int = 2) -> Method:
     Raises:
       ConfigError: another order than 1 or 2.
     """
-    if order not in (1, 2):
-        raise ConfigError(f"order={order} of dpm_solver_sde", "give 1 or 2")
+    known_order(order, 2, "dpm_solver_sde")
 
     def step(denoise, x, memory: History, now: Point, then: Point, noise):
         data = denoise(x, now.t)

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import ConfigError
-from genjax.sampling.methods.base import History, Method, Point, chosen, order_at
+from genjax.sampling.methods.base import History, Method, Point, chosen, known_order, order_at
 
 ALWAYS = 2**30
 """Every run ends with lower orders: it is shorter than this."""
@@ -38,8 +37,7 @@ def unipc(order: int = 2) -> Method:
     Raises:
       ConfigError: another order than 1, 2 or 3.
     """
-    if order not in (1, 2, 3):
-        raise ConfigError(f"order={order} of unipc", "give 1, 2 or 3")
+    known_order(order, 3, "unipc")
 
     def start(x: jax.Array) -> Memory:
         return Memory(History.empty(x, order), x, jnp.zeros((3,), x.dtype), jnp.int32(1))
