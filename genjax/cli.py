@@ -118,6 +118,13 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
     c.epilog = "any option of the verb: --latent.OPTION=VALUE (docs/guides/latent.md)"
 
+    c = add("edit", "Edit rows with a diffusion: complete, vary, restore, steer and join them.")
+    c.add_argument("verb", choices=("inpaint", "outpaint", "vary", "restore", "steer", "interpolate"))
+    c.add_argument("run", help="the directory of a run of a diffusion")
+    c.add_argument("--step", default="latest", help="latest, best or a step")
+    c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
+    c.epilog = "any option of the verb: --edit.OPTION=VALUE (docs/guides/diffusion.md)"
+
     c = add("compare", "Train, sample and score several models under one budget; write one report.")
     c.add_argument("--config", default="compare/digits", metavar="FILE[:SIZE]")
     c.add_argument("--dir", help="the comparison's directory (default: runs/compare-<name>)")
@@ -259,6 +266,7 @@ PREFIXES = {
     "sample": ("sample",),
     "evaluate": ("evaluate", "sample"),
     "latent": ("latent",),
+    "edit": ("edit",),
     "data": ("data",),
     "import": ("data",),
     "export": (),

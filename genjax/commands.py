@@ -31,6 +31,7 @@ def run(args: argparse.Namespace, overrides: Overrides) -> int:
         "compare": _compare,
         "sweep": _sweep,
         "latent": _latent,
+        "edit": _edit,
         "data": _data,
         "import": _import,
         "export": _export,
@@ -179,6 +180,18 @@ def _latent(args: argparse.Namespace, overrides: Overrides) -> int:
 
     trained = assemble.restore(args.run, args.step)
     drawn = latent.run(args.verb, trained, values(overrides["latent"]), args.average)
+    print(f"{drawn.path}: {drawn.found}")
+    print(single.write(trained.directory))
+    return 0
+
+
+def _edit(args: argparse.Namespace, overrides: Overrides) -> int:
+    from genjax.report import single
+    from genjax.settings import values
+    from genjax.workflows import assemble, editing
+
+    trained = assemble.restore(args.run, args.step)
+    drawn = editing.run(args.verb, trained, values(overrides["edit"]), args.average)
     print(f"{drawn.path}: {drawn.found}")
     print(single.write(trained.directory))
     return 0

@@ -219,7 +219,25 @@ class _Latent:
         def denoise(variables: Variables, *args: Any) -> jax.Array:
             return own.denoise(self.inner(variables), *args)
 
-        return Denoiser(own.path, denoise)
+        def read(variables: Variables, batch: Batch) -> tuple[jax.Array, Batch]:
+            assert own.read is not None
+            codes = self.codec.encode(self.frozen(variables), batch, None)
+            return own.read(self.inner(variables), self.normalise(variables, codes))
+
+        def expected(variables: Variables, x_0: jax.Array, given: Batch) -> Batch:
+            assert own.expected is not None
+            assert self.codec.expected is not None
+            codes = own.expected(self.inner(variables), x_0, given)
+            return self.codec.expected(self.frozen(variables), self.restore(variables, {**given, **codes}))
+
+        return Denoiser(
+            lambda variables: own.path(self.inner(variables)),
+            denoise,
+            None if own.read is None else read,
+            None if own.expected is None or self.codec.expected is None else expected,
+            own.times,
+            own.hidden,
+        )
 
 
 def _moments(x: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:

@@ -199,16 +199,20 @@ class Denoiser(NamedTuple):
     """Describe a Gaussian diffusion: x_t = alpha(t) x_0 + sigma(t) noise, t in [0, 1].
 
     Attributes:
-      path: t -> (alpha, sigma).
+      path: variables -> (t -> (alpha, sigma)).
       denoise: (variables, x_t, t_B, prompt) -> E[x_0 | x_t].
-      read: batch -> (x_0 in the values of the network, the conditions that `denoise` reads). None if x_0 is
-        not a function of the batch alone (codes of a frozen codec).
+      read: (variables, batch) -> (x_0 in the values of the network, the conditions that `denoise` reads).
+      expected: (variables, x_0, conditions) -> {target: float32}, in the units of the data, neither rounded
+        nor clipped; differentiable in x_0.
+      times: (steps, spacing or None) -> the times to sample along, decreasing, NumPy (steps + 1,).
       hidden: conditions -> the same ones without their content, which guidance leads away from.
     """
 
-    path: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    path: Callable[[Variables], Callable[[jax.Array], tuple[jax.Array, jax.Array]]]
     denoise: Callable[..., jax.Array]
-    read: Callable[[Batch], tuple[jax.Array, Batch]] | None = None
+    read: Callable[[Variables, Batch], tuple[jax.Array, Batch]] | None = None
+    expected: Callable[[Variables, jax.Array, Batch], Batch] | None = None
+    times: Callable[..., Any] | None = None
     hidden: Callable[[Batch], Batch] = lambda conditions: conditions
 
 

@@ -24,6 +24,7 @@ RIGHT: dict[str, list[str]] = {
     "export": ["runs/x", "out", "--average=none"],
     "report": ["runs/x"],
     "latent": ["map", "runs/x", "--latent.rows=5"],
+    "edit": ["vary", "runs/x", "--edit.rows=(5,)"],
 }
 """Arguments of every command, in which one fault is then made."""
 MANY = ("--grid", "--range")

@@ -32,7 +32,7 @@ def denoise(variables, x_t, t, prompt):
     return mean + (gain * ((x_t - alpha * mean) @ basis)) @ basis.T
 
 
-DENOISER = Denoiser(PATH, denoise)
+DENOISER = Denoiser(lambda variables: PATH, denoise)
 
 
 def draw(num=10_000, steps=100, seed=0, prompt=None, times=None, **knobs):
@@ -116,7 +116,7 @@ def counted():
         sizes.append(x.shape[0])
         return denoise(variables, x, t, prompt)
 
-    return Denoiser(PATH, estimate), sizes
+    return Denoiser(lambda variables: PATH, estimate), sizes
 
 
 LABEL = {"label": jnp.array([0, 1, 1, 0])}

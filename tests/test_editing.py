@@ -26,14 +26,15 @@ def denoise(variables, x, t, prompt):
     return (gain * (x @ basis)) @ basis.T
 
 
+DENOISER = Denoiser(lambda variables: PATH, denoise)
+
+
 def draw(count: int = 4000, steps: int = 60, **how) -> np.ndarray:
     keys = jax.random.split(jax.random.key(0), count)
     times = schedules.times(steps, 1000)
     how = {"sampler": "ddpm", **how}
     run = jax.jit(
-        lambda k: sampling.sample(
-            Denoiser(PATH, denoise), Variables(), k, {}, how.pop("times", times), shape=(2,), **how
-        )
+        lambda k: sampling.sample(DENOISER, Variables(), k, {}, how.pop("times", times), shape=(2,), **how)
     )
     return np.asarray(run(keys))
 

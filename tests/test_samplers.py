@@ -107,7 +107,7 @@ def test_each_method_draws_the_mixture(case: str):
     """In 150 steps; means and variances to the accuracy of 20,000 draws and of the slowest method."""
     keys = jax.random.split(jax.random.key(1), 20_000)
     path = schedules.linear
-    denoiser = Denoiser(path, lambda v, x, t, p: denoise(path, x, t))
+    denoiser = Denoiser(lambda v: path, lambda v, x, t, p: denoise(path, x, t))
     knobs: dict[str, Any] = STOCHASTIC.get(case, {})
     times = np.linspace(1, 0, 151).astype(np.float32) ** 1.5
     draw = jax.jit(

@@ -95,6 +95,11 @@ class Config:
             unused(self, "weighting", "bias")
 
 
+NETWORK = (
+    *("network", "width", "multipliers", "blocks", "attention", "head", "groups", "patch", "position"),
+    *("activation", "dropout", "dtype", "remat"),
+)
+"""Fields of the config that belong to the network."""
 UNUSED = {
     "unet": ("patch", "position", "activation"),
     "transformer": ("multipliers", "attention", "groups"),

@@ -25,11 +25,13 @@ class Network(nn.Module):
       config: with `network` "unet", "transformer" or "mlp".
       channels: of the output images.
       classes: 0 without labels.
+      spans: the network also reads the length of the interval of times that ends at t (MeanFlow).
     """
 
     config: Config
     channels: int
     classes: int
+    spans: bool = False
 
     @nn.compact
     def __call__(
@@ -38,11 +40,15 @@ class Network(nn.Module):
         t: Float[Array, " B"],
         label: Int[Array, " B"],
         keys: Keys | None = None,
+        span: Float[Array, " B"] | None = None,
     ) -> Float[Array, "B *shape"]:
         c = self.config
         dtype = jnp.dtype(c.dtype)
         width = c.width if c.network == "transformer" else 4 * c.width
         condition = TimeEmbedding(width, c.width, dtype, name="time")(t)
+        if self.spans:
+            assert span is not None
+            condition += TimeEmbedding(width, c.width, dtype, name="span")(span)
         if self.classes:
             table = self.param("label", nn.initializers.normal(0.02), (self.classes + 1, width))
             condition += lookup(table, conditions.slots(label, self.classes)).astype(dtype)

@@ -19,17 +19,19 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Shaped
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from genjax.config import Count, NotNegative, Positive, Probability, Share, Signed
 from genjax.core import Aux, Batch, Denoiser, Element, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
-from genjax.functional import noise, pixels, schedules
+from genjax.functional import noise, schedules
 from genjax.functional.chain_bound import Chain
 from genjax.functional.flow_likelihood import log_density
 from genjax.functional.noise import fold
 from genjax.models._diffusion_config import TIMES, Config, check_fit, network_of
+from genjax.models._diffusion_data import Target
 from genjax.models._diffusion_network import Network
 from genjax.nn import conditions
 from genjax.nn.conditions import ClassLabel
@@ -53,13 +55,13 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
       ConfigError: the data has no such target, or it does not fit the network.
     """
     del stages
-    name = _target(spec)
-    element = spec[name]
+    target = Target.of(spec)
+    element = target.element
     label = ClassLabel.of(spec)
-    config = dataclasses.replace(config, network=network_of(config, name, element))
+    config = dataclasses.replace(config, network=network_of(config, target.name, element))
     check_fit(config, element)
     network = Network(config, element.shape[-1], label.classes)
-    m = _Diffusion(config, name, element, label, network, schedules.chain(config.schedule, config.timesteps))
+    m = _Diffusion(config, target, label, network, schedules.chain(config.schedule, config.timesteps))
     return Model(
         init=m.init,
         phases={"denoise": Phase(PLAYER, m.objective)},
@@ -72,60 +74,69 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     )
 
 
-def _target(spec: Spec) -> str:
-    """Return the first target that is an image (H, W, C), of whole levels or real, or a real vector (D,)."""
-    for name in spec.targets:
-        element = spec[name]
-        if len(element.shape) == 3 or (len(element.shape) == 1 and not element.levels):
-            return name
-    raise ConfigError(
-        "diffusion needs an image or a real-valued vector as the target; "
-        f"the data has {', '.join(sorted(spec.elements))}",
-        "choose data with such a target, or another model",
-    )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Diffusion:
-    """Implement the contract on the element `name`. `path` is t in [0, 1] -> (alpha, sigma)."""
+    """Implement the contract. `path` is t in [0, 1] -> (alpha, sigma)."""
 
     config: Config
-    name: str
-    element: Element
+    data: Target
     label: ClassLabel
     network: Network
     path: schedules.Path
 
     @functools.cached_property
     def denoiser(self) -> Denoiser:
-        return Denoiser(self.path, self.denoise, self.read_both, self.hidden)
+        return Denoiser(
+            lambda variables: self.path,
+            self.denoise,
+            self.read,
+            self.expected,
+            self.times_of,
+            self.hidden,
+        )
+
+    @property
+    def element(self) -> Element:
+        return self.data.element
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.element.shape
+        return self.data.shape
 
     def for_data(self, function: Callable) -> Callable:
         """Return the function with clip=None as its default for real values, whose range is unknown."""
         return function if self.element.levels else functools.partial(function, clip=None)
 
-    def read(self, batch: Batch) -> Float[Array, "B *shape"]:
-        """Return x_0: grey levels mapped to [-1, 1], real values as they are."""
-        x = batch[self.name]
-        return pixels.to_signed(x, self.element.levels) if self.element.levels else x.astype(jnp.float32)
-
-    def read_both(self, batch: Batch) -> tuple[Float[Array, "B *shape"], Batch]:
+    def read(self, variables: Variables, batch: Batch) -> tuple[Float[Array, "B *shape"], Batch]:
         """Return x_0 and the label."""
-        return self.read(batch), self.label.given(batch)
+        del variables
+        return self.data.read(batch), self.label.given(batch)
+
+    def expected(self, variables: Variables, x_0: Float[Array, "B *shape"], given: Batch) -> Batch:
+        """Return x_0 in the units of the data, not rounded."""
+        del variables, given
+        return {self.data.name: self.data.expected(x_0)}
+
+    def times_of(self, steps: int, spacing: schedules.Spacing | None = None) -> np.ndarray:
+        """Return the times to sample along.
+
+        Raises:
+          ConfigError: more steps than the chain has.
+        """
+        chain = self.config.timesteps
+        if steps > chain:
+            raise ConfigError(
+                f"steps={steps} of the sampler are more than timesteps={chain}", "take fewer steps"
+            )
+        spacing = spacing or "trailing"
+        times = schedules.times(steps, chain, spacing, self.path)
+        if spacing in ("karras", "log_snr"):  # these are places of the noise, wherever the times are
+            return times
+        return np.asarray(schedules.shifted(times, self.config.shift))
 
     def hidden(self, given: Batch) -> Batch:
         """Return the conditions without a label."""
         return {name: jnp.full_like(x, conditions.NULL) for name, x in given.items()}
-
-    def written(self, x: Float[Array, "B *shape"]) -> Shaped[Array, "B *shape"]:
-        """Return x_0 in the form of the data."""
-        if self.element.levels:
-            return pixels.from_signed(x, self.element.levels)
-        return x.astype(self.element.dtype)
 
     def init(self, key: jax.Array, batch: Batch, frozen: Mapping[str, Variables]) -> Variables:
         x = jnp.zeros((1, *self.shape))
@@ -148,7 +159,7 @@ class _Diffusion:
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
         c = self.config
-        x_0 = self.read(batch)
+        x_0 = self.data.read(batch)
         label = self.label.index(batch, x_0.shape[0])
         i = self.times(fold(keys, 0))
         epsilon = noise.normal(fold(keys, 1), self.shape)
@@ -219,14 +230,7 @@ class _Diffusion:
         Raises:
           ConfigError: more steps than the chain has, or options that do not fit the sampler.
         """
-        chain = self.config.timesteps
-        if steps > chain:
-            raise ConfigError(
-                f"steps={steps} of the sampler are more than timesteps={chain}", "take fewer steps"
-            )
-        times = schedules.times(steps, chain, spacing, self.path)
-        if spacing not in ("karras", "log_snr"):  # these are places of the noise, wherever the times are
-            times = schedules.shifted(times, self.config.shift)
+        times = self.times_of(steps, spacing)
         given = self.label.given(prompt)
         index = self.label.index(prompt, keys.shape[0])
         null = {name: jnp.full_like(index, conditions.NULL) for name in given} or None
@@ -249,7 +253,7 @@ class _Diffusion:
             clip=clip,
             quantile=quantile,
         )
-        return {self.name: self.written(x), **given}
+        return {self.data.name: self.data.written(x), **given}
 
     # --- likelihood ------------------------------------------------------------------------------------
 
@@ -296,7 +300,7 @@ class _Diffusion:
         self, variables: Variables, batch: Batch, keys: Keys, steps: int, probes: int | None
     ) -> Float[Array, " B"]:
         """Return log p(x_0) under the ODE; of quantised images the log probability's lower bound."""
-        x_0 = self.read(batch)
+        x_0 = self.data.read(batch)
         width = 0.0
         if self.element.levels:
             # Level k fills the bin around 2 k / (levels - 1) - 1.
@@ -315,7 +319,7 @@ class _Diffusion:
         self, variables: Variables, batch: Batch, keys: Keys, terms: int | None, clip: float | None
     ) -> Float[Array, " B"]:
         """Return the variational bound."""
-        x_0 = self.read(batch)
+        x_0 = self.data.read(batch)
         given = self.label.given(batch)
 
         def estimate(i: Int[Array, " B"], n: int | Array) -> Array:
@@ -326,7 +330,9 @@ class _Diffusion:
 
         chain = Chain(self.path, self.config.timesteps, self.config.variance)
         # The order of this sum is kept: float32 results are compared to the bit.
-        total = chain.prior_term(x_0) - chain.decoder_term(batch[self.name], estimate, self.element.levels)
+        total = chain.prior_term(x_0) - chain.decoder_term(
+            batch[self.data.name], estimate, self.element.levels
+        )
         if chain.steps > 1 and terms != 0:
             total = total + chain.middle_terms(x_0, estimate, fold(keys, 1), terms)
         return total

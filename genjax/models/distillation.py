@@ -6,7 +6,9 @@
 "progressive" (Salimans & Ho 2022, arXiv:2202.00512): one step of the student is two of the teacher. Repeat it
 with the student as the next teacher. "consistency" (Song et al. 2023, arXiv:2303.01469): the student's
 estimates at the two ends of a step are equal; the step is the teacher's, or without one it leads between two
-noisy forms of the same row. A student with the teacher's parameters starts from them.
+noisy forms of the same row. "reflow" (Liu et al. 2023, arXiv:2209.03003, sec. 2.2): flow matching between
+noise and the rows that the teacher makes of it, whose paths cross less and become straight. A student with
+the teacher's parameters starts from them.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
 from genjax.functional import distillation, noise, schedules
 from genjax.functional.noise import fold
-from genjax.sampling.diffusion import guided
+from genjax.sampling.diffusion import Denoise, guided, integrate
+from genjax.sampling.methods import METHODS
 
 PACKAGE = "genjax.models"
 
@@ -39,14 +42,15 @@ class Config:
     Attributes:
       student: `name` of an architecture with a denoiser, and fields of its own Config.
       teacher: the stage of the teacher; None for consistency training without one.
-      kind: "progressive" or "consistency".
-      steps: of the student ("progressive"); of the grid on which neighbours agree ("consistency").
+      kind: "progressive", "consistency" or "reflow".
+      steps: of the student ("progressive"); of the grid on which neighbours agree ("consistency"); of the
+        teacher, for each training row ("reflow").
       guidance: of the teacher, which the student learns to have at guidance 1.
     """
 
     student: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "diffusion"})
     teacher: Folder | None = "teacher"
-    kind: Literal["progressive", "consistency"] = "progressive"
+    kind: Literal["progressive", "consistency", "reflow"] = "progressive"
     steps: Count = 4
     guidance: Signed = 1.0
 
@@ -61,8 +65,8 @@ class Config:
         own = build_config(_module(name).Config, fields, "model.student")
         object.__setattr__(self, "student", {"name": name, **dataclasses.asdict(own)})
         if self.teacher is None:
-            if self.kind == "progressive":
-                raise ValueError("teacher=None: kind='progressive' learns from a teacher")
+            if self.kind != "consistency":
+                raise ValueError(f"teacher=None: kind={self.kind!r} learns from a teacher")
             if self.guidance != 1:
                 raise ValueError(f"guidance={self.guidance} is of the teacher, and teacher is None")
 
@@ -123,7 +127,7 @@ class _Distillation:
                 own = own.replace(params=jax.tree.map(jnp.copy, given))
         return own.replace(frozen=frozen)
 
-    def taught(self, variables: Variables, given: Batch) -> Any:
+    def taught(self, variables: Variables, given: Batch) -> Denoise:
         """Return the teacher's estimate as a function of (x_t, t)."""
         assert self.teacher is not None
         assert self.config.teacher is not None
@@ -133,52 +137,82 @@ class _Distillation:
         one = lambda x, t, prompt: jax.lax.stop_gradient(denoiser.denoise(own, x, t, prompt))
         return guided(one, self.config.guidance, given, denoiser.hidden(given))
 
-    @property
-    def path(self) -> schedules.Path:
-        """Return the path of the teacher, along which the student learns its steps."""
-        denoiser = self.denoiser if self.teacher is None else self.teacher.denoiser
-        assert denoiser is not None
-        return denoiser.path
+    def taught_by(self, variables: Variables) -> schedules.Path:
+        """Return the path of the teacher, or without one the student's."""
+        if self.teacher is None or self.config.teacher is None:
+            return self.denoiser.path(variables)
+        assert self.teacher.denoiser is not None
+        return self.teacher.denoiser.path(variables.frozen[self.config.teacher])
 
     def objective(
         self, variables: Variables, batch: Batch, keys: Keys, *, step: jax.Array | None
     ) -> tuple[Mean, Aux]:
         del step
         assert self.denoiser.read is not None
-        x_0, given = self.denoiser.read(batch)
-        N = self.config.steps
-        i = noise.integers(fold(keys, 0), 1, N + 1)
-        t = i / N
-        s = (i - 1) / N
-        epsilon = noise.normal(fold(keys, 1), x_0.shape[1:])
-        x_t = gaussian.diffuse(x_0, epsilon, self.path(t))
+        x_0, given = self.denoiser.read(variables, batch)
         own = lambda x, at: self.denoiser.denoise(variables, x, at, given)
-        if self.config.kind == "progressive":
-            error = self.of_two_steps(own, self.taught(variables, given), x_t, t, s)
-        else:
-            teach = None if self.teacher is None else self.taught(variables, given)
-            error = self.of_neighbours(own, teach, x_0, epsilon, t, s)
+        teach = None if self.teacher is None else self.taught(variables, given)
+        error = self.error(variables, own, teach, x_0, keys)
         loss = Mean.of(error, batch["mask"])
         return loss, Aux(variables.state, {"error": loss})
 
-    def of_two_steps(
-        self, own: Any, teacher: Any, x_t: Float[Array, "B *shape"], t: Float[Array, " B"], s: Array
+    def error(
+        self,
+        variables: Variables,
+        own: Denoise,
+        teach: Denoise | None,
+        x_0: Float[Array, "B *shape"],
+        keys: Keys,
     ) -> Float[Array, " B"]:
-        """Return the squared error to the target of two steps, with weights max(SNR, 1) (sec. 4)."""
-        target = jax.lax.stop_gradient(distillation.halved(teacher, self.path, x_t, t, s))
-        squared = jnp.square(own(x_t, t) - target).reshape(x_t.shape[0], -1).mean(1)
-        snr = jnp.exp(schedules.log_snr(*self.path(t)))
-        return jnp.maximum(snr, 1.0) * squared
-
-    def of_neighbours(
-        self, own: Any, teacher: Any, x_0: Array, epsilon: Array, t: Float[Array, " B"], s: Array
-    ) -> Float[Array, " B"]:
-        """Return the distance between the student's estimates at t and at s, where it is held fixed."""
-        x_t = gaussian.diffuse(x_0, epsilon, self.path(t))
-        x_s = gaussian.diffuse(x_0, epsilon, self.path(s))
-        if teacher is not None:
-            x_s = distillation.ddim_step(teacher, self.path, x_t, t, s)
-        clean = gaussian.spread(s, x_s) <= 0
+        """Return the loss of each row."""
+        N = self.config.steps
+        epsilon = noise.normal(fold(keys, 1), x_0.shape[1:])
+        path = self.taught_by(variables)
+        if self.config.kind == "reflow":
+            assert teach is not None
+            return self.of_pairs(variables, own, teach, epsilon, keys)
+        i = noise.integers(fold(keys, 0), 1, N + 1)
+        t = i / N
+        s = (i - 1) / N
+        x_t = gaussian.diffuse(x_0, epsilon, path(t))
+        if self.config.kind == "progressive":
+            assert teach is not None
+            target = jax.lax.stop_gradient(distillation.halved(teach, path, x_t, t, s))
+            # The weight is max(SNR, 1) (sec. 4).
+            snr = jnp.exp(schedules.log_snr(*path(t)))
+            return jnp.maximum(snr, 1.0) * _mean_square(own(x_t, t) - target)
+        if teach is None:
+            x_s = gaussian.diffuse(x_0, epsilon, path(s))
+        else:
+            x_s = distillation.ddim_step(teach, path, x_t, t, s)
         # Without noise a row is its own estimate.
+        clean = gaussian.spread(s, x_s) <= 0
         target = jnp.where(clean, x_s, own(x_s, jnp.maximum(s, 1e-5)))
         return distillation.pseudo_huber(own(x_t, t), jax.lax.stop_gradient(target))
+
+    def of_pairs(
+        self,
+        variables: Variables,
+        own: Denoise,
+        teach: Denoise,
+        epsilon: Float[Array, "B *shape"],
+        keys: Keys,
+    ) -> Float[Array, " B"]:
+        """Return the error of the flow's velocity between noise and the row that the teacher makes of it."""
+        assert self.teacher is not None
+        assert self.teacher.denoiser is not None
+        assert self.teacher.denoiser.times is not None
+        along = self.taught_by(variables)
+        times = self.teacher.denoiser.times(self.config.steps, None)
+        begin = along(jnp.float32(times[0]))[1] * epsilon
+        made = jax.lax.stop_gradient(integrate(teach, along, begin, keys, times, METHODS["ddim"]()))
+        at = self.denoiser.path(variables)
+        t = jnp.maximum(noise.uniform(fold(keys, 0)), 1e-3)
+        alpha, sigma = at(t)
+        estimate = own(gaussian.diffuse(made, epsilon, (alpha, sigma)), t)
+        # The velocity noise - x_0 changes by (alpha + sigma) / sigma times the change of x_0 at a fixed x_t.
+        return ((alpha + sigma) / sigma) ** 2 * _mean_square(estimate - made)
+
+
+def _mean_square(x: Float[Array, "B *shape"]) -> Float[Array, " B"]:
+    return jnp.square(x).reshape(x.shape[0], -1).mean(1)

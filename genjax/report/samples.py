@@ -122,15 +122,35 @@ VERBS = {
 """Titles of the pictures that `genjax latent` writes."""
 
 
+EDITS = {
+    "inpaint": "Rows, what is known of them, and what was drawn in the rest",
+    "outpaint": "Rows, their middles, and what was drawn around them",
+    "vary": "Rows that were noised and denoised, more and more",
+    "restore": "Rows, what was measured, its pseudo-inverse, and what was drawn to agree with it",
+    "steer": "Draws that a classifier leads",
+    "interpolate": "Paths between the noises of rows",
+}
+"""Titles of the pictures that `genjax edit` writes."""
+
+
 def latent(run: Run) -> Html | None:
     """Return the pictures of the latent space; None if `genjax latent` has written none."""
+    return _of_verbs(run, "latent", "Latent space", VERBS)
+
+
+def edits(run: Run) -> Html | None:
+    """Return the pictures of edits; None if `genjax edit` has written none."""
+    return _of_verbs(run, "edit", "Edits", EDITS)
+
+
+def _of_verbs(run: Run, folder: str, heading: str, titles: Mapping[str, str]) -> Html | None:
     cards = []
-    for verb, title in VERBS.items():
-        for path in sorted((run.directory / "latent").glob(f"{verb}*.png")):
+    for verb, title in titles.items():
+        for path in sorted((run.directory / folder).glob(f"{verb}*.png")):
             drawn = embedded.show(path, f"{title}, {run.label}")
             if drawn is not None:
                 cards.append(layout.card(title, path.stem, None, drawn))
-    return layout.section("latent", "Latent space", None, layout.cards(cards)) if cards else None
+    return layout.section(folder, heading, None, layout.cards(cards)) if cards else None
 
 
 def _real_card(comparison: Comparison) -> Html | None:

@@ -36,6 +36,7 @@ def write(run_directory: str | Path) -> Path:
             sections.alarms(alone),
             samples.samples(alone),
             samples.latent(run),
+            samples.edits(run),
             sections.curves(alone),
             samples.neighbours(alone, found),
             sections.likelihoods(alone, found),

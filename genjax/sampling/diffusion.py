@@ -202,15 +202,16 @@ def sample(
       ConfigError: see `method` and `guided`.
     """
     given = {"eta": eta, "variance": variance, "order": order, "churn": churn}
-    how = method(sampler, path=denoiser.path, **given)
+    path = denoiser.path(variables)
+    how = method(sampler, path=path, **given)
     one = lambda x, t, p: denoiser.denoise(variables, x, t, p)
     estimate = guided(one, guidance, prompt, null, interval, rescale)
     denoise = lambda x, t: threshold(estimate(x, t), clip, quantile)
     times = jnp.asarray(times, jnp.float32)
-    alpha, sigma = denoiser.path(times[0])
+    alpha, sigma = path(times[0])
     x = sigma * normal(keys, shape)
     if begin is not None:
         x = alpha * begin + x
     if change is not None:
-        how = change(how, denoiser.path)
-    return integrate(denoise, denoiser.path, x, keys, times, how)
+        how = change(how, path)
+    return integrate(denoise, path, x, keys, times, how)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from genjax import data
+from genjax import data, kinds
 from genjax.core import Batch, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.evaluation.features import Features
@@ -81,6 +81,26 @@ class Work:
                 f"latent.rows={index}: the held-out split has rows 0 to {count - 1}", "name some of them"
             )
         return self.dataset.eval.rows(np.asarray(index))
+
+    def images(self, path: str, option: str) -> Batch:
+        """Return images from files as rows; conditions are those of the first held-out rows.
+
+        Args:
+          option: that named the path, for errors.
+
+        Raises:
+          ConfigError: the target is no image.
+          DataError: there is no image, or it cannot be read.
+        """
+        name = self.spec.targets[0]
+        kind = kinds.of(self.spec[name])
+        if kind is None or kind.OPTION != "input":
+            raise ConfigError(f"{option}: the model draws no images", "leave it out to take held-out rows")
+        count = len(kinds.image_files(Path(path), option))
+        images = kind.parse(path, name, self.spec[name], count, self.dataset)
+        index = np.arange(count) % len(self.dataset.eval)
+        given = self.dataset.eval.rows(index)
+        return {**{n: given[n] for n in self.spec.conditions}, **images}
 
     def codes(self, split: Any, count: int, column: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes of the first rows of a split, and one of its columns."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genjax import evaluation, files, kinds, latents
+from genjax import evaluation, files, latents
 from genjax.config import Count, Natural, NotNegative, Positive, Seed
 from genjax.core import Batch, row_keys
 from genjax.errors import ConfigError
@@ -111,7 +111,9 @@ class Curve:
 
 def _project(work: Work, options: Project) -> Drawn:
     synthesis = work.synthesis
-    rows = work.held_out(options.rows) if options.input is None else _read(work, options.input)
+    rows = (
+        work.held_out(options.rows) if options.input is None else work.images(options.input, "latent.input")
+    )
     rows = {name: jnp.asarray(x) for name, x in rows.items()}
     distance = latents.squared_error(synthesis, rows)
     count = len(next(iter(rows.values())))
@@ -128,24 +130,6 @@ def _project(work: Work, options: Project) -> Drawn:
         f"{float(after.mean()):.4g} at the codes that were found"
     )
     return Drawn(work.save(shown, count), found)
-
-
-def _read(work: Work, path: str) -> Batch:
-    """Return images from files as rows; labels are those of the first held-out rows.
-
-    Raises:
-      ConfigError: the target is no image.
-      DataError: there is no image, or it cannot be read.
-    """
-    (name,) = work.spec.targets
-    kind = kinds.of(work.spec[name])
-    if kind is None or kind.OPTION != "input":
-        raise ConfigError("latent.input: the model draws no images", "leave it out to project held-out rows")
-    count = len(kinds.image_files(Path(path), "latent.input"))
-    images = kind.parse(path, name, work.spec[name], count, work.dataset)
-    index = np.arange(count) % len(work.dataset.eval)
-    given = work.dataset.eval.rows(index)
-    return {**{n: given[n] for n in work.spec.conditions}, **images}
 
 
 def _mix(work: Work, options: Mix) -> Drawn:
