@@ -83,7 +83,14 @@ def test_a_student_like_its_teacher_starts_from_it():
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"kind": "consistency"}, {"kind": "consistency", "teacher": None}], ids=str
+    "fields",
+    [
+        {},
+        {"kind": "consistency"},
+        {"kind": "consistency", "teacher": None},
+        {"kind": "reflow", "steps": 3},
+    ],
+    ids=str,
 )
 def test_only_the_student_learns(fields: dict):
     model, variables, batch = made(**fields)
@@ -94,6 +101,22 @@ def test_only_the_student_learns(fields: dict):
     drawn = model.sample(variables, keys(4), {}, steps=2, sampler="consistency")  # type: ignore[misc]
     assert drawn["point"].shape == (4, 2)
     assert model.likelihood is None
+
+
+def test_reflow_learns_the_pairs_of_the_teacher():
+    """A student that knows where the teacher leads each noise has no error; another one has."""
+    model, variables, batch = made(kind="reflow", steps=5)
+    m = model.phases["distil"].objective.__self__  # type: ignore[attr-defined]
+    point = jnp.asarray([[0.4, -0.2]])
+    to_point = lambda x, t: jnp.broadcast_to(point, x.shape)
+    off = lambda x, t: jnp.broadcast_to(point + 0.1, x.shape)
+    epsilon = jax.random.normal(jax.random.key(3), (8, 2))
+    same = m.of_pairs(variables, to_point, to_point, epsilon, keys())
+    np.testing.assert_allclose(same, np.zeros(8), atol=1e-6)
+    other = m.of_pairs(variables, off, to_point, epsilon, keys())
+    assert float(other.min()) > 0.009
+    loss, _ = model.phases["distil"].objective(variables, batch, keys(), step=jnp.int32(0))
+    assert np.isfinite(float(loss.value))
 
 
 def test_what_does_not_fit_is_refused():

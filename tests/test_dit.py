@@ -12,6 +12,7 @@ import pytest
 from genjax.core import Element, Spec, row_keys
 from genjax.errors import ConfigError
 from genjax.models import diffusion
+from genjax.models._diffusion_data import Target
 from genjax.nn import dit
 from genjax.nn.embedding import rotary_plane
 
@@ -98,7 +99,9 @@ def test_recomputed_activations_change_no_gradient():
 def test_logit_normal_times_are_steps_of_the_chain():
     for times, middle in (("uniform", 0.5), ("logit_normal", 0.683)):
         m = diffusion._Diffusion(
-            dataclasses.replace(TINY, times=times, timesteps=1000), "image", SPEC["image"], *[None] * 3
+            dataclasses.replace(TINY, times=times, timesteps=1000),
+            Target("image", SPEC["image"]),
+            *[None] * 3,
         )
         i = np.asarray(m.times(keys(4000)))
         assert i.min() >= 1

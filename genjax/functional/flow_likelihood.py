@@ -68,8 +68,9 @@ def log_density(
 
     def slope(y: jax.Array, u: jax.Array) -> _State:
         one = lambda y: estimate(y, u)
-        x, push = jax.linearize(one, y)
-        product = lambda v: (v * push(v)).reshape(v.shape[0], -1).sum(1)
+        # v^T J v by reverse mode: some layers (nn/linear.py) define no other.
+        x, pull = jax.vjp(one, y)
+        product = lambda v: (v * pull(v)[0]).reshape(v.shape[0], -1).sum(1)
         return _State(y - x, D - share * jax.lax.map(product, vectors).sum(0))
 
     def step(state: _State, n: jax.Array) -> tuple[_State, None]:

@@ -21,7 +21,7 @@ from genjax.interop import files
 from genjax.interop.tensors import Loaded
 
 __all__ = ["Loaded", "kinds", "load", "save"]
-_HELPERS = ("fields", "files", "tensors")
+_HELPERS = ("diffusers", "fields", "files", "tensors")
 
 
 def kinds() -> list[str]:

@@ -32,6 +32,12 @@ class Config:
       position: of the transformer: "absolute", sines that are added to the patches; or "rotary", of rows and
         columns (`head` is a multiple of 4).
       activation: of the transformer's MLP; the gated ones have two thirds of the hidden features.
+      norm: of the transformer: "rms", or "layer" (the paper's).
+      qk_norm: normalise the queries and keys of the transformer.
+      biases: learn biases in the transformer's projections.
+      frequencies: width of the sinusoid of the time; None for `width`.
+      sines: order of the sinusoid: "first" before the cosines, "last" after them, or "shifted", last with the
+        frequencies of diffusers' DiT.
       dropout: rate in the residual blocks.
       schedule: the betas of the chain: "linear" (Ho et al. 2020) or "cosine" (Nichol & Dhariwal 2021); or a
         continuous path: "straight", that of flow matching (Liu et al. 2023), "vp", the limit of "linear",
@@ -66,6 +72,11 @@ class Config:
     patch: Width = 2
     position: Literal["absolute", "rotary"] = "absolute"
     activation: Activation = "relu2"
+    norm: Literal["rms", "layer"] = "rms"
+    qk_norm: bool = True
+    biases: bool = False
+    frequencies: Width | None = None
+    sines: Literal["first", "last", "shifted"] = "first"
     dropout: Rate = 0.0
     schedule: schedules.Schedule = "linear"
     timesteps: Annotated[int, Range(least=1, most=1_000_000)] = 1000
@@ -95,15 +106,16 @@ class Config:
             unused(self, "weighting", "bias")
 
 
+TRANSFORMER = ("position", "activation", "norm", "qk_norm", "biases")
 NETWORK = (
-    *("network", "width", "multipliers", "blocks", "attention", "head", "groups", "patch", "position"),
-    *("activation", "dropout", "dtype", "remat"),
+    *("network", "width", "multipliers", "blocks", "attention", "head", "groups", "patch", "dropout"),
+    *("frequencies", "sines", "dtype", "remat", *TRANSFORMER),
 )
 """Fields of the config that belong to the network."""
 UNUSED = {
-    "unet": ("patch", "position", "activation"),
+    "unet": ("patch", *TRANSFORMER),
     "transformer": ("multipliers", "attention", "groups"),
-    "mlp": ("multipliers", "attention", "head", "groups", "patch", "position", "activation", "remat"),
+    "mlp": ("multipliers", "attention", "head", "groups", "patch", "remat", *TRANSFORMER),
 }
 """Fields of the config that a network does not have."""
 

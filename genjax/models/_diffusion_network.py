@@ -45,10 +45,12 @@ class Network(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
         width = c.width if c.network == "transformer" else 4 * c.width
-        condition = TimeEmbedding(width, c.width, dtype, name="time")(t)
+        wave = {"cosine_first": c.sines != "first", "shift": int(c.sines == "shifted")}
+        embed = lambda name: TimeEmbedding(width, c.frequencies or c.width, dtype, **wave, name=name)
+        condition = embed("time")(t)
         if self.spans:
             assert span is not None
-            condition += TimeEmbedding(width, c.width, dtype, name="span")(span)
+            condition += embed("span")(span)
         if self.classes:
             table = self.param("label", nn.initializers.normal(0.02), (self.classes + 1, width))
             condition += lookup(table, conditions.slots(label, self.classes)).astype(dtype)
@@ -64,7 +66,7 @@ class Network(nn.Module):
 
 
 def _stack(c: Config) -> Stack:
-    """Return the transformer's stack; queries and keys are normalised."""
+    """Return the transformer's stack."""
     gated = c.activation in GATED
     return Stack(
         layers=c.blocks,
@@ -75,7 +77,10 @@ def _stack(c: Config) -> Stack:
         activation=c.activation,
         rope=c.position == "rotary",
         causal=False,
-        qk_norm=True,
+        norm="layernorm" if c.norm == "layer" else "rmsnorm",
+        norm_epsilon=1e-6 if c.norm == "layer" else 1e-5,
+        bias=c.biases,
+        qk_norm=c.qk_norm,
         dropout=c.dropout,
         remat=c.remat,
         dtype=c.dtype,

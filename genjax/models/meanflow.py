@@ -20,8 +20,8 @@ from genjax.config import Count, Folder, NotNegative, Positive, Share, Signed, c
 from genjax.config import build as build_config
 from genjax.core import Aux, Batch, Denoiser, Keys, Mean, Model, Phase, Spec, Variables
 from genjax.errors import ConfigError
+from genjax.functional import derivatives, noise, schedules
 from genjax.functional import diffusion as gaussian
-from genjax.functional import noise, schedules
 from genjax.functional.noise import fold
 from genjax.models import _diffusion_config as diffusion
 from genjax.models._diffusion_data import Target
@@ -136,7 +136,7 @@ class _MeanFlow:
         v = jax.lax.stop_gradient(self.velocity(variables, x_0, epsilon, x_t, t, label))
         u_of = lambda x, r, t: self.average(variables, x, r, t, label)
         # d/dt u along the path: x moves by v, t by 1, and r stays (eq. 8).
-        u, change = jax.jvp(u_of, (x_t, r, t), (v, jnp.zeros_like(r), jnp.ones_like(t)))
+        u, change = derivatives.along(u_of, (x_t, r, t), (v, jnp.zeros_like(r), jnp.ones_like(t)))
         goal = jax.lax.stop_gradient(v - gaussian.spread(t - r, x_t) * change)
         squared = jnp.square(u - goal).reshape(x_t.shape[0], -1)
         total = squared.sum(1)

@@ -34,22 +34,22 @@ def from_patches(x: Float[Array, "B T D"], shape: tuple[int, int], size: int) ->
 
 
 def positions(rows: int, columns: int, width: int) -> np.ndarray:
-    """Return sines and cosines of each patch's row and column, (rows * columns, width).
+    """Return sines and cosines of each patch's column and row, (rows * columns, width).
 
-    Half of the features encode the row and half the column, each as in Vaswani et al. 2017
-    (arXiv:1706.03762, sec. 3.5). `width` must be a multiple of 4.
+    Half of the features encode the column and half the row, as in the authors' code, each as in Vaswani et
+    al. 2017 (arXiv:1706.03762, sec. 3.5). `width` must be a multiple of 4.
     """
     frequency = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
     encode = lambda n: np.concatenate([f(np.outer(np.arange(n), frequency)) for f in (np.sin, np.cos)], 1)
     row = np.repeat(encode(rows), columns, axis=0)
     column = np.tile(encode(columns), (rows, 1))
-    return np.concatenate([row, column], axis=1).astype(np.float32)
+    return np.concatenate([column, row], axis=1).astype(np.float32)
 
 
 class ModulatedBlock(nn.Module):
     """Apply self-attention and an MLP, each as a residual branch that the condition modulates.
 
-    A branch is gate * f(RMSNorm(x) (1 + scale) + shift). The gates are zero at first: the block is then the
+    A branch is gate * f(norm(x) (1 + scale) + shift). The gates are zero at first: the block is then the
     identity.
     """
 
@@ -78,8 +78,10 @@ class ModulatedBlock(nn.Module):
 def modulate(
     x: Float[Array, "B T W"], shift: Float[Array, "B 1 W"], scale: Float[Array, "B 1 W"], stack: Stack
 ) -> Float[Array, "B T W"]:
-    """Compute norm(x) (1 + scale) + shift with a root-mean-square norm that has no parameters."""
+    """Compute norm(x) (1 + scale) + shift with the stack's kind of norm, without parameters of its own."""
     y = x.astype(jnp.float32)
+    if stack.norm == "layernorm":
+        y = y - y.mean(-1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + stack.norm_epsilon)
     return y.astype(x.dtype) * (1 + scale) + shift
 
@@ -90,7 +92,7 @@ class DiT(nn.Module):
     Attributes:
       channels: of the output.
       patch: side of a patch in pixels; it divides the image's height and width.
-      stack: of the blocks; its `causal`, `norm`, `prenorm` and `final_norm` are not used. With `rope` the
+      stack: of the blocks; its `causal`, `prenorm` and `final_norm` are not used. With `rope` the
         positions are rotary, of rows and columns; else they are added to the patches.
     """
 

@@ -69,12 +69,14 @@ class GroupNorm(nn.Module):
       affine: learn a scale and a shift; if False, the caller may pass them.
       silu: apply SiLU to the result.
       dtype: dtype of the result.
+      epsilon: added to the variance.
     """
 
     groups: int = 8
     affine: bool = True
     silu: bool = False
     dtype: Any = jnp.float32
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -87,4 +89,6 @@ class GroupNorm(nn.Module):
         if self.affine:
             scale = self.param("scale", nn.initializers.ones, (C,))[None]
             shift = self.param("bias", nn.initializers.zeros, (C,))[None]
-        return group_norm(x.astype(self.dtype), math.gcd(self.groups, C), scale, shift, silu=self.silu)
+        groups = math.gcd(self.groups, C)
+        how = {"silu": self.silu, "epsilon": self.epsilon}
+        return group_norm(x.astype(self.dtype), groups, scale, shift, **how)
