@@ -206,6 +206,8 @@ class Denoiser(NamedTuple):
         nor clipped; differentiable in x_0.
       times: (steps, spacing or None) -> the times to sample along, decreasing, NumPy (steps + 1,).
       hidden: conditions -> the same ones without their content, which guidance leads away from.
+      remembers: `denoise` takes its own estimate of the step before as a fifth argument, zeros at first.
+      varied: (variables, x_t, t_B, prompt) -> (E[x_0 | x_t], the share of a learned variance); None without.
     """
 
     path: Callable[[Variables], Callable[[jax.Array], tuple[jax.Array, jax.Array]]]
@@ -214,6 +216,8 @@ class Denoiser(NamedTuple):
     expected: Callable[[Variables, jax.Array, Batch], Batch] | None = None
     times: Callable[..., Any] | None = None
     hidden: Callable[[Batch], Batch] = lambda conditions: conditions
+    remembers: bool = False
+    varied: Callable[..., tuple[jax.Array, jax.Array]] | None = None
 
 
 class Generator(NamedTuple):

@@ -59,6 +59,7 @@ class Small(nn.Module):
     config: diffusion.Config
     channels: int
     classes: int
+    vocabulary: int = 0
 
     @nn.compact
     def __call__(self, x, t, label, keys=None):
@@ -147,7 +148,7 @@ def test_the_objective_is_the_weighted_error_of_the_prediction(monkeypatch):
     """For a network that says 0 (as the U-Net does at first), the loss is the target's own mean square."""
     for prediction, weighting in itertools.product(("noise", "data", "velocity"), ("uniform", "bound")):
         config = dataclasses.replace(TINY, prediction=prediction, weighting=weighting, timesteps=4)
-        monkeypatch.setattr(diffusion, "Network", lambda *args: Zero())
+        monkeypatch.setattr(diffusion, "Network", lambda *args, **how: Zero())
         model, zeros = diffusion.build(config, SPEC, {}), Variables(params={"denoiser": {}})
         rows = 512
         b = {"image": jnp.full((rows, 8, 8, 1), 12, jnp.uint8), "mask": jnp.ones(rows)}
@@ -175,7 +176,7 @@ def gaussian_toy(std=0.2, timesteps=100, levels=17, **fields):
     path = schedules.chain("linear", timesteps)
 
     class Exact:
-        def __init__(self, *args):
+        def __init__(self, *args, **how):
             pass
 
         def apply(self, variables, x, t, label, keys=None):

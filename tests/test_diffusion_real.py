@@ -116,7 +116,7 @@ def test_the_bound_is_above_the_negative_log_density_and_near_it(monkeypatch, va
     path = schedules.chain("linear", timesteps)
 
     class Exact:
-        def __init__(self, *args):
+        def __init__(self, *args, **how):
             pass
 
         def apply(self, variables, x, t, label, keys=None):

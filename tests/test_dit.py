@@ -98,12 +98,9 @@ def test_recomputed_activations_change_no_gradient():
 
 def test_logit_normal_times_are_steps_of_the_chain():
     for times, middle in (("uniform", 0.5), ("logit_normal", 0.683)):
-        m = diffusion._Diffusion(
-            dataclasses.replace(TINY, times=times, timesteps=1000),
-            Target("image", SPEC["image"]),
-            *[None] * 3,
-        )
-        i = np.asarray(m.times(keys(4000)))
+        config = dataclasses.replace(TINY, times=times, timesteps=1000)
+        m = diffusion._Diffusion(config, Target("image", SPEC["image"]), *[None] * 2)
+        i = np.asarray(m.learning.times(m.fixed, keys(4000)))
         assert i.min() >= 1
         assert i.max() <= 1000
         # One standard deviation of the logit on both sides: t in 0.269 .. 0.731.

@@ -15,7 +15,7 @@ from genjax.functional.schedules import log_snr
 
 Prediction = Literal["noise", "data", "velocity", "flow_velocity", "score", "edm"]
 Weighting = Literal["uniform", "snr", "min_snr", "edm", "sigmoid", "bound"]
-Variance = Literal["small", "large"]
+Variance = Literal["small", "large", "learned"]
 Coefficients = tuple[jax.Array, jax.Array]
 """(alpha, sigma)"""
 
@@ -123,17 +123,28 @@ def posterior_coefficients(s: Coefficients, t: Coefficients) -> tuple[Array, Arr
     return alpha_t / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * fresh, sigma_s**2 * fresh
 
 
-def step_variance(s: Coefficients, t: Coefficients, variance: Variance) -> Array:
+def step_variance(s: Coefficients, t: Coefficients, variance: Variance, share: Array | None = None) -> Array:
     """Return the variance of the reverse step from t to s (Ho et al. 2020, sec. 3.2).
 
     "small" is the variance of the posterior, optimal if all data are one point. "large" is that of
-    q(x_t | x_s), optimal if the data have a unit Gaussian distribution.
+    q(x_t | x_s), optimal if the data have a unit Gaussian distribution. "learned" is between both (Nichol &
+    Dhariwal 2021, arXiv:2102.09672, eq. 15).
+
+    Args:
+      share: v of "learned", of each value of a row: 0 is small, 1 is large.
     """
+    small = posterior_coefficients(s, t)[2]
     if variance == "small":
-        return posterior_coefficients(s, t)[2]
+        return small
     alpha_s, sigma_s = s
     alpha_t, sigma_t = t
-    return sigma_t**2 * -jnp.expm1(log_snr(alpha_t, sigma_t) - log_snr(alpha_s, sigma_s))
+    large = sigma_t**2 * -jnp.expm1(log_snr(alpha_t, sigma_t) - log_snr(alpha_s, sigma_s))
+    if variance == "large":
+        return large
+    assert share is not None
+    # Without noise at s the small one is 0, and there is no step after it that adds any.
+    log_small = spread(jnp.log(jnp.maximum(small, 1e-20)), share)
+    return jnp.exp(share * spread(jnp.log(large), share) + (1.0 - share) * log_small)
 
 
 def weight(

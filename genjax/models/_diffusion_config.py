@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from genjax.config import Count, Layers, Positive, Range, Rate, Share, Signed, Width, check, unused
+from genjax.config import (
+    Count,
+    Folder,
+    Layers,
+    Natural,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    Signed,
+    Width,
+    check,
+    unused,
+)
 from genjax.core import Element
 from genjax.errors import ConfigError
 from genjax.functional import diffusion as gaussian
@@ -18,14 +31,15 @@ class Config:
     """Configure a diffusion model.
 
     Attributes:
-      network: "unet" or "transformer" (DiT) for images (H, W, C), "mlp" for any shape (flattened); "auto"
-        takes the U-Net for images and the MLP for vectors.
+      network: for images (H, W, C) "unet", "transformer" (DiT), "ldm_unet" (that of latent diffusion, which
+        can read text) or "edm2_unet" (magnitude-preserving); "mlp" for any shape (flattened); "auto" takes
+        the U-Net for images and the MLP for vectors.
       width: channels at the full size; of the residual stream of the MLP and the transformer. Even; a
         multiple of 4 for the transformer.
       multipliers: of the width, one per level of the U-Net; each level halves the size.
       blocks: residual blocks per level of the U-Net; blocks in all of the MLP and the transformer.
-      attention: image sizes at which blocks of the U-Net are followed by attention; the lowest level always
-        has one.
+      attention: image sizes at which blocks of a U-Net are followed by attention (of "ldm_unet" by a
+        transformer, if it reads text); the lowest level always has one.
       head: channels of an attention head of the U-Net and the transformer.
       groups: of the U-Net's group normalisation.
       patch: side of the transformer's patches in pixels.
@@ -38,10 +52,14 @@ class Config:
       frequencies: width of the sinusoid of the time; None for `width`.
       sines: order of the sinusoid: "first" before the cosines, "last" after them, or "shifted", last with the
         frequencies of diffusers' DiT.
+      text: read the text that the data has as a condition ("transformer" and "ldm_unet").
+      text_layers: of the transformer that encodes the text.
       dropout: rate in the residual blocks.
       schedule: the betas of the chain: "linear" (Ho et al. 2020) or "cosine" (Nichol & Dhariwal 2021); or a
         continuous path: "straight", that of flow matching (Liu et al. 2023), "vp", the limit of "linear",
-        "exploding" (Song et al. 2021) or "edm" (Karras et al. 2022).
+        "exploding" (Song et al. 2021) or "edm" (Karras et al. 2022); or "learned", a monotone network of the
+        variational diffusion model, whose ends minimise the bound and whose inside the variance of its
+        estimate (Kingma et al. 2021, arXiv:2107.00630, app. H).
       timesteps: T, the steps of the chain; of a continuous path, those of the bound.
       times: distribution of the training times: "uniform", "logit_normal" (Esser et al. 2024,
         arXiv:2403.03206, sec. 3.1), or "lognormal", a normal distribution of log(sigma / alpha) (EDM).
@@ -55,14 +73,20 @@ class Config:
       weighting: of the squared error over times: "uniform", "snr", "min_snr", "edm", "sigmoid" or "bound".
       gamma: of "min_snr".
       bias: of "sigmoid".
-      label_dropout: share of training rows whose label is hidden, which guidance needs.
-      variance: of the reverse steps in the bound: "small" or "large".
+      label_dropout: share of training rows whose label, and text, is hidden, which guidance needs.
+      self_condition: the network also reads its estimate of the step before (Chen et al. 2023,
+        arXiv:2208.04202, sec. 2.2).
+      variance: of the reverse steps in the bound: "small", "large", or "learned" between both (Nichol &
+        Dhariwal 2021, sec. 3.1).
+      variance_weight: lambda, of the bound in the loss of a learned variance.
+      guide: the stage of a weaker diffusion, such as a smaller one trained for less time, which guidance
+        leads away from in place of no label (autoguidance; Karras et al. 2024, arXiv:2406.02507).
       dtype: of the network's computation; parameters are float32.
       remat: recompute activations of the U-Net or the transformer in the backward pass: less memory, more
         time.
     """
 
-    network: Literal["auto", "unet", "transformer", "mlp"] = "auto"
+    network: Literal["auto", "unet", "transformer", "mlp", "ldm_unet", "edm2_unet"] = "auto"
     width: Width = 32
     multipliers: tuple[Width, ...] = (1, 2, 2)
     blocks: Layers = 2
@@ -77,8 +101,10 @@ class Config:
     biases: bool = False
     frequencies: Width | None = None
     sines: Literal["first", "last", "shifted"] = "first"
+    text: bool = False
+    text_layers: Natural = 2
     dropout: Rate = 0.0
-    schedule: schedules.Schedule = "linear"
+    schedule: schedules.Schedule | Literal["learned"] = "linear"
     timesteps: Annotated[int, Range(least=1, most=1_000_000)] = 1000
     times: Literal["uniform", "logit_normal", "lognormal"] = "uniform"
     times_mean: Signed | None = None
@@ -90,7 +116,10 @@ class Config:
     gamma: Positive = 5.0
     bias: Signed = 0.0
     label_dropout: Share = 0.1
+    self_condition: bool = False
     variance: gaussian.Variance = "small"
+    variance_weight: Positive = 0.001
+    guide: Folder | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
 
@@ -104,6 +133,17 @@ class Config:
             unused(self, "weighting", "gamma")
         if self.weighting != "sigmoid":
             unused(self, "weighting", "bias")
+        if self.variance != "learned":
+            unused(self, "variance", "variance_weight")
+        if not self.text:
+            unused(self, "text", "text_layers")
+        if self.schedule == "learned":
+            wanted = {"weighting": "bound", "times": "uniform", "shift": 1.0}
+            for name, value in wanted.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"{name}={getattr(self, name)!r}: schedule='learned' needs {value!r}")
+            if self.variance == "learned":
+                raise ValueError("variance='learned' and schedule='learned' are learned by different losses")
 
 
 TRANSFORMER = ("position", "activation", "norm", "qk_norm", "biases")
@@ -113,9 +153,11 @@ NETWORK = (
 )
 """Fields of the config that belong to the network."""
 UNUSED = {
-    "unet": ("patch", *TRANSFORMER),
+    "unet": ("patch", "text", *TRANSFORMER),
+    "ldm_unet": ("patch", *TRANSFORMER),
+    "edm2_unet": ("patch", "groups", "text", "frequencies", "sines", *TRANSFORMER),
     "transformer": ("multipliers", "attention", "groups"),
-    "mlp": ("multipliers", "attention", "head", "groups", "patch", "remat", *TRANSFORMER),
+    "mlp": ("multipliers", "attention", "head", "groups", "patch", "remat", "text", *TRANSFORMER),
 }
 """Fields of the config that a network does not have."""
 
@@ -124,7 +166,7 @@ TIMES = {"logit_normal": (0.0, 1.0), "lognormal": (-1.2, 1.2)}
 """The default mean and standard deviation of a distribution of times."""
 
 
-def network_of(config: Config, name: str, element: Element) -> Literal["unet", "transformer", "mlp"]:
+def network_of(config: Config, name: str, element: Element) -> Any:
     """Return the network for this element."""
     if config.network == "auto":
         return "unet" if len(element.shape) == 3 else "mlp"
@@ -149,6 +191,18 @@ def check_fit(config: Config, element: Element) -> None:
             "'straight'",
             "set model.prediction to flow_velocity, velocity, edm or data",
         )
+    if config.network in ("ldm_unet", "edm2_unet"):
+        halvings = len(config.multipliers) - 1
+        if any((side or 0) % 2**halvings for side in element.shape[:2]):
+            raise ConfigError(
+                f"model.multipliers={config.multipliers}: images of {element.shape[:2]} cannot be halved "
+                f"{halvings} times",
+                "give fewer, or the network 'unet', which takes any size",
+            )
+        if config.width % config.head:
+            raise ConfigError(
+                f"model.width={config.width} is no multiple of model.head={config.head}", "change one of them"
+            )
     if config.network != "transformer":
         return
     if any(side % config.patch for side in element.shape[:2]):

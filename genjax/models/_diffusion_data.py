@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
@@ -39,6 +40,11 @@ class Target:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.element.shape  # type: ignore[return-value]
+
+    @property
+    def size(self) -> int:
+        """Return the number of values of a row."""
+        return math.prod(self.shape)
 
     def read(self, batch: Batch) -> Float[Array, "B *shape"]:
         """Return x_0: grey levels mapped to [-1, 1], real values as they are."""

@@ -28,7 +28,7 @@ from genjax.models._diffusion_data import Target
 from genjax.models._diffusion_network import Network
 from genjax.nn import conditions
 from genjax.nn.conditions import ClassLabel
-from genjax.sampling.diffusion import guided, normal
+from genjax.sampling.diffusion import guided, matched, normal
 
 PLAYER = "denoiser"
 
@@ -82,6 +82,10 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     label = ClassLabel.of(spec)
     if config.guidance != 1 and not label.classes:
         raise ConfigError(f"model.guidance={config.guidance}: the data has no label", "leave it out")
+    if own.network in ("ldm_unet", "edm2_unet"):
+        raise ConfigError(
+            f"model.network.network={own.network!r} reads one time", "use unet, transformer or mlp"
+        )
     network = Network(own, target.element.shape[-1], label.classes, spans=True)
     teacher = None
     if config.teacher is not None:
@@ -162,13 +166,9 @@ class _MeanFlow:
             assert self.teacher.denoiser is not None
             denoiser = self.teacher.denoiser
             own = variables.frozen[self.config.teacher]
-            one = lambda x, t, prompt: denoiser.denoise(own, x, t, prompt)
-            estimate = guided(one, self.config.guidance, given, denoiser.hidden(given))
-            # The teacher's path may differ: x_t is scaled to its place with the same sigma / alpha.
-            path = denoiser.path(own)
-            at = schedules.time_of(path, jnp.log1p(-t) - jnp.log(t))
-            scale = path(at)[0] / (1.0 - t)
-            x_0 = estimate(gaussian.spread(scale, x_t) * x_t, at)
+            one = matched(denoiser, own, schedules.straight)
+            null = denoiser.hidden(given) if given else None
+            x_0 = guided(one, self.config.guidance, given, null)(x_t, t)
             return (x_t - x_0) / gaussian.spread(t, x_t)
         v = epsilon - x_0
         if self.config.guidance == 1 or self.label.name is None:

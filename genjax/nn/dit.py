@@ -5,6 +5,8 @@ Peebles & Xie 2023 (arXiv:2212.09748, sec. 3.2, "adaLN-Zero"). Arrays are B x H 
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Keys
-from genjax.nn.attention_layers import Attention
+from genjax.nn.attention_layers import Attention, CrossAttention
 from genjax.nn.dropout import fold
 from genjax.nn.linear import Linear
 from genjax.nn.transformer import MLP, Stack
@@ -61,6 +63,9 @@ class ModulatedBlock(nn.Module):
         self.film = nn.Dense(6 * s.width, dtype=s.dtype, kernel_init=nn.initializers.zeros)
         self.attention = Attention(s.attention(self.layer))
         self.mlp = MLP(s)
+        if s.cross:
+            # Its output is zero at first, as in PixArt (Chen et al. 2023, arXiv:2310.00426, sec. 2.3).
+            self.cross = CrossAttention(dataclasses.replace(s.attention(self.layer, cross=True), out_std=0.0))
 
     def __call__(
         self,
@@ -68,10 +73,15 @@ class ModulatedBlock(nn.Module):
         condition: Float[Array, "B E"],
         at: Int[Array, "1 T 2"],
         keys: Keys | None,
+        states: tuple[Float[Array, "B L S"], Float[Array, "B L"]] | None,
     ) -> Float[Array, "B T W"]:
         film = jnp.split(self.film(condition)[:, None], 6, axis=-1)
         h, _ = self.attention(modulate(x, film[0], film[1], self.stack), at, None, fold(keys, 0))
         x = x + film[2] * h
+        if states is not None:
+            still = jnp.zeros_like(film[0])
+            memory = self.cross.remember(states[0])
+            x = x + self.cross(modulate(x, still, still, self.stack), memory, fold(keys, 2), mask=states[1])
         return x + film[5] * self.mlp(modulate(x, film[3], film[4], self.stack), fold(keys, 1))
 
 
@@ -87,7 +97,7 @@ def modulate(
 
 
 class DiT(nn.Module):
-    """Map images and a condition to images of the same size.
+    """Map images, a condition and, with `stack.cross`, a sequence of text states to images of the same size.
 
     Attributes:
       channels: of the output.
@@ -102,9 +112,17 @@ class DiT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], condition: Float[Array, "B E"], keys: Keys | None = None
+        self,
+        x: Float[Array, "B H W C"],
+        condition: Float[Array, "B E"],
+        keys: Keys | None = None,
+        states: tuple[Float[Array, "B L S"], Float[Array, "B L"]] | None = None,
     ) -> Float[Array, "B H W {self.channels}"]:
-        """Return the output images (float32); arguments as in UNet."""
+        """Return the output images (float32); arguments as in UNet.
+
+        Args:
+          states: of the text, and their mask (0 on padding).
+        """
         s = self.stack
         shape = (x.shape[1], x.shape[2])
         condition = nn.silu(condition.astype(s.dtype))
@@ -116,7 +134,7 @@ class DiT(nn.Module):
         at = jnp.stack(jnp.divmod(jnp.arange(rows * columns), columns), -1)[None]
         block = nn.remat(ModulatedBlock) if s.remat else ModulatedBlock
         for i in range(s.layers):
-            h = block(s, i, name=f"block_{i}")(h, condition, at, fold(keys, i))
+            h = block(s, i, name=f"block_{i}")(h, condition, at, fold(keys, i), states)
         zeros = nn.initializers.zeros
         film = nn.Dense(2 * s.width, dtype=s.dtype, kernel_init=zeros, name="film")(condition)
         shift, scale = jnp.split(film[:, None], 2, axis=-1)

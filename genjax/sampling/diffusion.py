@@ -10,6 +10,7 @@ depend on the other rows of the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,23 @@ from jaxtyping import Array, Float
 
 from genjax.core import Batch, Denoiser, Keys, Variables
 from genjax.errors import ConfigError
-from genjax.functional.diffusion import Variance
-from genjax.functional.schedules import Path
+from genjax.functional.diffusion import Variance, spread
+from genjax.functional.schedules import Path, time_of
 from genjax.sampling.methods import METHODS, Method, Point, method
+from genjax.sampling.methods.remembering import remembering
 
-__all__ = ["METHODS", "Method", "Point", "guided", "integrate", "method", "normal", "sample", "threshold"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Point",
+    "guided",
+    "integrate",
+    "matched",
+    "method",
+    "normal",
+    "sample",
+    "threshold",
+]
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """(x_t, t_B) -> E[x_0 | x_t]"""
 
@@ -34,6 +47,8 @@ def guided(
     null: Batch | None,
     interval: tuple[float, float] = (0.0, 1.0),
     rescale: float = 0.0,
+    weaker: Callable[..., jax.Array] | None = None,
+    free: int = 0,
 ) -> Denoise:
     """Return the denoiser under classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6).
 
@@ -49,6 +64,9 @@ def guided(
         conditional estimate alone is evaluated (Kynkaanniemi et al. 2024, arXiv:2404.07724).
       rescale: phi, the share of the guided estimate that is scaled to the standard deviation of the
         conditional one (Lin et al. 2024, arXiv:2305.08891, eq. 15 and 16; here of x_0).
+      weaker: a denoiser with the same conditions that guidance leads away from, in place of `null`
+        (autoguidance; Karras et al. 2024, arXiv:2406.02507, sec. 4).
+      free: trailing channels of the estimate that are not guided: those of the conditional one are taken.
 
     Raises:
       ConfigError: the scale is not 1, and `null` is None; or options that need another scale.
@@ -58,18 +76,29 @@ def guided(
             raise ConfigError(f"interval and rescale have no effect at guidance={scale}", "leave them out")
         if scale == 1:
             return lambda x, t: denoise(x, t, prompt)
-    if null is None:
+    if null is None and weaker is None:
         raise ConfigError(f"guidance={scale} without a condition", "give a prompt, or set guidance to 1")
     if scale == 0:
+        if weaker is not None:
+            return lambda x, t: weaker(x, t, prompt)
         return lambda x, t: denoise(x, t, null)
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), prompt, null)
     low, high = interval
 
-    def guide(x: jax.Array, t: jax.Array) -> jax.Array:
+    def two(x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if weaker is not None:
+            return denoise(x, t, prompt), weaker(x, t, prompt)
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), prompt, null)
         twice = jnp.tile(x, (2,) + (1,) * (x.ndim - 1))
         with_it, without = jnp.split(denoise(twice, jnp.tile(t, 2), both), 2)
-        found = without + scale * (with_it - without)
-        return found if not rescale else _rescaled(found, with_it, rescale)
+        return with_it, without
+
+    def guide(x: jax.Array, t: jax.Array) -> jax.Array:
+        with_it, without = two(x, t)
+        channels = with_it.shape[-1] - free
+        own = with_it[..., :channels]
+        found = without[..., :channels] + scale * (own - without[..., :channels])
+        found = found if not rescale else _rescaled(found, own, rescale)
+        return jnp.concatenate([found, with_it[..., channels:]], axis=-1) if free else found
 
     def estimate(x: jax.Array, t: jax.Array) -> jax.Array:
         if (low, high) == (0.0, 1.0):
@@ -87,6 +116,23 @@ def _rescaled(
     axes = tuple(range(1, found.ndim))
     factor = like.std(axes, keepdims=True) / jnp.maximum(found.std(axes, keepdims=True), 1e-8)
     return found * (share * factor + 1.0 - share)
+
+
+def matched(denoiser: Denoiser, variables: Variables, path: Path) -> Callable[..., jax.Array]:
+    """Return (x_t, t_B, prompt) -> E[x_0 | x_t] of another denoiser for x_t on this path.
+
+    x_t is scaled to the place of the denoiser's own path that has the same sigma / alpha. Where this path has
+    no signal, that is its end.
+    """
+    own = denoiser.path(variables)
+
+    def denoise(x: jax.Array, t: jax.Array, prompt: Batch) -> jax.Array:
+        alpha, sigma = path(t)
+        at = time_of(own, jnp.log(alpha) - jnp.log(sigma))
+        scale = own(at)[1] / sigma
+        return denoiser.denoise(variables, spread(scale, x) * x, at, prompt)
+
+    return denoise
 
 
 def threshold(
@@ -132,8 +178,8 @@ def integrate(
     fold_in(key, n), and further noise of the same step from fold_in(fold_in(key, n), stream).
     """
 
-    def evaluate(x: jax.Array, t: jax.Array) -> jax.Array:
-        return denoise(x, jnp.full((x.shape[0],), t))
+    def evaluate(x: jax.Array, t: jax.Array, *before: jax.Array) -> jax.Array:
+        return denoise(x, jnp.full((x.shape[0],), t), *before)
 
     def body(carry, point):
         x, memory = carry
@@ -157,6 +203,52 @@ def integrate(
     return x
 
 
+def _estimate(
+    denoiser: Denoiser,
+    variables: Variables,
+    prompt: Batch,
+    guidance: float,
+    null: Batch | None,
+    options: dict[str, Any],
+    variance: Variance | None,
+    limits: tuple[float | None, float | None],
+) -> Callable[..., Any]:
+    """Return what a method evaluates: (x_t, t_B) -> E[x_0 | x_t], guided and limited.
+
+    With self-conditioning it takes the estimate before as a third argument; with a learned variance it
+    returns the share, too. Both travel through the guidance as channels.
+
+    Raises:
+      ConfigError: see `guided`; or a learned variance that the model has not.
+    """
+    if variance == "learned":
+        if denoiser.varied is None:
+            raise ConfigError("variance='learned': the model has none", "train with model.variance=learned")
+        varied = denoiser.varied
+        pair = lambda x, t, p: jnp.concatenate(varied(variables, x, t, p), axis=-1)
+
+        def both(x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            channels = x.shape[-1]
+            estimate = guided(pair, guidance, prompt, null, **options, free=channels)
+            found = estimate(x, t)
+            return threshold(found[..., :channels], *limits), found[..., channels:]
+
+        return both
+    if not denoiser.remembers:
+        one = lambda x, t, p: denoiser.denoise(variables, x, t, p)
+        estimate = guided(one, guidance, prompt, null, **options)
+        return lambda x, t: threshold(estimate(x, t), *limits)
+
+    def remembered(x: jax.Array, t: jax.Array, before: jax.Array | None = None) -> jax.Array:
+        channels = x.shape[-1]
+        split = lambda x, t, p: denoiser.denoise(variables, x[..., :channels], t, p, x[..., channels:])
+        before = jnp.zeros_like(x) if before is None else before
+        estimate = guided(split, guidance, prompt, null, **options)
+        return threshold(estimate(jnp.concatenate([x, before], axis=-1), t), *limits)
+
+    return remembered
+
+
 def sample(
     denoiser: Denoiser,
     variables: Variables,
@@ -178,6 +270,7 @@ def sample(
     quantile: float | None = None,
     begin: Float[Array, "B *shape"] | None = None,
     change: Callable[[Method, Path], Method] | None = None,
+    weaker: Callable[..., jax.Array] | None = None,
 ) -> Float[Array, "B *shape"]:
     """Draw one row per key.
 
@@ -192,7 +285,7 @@ def sample(
       variance: of "ddpm".
       order: of "dpm_solver", "dpm_solver_sde", "deis", "unipc", "lms" and "pndm".
       churn: of "heun".
-      guidance, interval, rescale, null: see `guided`.
+      guidance, interval, rescale, null, weaker: see `guided`.
       clip, quantile: see `threshold`; applied to every estimate of x_0, after guidance.
       begin: rows that are noised to the first time, in place of noise alone: the later that time, the more
         they change (SDEdit; Meng et al. 2022, arXiv:2108.01073, algorithm 1).
@@ -204,9 +297,9 @@ def sample(
     given = {"eta": eta, "variance": variance, "order": order, "churn": churn}
     path = denoiser.path(variables)
     how = method(sampler, path=path, **given)
-    one = lambda x, t, p: denoiser.denoise(variables, x, t, p)
-    estimate = guided(one, guidance, prompt, null, interval, rescale)
-    denoise = lambda x, t: threshold(estimate(x, t), clip, quantile)
+    how = remembering(how) if denoiser.remembers else how
+    options: dict[str, Any] = {"interval": interval, "rescale": rescale, "weaker": weaker}
+    denoise = _estimate(denoiser, variables, prompt, guidance, null, options, variance, (clip, quantile))
     times = jnp.asarray(times, jnp.float32)
     alpha, sigma = path(times[0])
     x = sigma * normal(keys, shape)

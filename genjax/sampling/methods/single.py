@@ -35,13 +35,16 @@ def ddpm(variance: Variance = "small") -> Method:
     """Return ancestral sampling along any sub-sequence of times (Ho et al. 2020, algorithm 2).
 
     Args:
-      variance: "small" or "large" (see functional.diffusion.step_variance). The last step adds no noise.
+      variance: "small" or "large" (see functional.diffusion.step_variance), or "learned", for which `denoise`
+        returns E[x_0 | x_t] and the share v. The last step adds no noise.
     """
 
     def step(denoise, x, memory, now: Point, then: Point, noise):
         of_x, of_data, _ = posterior_coefficients(then.at, now.at)
-        mean = of_x * x + of_data * denoise(x, now.t)
-        v = jnp.where(then.sigma > 0, step_variance(then.at, now.at, variance), 0.0)
+        found = denoise(x, now.t)
+        x_0, share = found if variance == "learned" else (found, None)
+        mean = of_x * x + of_data * x_0
+        v = jnp.where(then.sigma > 0, step_variance(then.at, now.at, variance, share), 0.0)
         return mean + jnp.sqrt(v) * noise(), memory
 
     return Method(none, step)
