@@ -71,10 +71,10 @@ def _config(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax.settings import values
-    from genjax.workflows import assemble, sample, text
+    from genjax.workflows import assemble, posthoc, sample, text
 
     num = _number_of_samples(args)
-    trained = assemble.restore(args.run, args.step)
+    trained = posthoc.with_average(assemble.restore(args.run, args.step), args.average)
     dataset = trained.experiment.dataset
     asked = {"label": args.label, "prompt": args.prompt, "input": args.input}
     conditions = sample.conditions(dataset, num, args.start or 0, asked)
@@ -176,9 +176,9 @@ def _evaluate(args: argparse.Namespace, overrides: Overrides) -> int:
 def _latent(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax.report import single
     from genjax.settings import values
-    from genjax.workflows import assemble, latent
+    from genjax.workflows import assemble, latent, posthoc
 
-    trained = assemble.restore(args.run, args.step)
+    trained = posthoc.with_average(assemble.restore(args.run, args.step), args.average)
     drawn = latent.run(args.verb, trained, values(overrides["latent"]), args.average)
     print(f"{drawn.path}: {drawn.found}")
     print(single.write(trained.directory))
@@ -188,9 +188,9 @@ def _latent(args: argparse.Namespace, overrides: Overrides) -> int:
 def _edit(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax.report import single
     from genjax.settings import values
-    from genjax.workflows import assemble, editing
+    from genjax.workflows import assemble, editing, posthoc
 
-    trained = assemble.restore(args.run, args.step)
+    trained = posthoc.with_average(assemble.restore(args.run, args.step), args.average)
     drawn = editing.run(args.verb, trained, values(overrides["edit"]), args.average)
     print(f"{drawn.path}: {drawn.found}")
     print(single.write(trained.directory))

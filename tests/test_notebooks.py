@@ -22,6 +22,7 @@ WRITTEN = {
         "runs/latent-digits/latent/edit.png",
         "runs/latent-digits/latent/search.png",
     ],
+    "diffusion": ["runs/diffusion-digits/evaluations.png", "runs/diffusion-digits/paths.png"],
     "gan": ["runs/collapse-plain/scores.json", "runs/collapse-cured/missing.png"],
     "your_model": ["my_models/flow.py", "runs/digits-flow/scores.json"],
 }

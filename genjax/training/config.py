@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from genjax.config import Count, Folder, Name, Natural, Positive, Probability, Range, Regex, check
+from genjax.config import Count, Folder, Name, Natural, Positive, Probability, Range, Regex, check, unused
 
 
 class NotZero:
@@ -67,11 +67,20 @@ class Average:
       players: the players whose parameters are averaged; all if None.
       half_life: in examples.
       ramp_up: the half-life is at most this fraction of the examples seen so far; None for no limit.
+      sigma_rel: in place of a half-life, the width of a power of the step: the standard deviation of the
+        profile as a share of the training so far. Other widths can be reconstructed from two of them
+        (training/posthoc.py).
     """
 
     players: tuple[Name, ...] | None = None
     half_life: Positive = 500_000.0
     ramp_up: Probability | None = 0.05
+    sigma_rel: Annotated[float, Range(above=0, below=0.2886)] | None = None
+
+    def __post_init__(self):
+        check(self)
+        if self.sigma_rel is not None:
+            unused(self, "sigma_rel", "half_life", "ramp_up")
 
 
 @dataclasses.dataclass(frozen=True)

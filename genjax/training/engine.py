@@ -24,6 +24,7 @@ from genjax.training import distributed, initial, sharding, step
 from genjax.training.cache import compilations
 from genjax.training.config import Config
 from genjax.training.packed import pack, unpack
+from genjax.training.posthoc import exponent_of
 from genjax.training.step import Average, Phases, TrainState
 from genjax.training.trees import named
 
@@ -92,7 +93,12 @@ class Engine:
                 f"make data.batch a multiple of {self.ways * config.accumulate}",
             )
         self._averages = {
-            name: Average(a.players or model.players, a.half_life, a.ramp_up)
+            name: Average(
+                a.players or model.players,
+                a.half_life,
+                a.ramp_up,
+                None if a.sigma_rel is None else exponent_of(a.sigma_rel),
+            )
             for name, a in config.averages.items()
         }
         self._optimizers = dict(optimizers)

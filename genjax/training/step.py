@@ -54,14 +54,20 @@ class Average(NamedTuple):
       half_life: in examples, so that it means the same at every batch size.
       ramp_up: the half-life is at most this fraction of the examples seen so far (Karras et al. 2022,
         arXiv:2206.00364, their EMA warm-up); None for no ramp-up.
+      exponent: weigh the parameters of step t by t^exponent, in place of a half-life (Karras et al. 2024,
+        arXiv:2312.02696, eq. 2); None for a half-life.
     """
 
     players: tuple[str, ...]
     half_life: float
     ramp_up: float | None = 0.05
+    exponent: float | None = None
 
     def decay(self, step: jax.Array, batch: int) -> jax.Array:
         """Return the weight of the old average at this step (int32) of `batch` examples."""
+        if self.exponent is not None:
+            past = step.astype(jnp.float32)
+            return (past / (past + 1.0)) ** (self.exponent + 1.0)
         half_life = jnp.asarray(self.half_life, jnp.float32)
         if self.ramp_up is not None:
             half_life = jnp.minimum(half_life, self.ramp_up * (step.astype(jnp.float32) + 1) * batch)

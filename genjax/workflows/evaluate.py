@@ -16,7 +16,7 @@ from genjax.evaluation import distances
 from genjax.evaluation import features as extractors
 from genjax.sampling.sampler import Columns, options
 from genjax.training import checkpoint, metricslog
-from genjax.workflows import sample
+from genjax.workflows import posthoc, sample
 from genjax.workflows.assemble import Datasets, Trained
 from genjax.workflows.train import reusable
 
@@ -113,13 +113,15 @@ def evaluate(
       ConfigError: no metric applies.
     """
     require_data(trained)
+    config = config_of(trained, overrides)
+    trained = posthoc.with_average(trained, config.average)
     experiment = trained.experiment
     scores, samples = evaluation.evaluate(
         experiment.model,
         trained.variables,
         experiment.dataset,
         features,
-        config_of(trained, overrides),
+        config,
         options(experiment.model, {**experiment.settings.sample, **(given or {})}),
         progress,
         reference=reference,
