@@ -20,6 +20,8 @@ from genjax.functional import likelihoods, noise
 from genjax.functional.divergences import kl_normal
 from genjax.functional.schedules import Path
 
+Estimate = Callable[..., tuple[jax.Array, jax.Array | None]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
@@ -41,14 +43,15 @@ class Chain:
         return _kl(alpha * x_0, sigma**2, jnp.zeros_like(x_0), alpha**2 + sigma**2)
 
     def decoder_term(
-        self, x: Shaped[Array, "B *shape"], estimate: Callable[..., Array], levels: int | None
+        self, x: Shaped[Array, "B *shape"], estimate: Estimate, levels: int | None
     ) -> Float[Array, " B"]:
         """Compute -L_0 = log p(x_0 | x_1): of the levels of a quantised image (eq. 13), or of real values.
 
         Args:
           x: the data in their own form.
         """
-        return self.reconstruction(x, *estimate(jnp.ones(x.shape[:1], jnp.int32), 0), levels)
+        mean, share = estimate(jnp.ones(x.shape[:1], jnp.int32), 0)
+        return self.reconstruction(x, mean, share, levels)
 
     def reconstruction(
         self, x: Shaped[Array, "B *shape"], mean: Array, share: Array | None, levels: int | None
@@ -75,7 +78,7 @@ class Chain:
         return log_p.reshape(mean.shape[0], -1).sum(1)
 
     def middle_terms(
-        self, x_0: Float[Array, "B *shape"], estimate: Callable[..., Array], keys: Keys, terms: int | None
+        self, x_0: Float[Array, "B *shape"], estimate: Estimate, keys: Keys, terms: int | None
     ) -> Float[Array, " B"]:
         """Estimate the sum of KL(q(x_{i-1} | x_i, x_0) || p(x_{i-1} | x_i)) over i = 2 .. T.
 
@@ -91,7 +94,8 @@ class Chain:
 
         def add(total: Array, k: Array) -> tuple[Array, None]:
             i = jnp.minimum(2 + jnp.floor((k + start) * stride).astype(jnp.int32), T)
-            return total + self.middle(x_0, i, *estimate(i, k + 2)), None
+            mean, share = estimate(i, k + 2)
+            return total + self.middle(x_0, i, mean, share), None
 
         summed, _ = jax.lax.scan(add, jnp.zeros((rows,)), jnp.arange(terms))
         return summed * stride

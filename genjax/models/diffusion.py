@@ -217,8 +217,8 @@ class _Diffusion:
 
     def varied(
         self, variables: Variables, x: Array, t: Array, prompt: Batch, before: Array | None = None
-    ) -> tuple[Array, Array | None]:
-        """Return E[x_0 | x_t] and the share of a learned variance."""
+    ) -> tuple[Array, Any]:
+        """Return E[x_0 | x_t] and the share of a learned variance, or None."""
         now = self.path(variables)(t)
         given = self.conditions.read(prompt, x.shape[0])
         out, share = self.output(variables, x, t, now, given, before)

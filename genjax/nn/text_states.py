@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
     width: int
     layers: int
     vocabulary: int
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @nn.compact
     def __call__(
