@@ -216,8 +216,9 @@ class _Latent:
         if own is None:
             return None
 
-        def denoise(variables: Variables, *args: Any) -> jax.Array:
-            return own.denoise(self.inner(variables), *args)
+        def of_prior(function: Any) -> Any:
+            """Return a function of the prior's variables as one of the model's."""
+            return function and (lambda variables, *args: function(self.inner(variables), *args))
 
         def read(variables: Variables, batch: Batch) -> tuple[jax.Array, Batch]:
             assert own.read is not None
@@ -230,13 +231,13 @@ class _Latent:
             codes = own.expected(self.inner(variables), x_0, given)
             return self.codec.expected(self.frozen(variables), self.restore(variables, {**given, **codes}))
 
-        return Denoiser(
-            lambda variables: own.path(self.inner(variables)),
-            denoise,
-            None if own.read is None else read,
-            None if own.expected is None or self.codec.expected is None else expected,
-            own.times,
-            own.hidden,
+        return own._replace(
+            path=of_prior(own.path),
+            denoise=of_prior(own.denoise),
+            read=None if own.read is None else read,
+            expected=None if own.expected is None or self.codec.expected is None else expected,
+            varied=of_prior(own.varied),
+            weaker=of_prior(own.weaker),
         )
 
 

@@ -206,8 +206,13 @@ class Denoiser(NamedTuple):
         nor clipped; differentiable in x_0.
       times: (steps, spacing or None) -> the times to sample along, decreasing, NumPy (steps + 1,).
       hidden: conditions -> the same ones without their content, which guidance leads away from.
+      shape: of x_0 of one row.
+      limit: x_0 lies in [-limit, limit]; None if its range is unknown.
       remembers: `denoise` takes its own estimate of the step before as a fifth argument, zeros at first.
-      varied: (variables, x_t, t_B, prompt) -> (E[x_0 | x_t], the share of a learned variance); None without.
+      varied: as `denoise`, returns (E[x_0 | x_t], the share of a learned variance); None without.
+      weaker: variables -> (x_t, t_B, prompt) -> the estimate that guidance leads away from in place of hidden
+        conditions; None for these.
+      alone: the model's own samples come from `denoise` and nothing else.
     """
 
     path: Callable[[Variables], Callable[[jax.Array], tuple[jax.Array, jax.Array]]]
@@ -216,8 +221,12 @@ class Denoiser(NamedTuple):
     expected: Callable[[Variables, jax.Array, Batch], Batch] | None = None
     times: Callable[..., Any] | None = None
     hidden: Callable[[Batch], Batch] = lambda conditions: conditions
+    shape: tuple[int, ...] = ()
+    limit: float | None = None
     remembers: bool = False
     varied: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+    weaker: Callable[[Variables], Callable[..., jax.Array]] | None = None
+    alone: bool = True
 
 
 class Generator(NamedTuple):

@@ -20,6 +20,7 @@ from genjax.functional import continuous_bound, schedules
 from genjax.functional import diffusion as gaussian
 from genjax.models import diffusion
 from genjax.nn import log_snr
+from genjax.sampling import editing
 from genjax.training import step as training
 
 POINT = Spec({"point": Element((2,), "float32", None, "point", "target")}, rows=50)
@@ -241,6 +242,28 @@ def test_every_kind_of_sampler_remembers(sampler: str):
     model, variables = made(POINT, **MLP, self_condition=True)
     drawn = model.sample(variables, keys(4), {}, steps=5, sampler=sampler)["point"]  # type: ignore[misc]
     assert np.isfinite(drawn).all()
+    # Without memory the samples are others.
+    forgetful = diffusion.sampling.sample(
+        model.denoiser._replace(remembers=False),  # type: ignore[union-attr]
+        variables,
+        keys(4),
+        {},
+        model.denoiser.times(5, None),  # type: ignore[union-attr,misc]
+        shape=(2,),
+        sampler=sampler,
+    )
+    assert float(np.abs(drawn - forgetful).max()) > 1e-4
+
+
+def test_memory_goes_with_a_learned_variance_and_with_edits():
+    model, variables = made(POINT, **MLP, self_condition=True, variance="learned")
+    draw = lambda **how: model.sample(variables, keys(4), {}, steps=5, **how)["point"]  # type: ignore[misc]
+    assert np.isfinite(draw(sampler="ddpm", variance="learned")).all()
+    steer = lambda method, path: editing.steered(method, path, lambda x: -jnp.square(x - 3.0).sum(1), 1.0)
+    how = {"shape": (2,), "sampler": "ddim", "change": steer}
+    times = model.denoiser.times(5, None)  # type: ignore[union-attr,misc]
+    led = diffusion.sampling.sample(model.denoiser, variables, keys(4), {}, times, **how)  # type: ignore[arg-type]
+    assert float(jnp.square(led - 3.0).sum()) < float(jnp.square(draw() - 3.0).sum())
 
 
 # --- autoguidance --------------------------------------------------------------------------------------
@@ -256,6 +279,15 @@ def test_guidance_leads_away_from_the_guide():
     # At scale 0 the samples are the guide's own.
     want = guide.sample(weak, keys(8), {}, steps=1)["point"]  # type: ignore[misc]
     np.testing.assert_allclose(other, want, rtol=1e-3, atol=1e-3)
+    remembering = diffusion.build(
+        build_config(diffusion.Config, {**MLP, "guide": "weak", "self_condition": True}),
+        POINT,
+        {"weak": guide},
+    )
+    other_variables = remembering.init(jax.random.key(1), images(2, POINT), {"weak": weak})
+    for scale in (0.0, 2.0):
+        found = remembering.sample(other_variables, keys(3), {}, steps=2, guidance=scale)  # type: ignore[misc]
+        assert np.isfinite(found["point"]).all()
     slopes = jax.grad(
         lambda v: model.phases["denoise"].objective(v, narrow(0), keys(128), step=jnp.int32(0))[0].total
     )(variables)
@@ -313,8 +345,17 @@ def test_every_network_reads_its_conditions(network: str, text: str):
         # A hidden text is that of a prompt without one.
         null = model.denoiser.hidden(given)  # type: ignore[union-attr]
         np.testing.assert_allclose(draw(**null), draw(), atol=1e-5)
-    drawn = model.sample(variables, keys(4), given, steps=2, guidance=2.0)  # type: ignore[misc]
+    sample = lambda scale: model.sample(variables, keys(4), given, steps=2, guidance=scale, clip=None)  # type: ignore[misc]
+    drawn = sample(2.0)
     assert drawn["image"].shape == (4, 8, 8, 1)
+    # A hidden text is the first state alone, whether the data has a mask or not: guidance leads away from it.
+    whole_given = {**given, f"{name}_mask": jnp.ones((4, 5))}
+    same = {k: jnp.zeros_like(x) if k.endswith("_mask") else x for k, x in whole_given.items()}
+    null = model.denoiser.hidden(whole_given)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(null[f"{name}_mask"], same[f"{name}_mask"])
+    _, read = model.denoiser.read(variables, b)  # type: ignore[union-attr,misc]
+    assert f"{name}_mask" in read
+    assert float(np.abs(draw(**null) - draw(**{**same, "label": null["label"]})).max()) < 1e-5
     assert set(given) <= set(drawn)
 
 

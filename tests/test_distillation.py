@@ -129,3 +129,16 @@ def test_what_does_not_fit_is_refused():
     gan = {"name": "gan", "network": {"name": "mlp"}, "conditional": False}
     with pytest.raises(ConfigError, match="no diffusion"):
         build(Config(student=gan, teacher=None, kind="consistency"), SPEC, {})
+    for changes, says in (
+        ({"dropout": 0.1}, r"student\.dropout"),
+        ({"self_condition": True}, r"student\.self_condition"),
+        ({"schedule": "vp"}, "schedule differs"),
+        ({"schedule": "learned", "weighting": "bound"}, "weighting"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            made(student={**STUDENT, **changes})
+    model, variables, batch = made(guidance=2.0)
+    with pytest.raises(ConfigError, match=r"guidance=2\.0 without"):
+        model.phases["distil"].objective(variables, batch, keys(), step=jnp.int32(0))
+    with pytest.raises(ConfigError, match="more than its denoiser"):
+        made(student={"name": "meanflow"}, teacher=None, kind="consistency")

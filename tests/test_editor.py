@@ -46,6 +46,8 @@ DENOISER = Denoiser(
     lambda variables, x, given: {"image": (x + 1.0) * 127.5},
     times,
     lambda given: {name: jnp.full_like(x, -1) for name, x in given.items()},
+    shape=(8, 8, 1),
+    limit=1.0,
 )
 
 
@@ -196,6 +198,7 @@ def run(tmp_path_factory):
         ("restore", ["--edit.measure=deblur"]),
         ("restore", ["--edit.factor=4", "--edit.noise=0"]),
         ("interpolate", ["--edit.points=3"]),
+        ("steer", ["--edit.towards=3", "--edit.scales=(0.0,2.0)"]),
     ],
     ids=str,
 )
@@ -230,7 +233,8 @@ def test_a_mask_and_an_image_of_ones_own(run, tmp_path, capsys):
         ("outpaint", ["--edit.margin=0.5"], "margin=0.5"),
         ("vary", ["--edit.strengths=(1.5,)"], "strengths"),
         ("vary", ["--edit.label=12"], "label=12"),
-        ("vary", ["--edit.rows=(5000,)"], "5000"),
+        ("vary", ["--edit.rows=(5000,)"], "edit.rows=(5000,)"),
+        ("steer", ["--edit.guidance=2"], "edit.guidance=2"),
         ("restore", ["--edit.factor=3"], "factor=3"),
         ("steer", ["--edit.towards=10"], "towards=10"),
         ("interpolate", ["--edit.rows=(1,)"], "two rows"),

@@ -73,16 +73,18 @@ def test_one_step_draws_the_classes():
 
 
 def test_its_velocity_at_one_time_is_a_denoiser():
-    """For rows of one point, E[x_0 | x_t] is that point at all times."""
+    """x_0 = x_t - t u(x_t, t, t), so that a network that says noise - x_0 estimates x_0."""
     model, variables = made()
+    m = model.phases["flow"].objective.__self__  # type: ignore[attr-defined]
     x = jax.random.normal(jax.random.key(3), (4, 2))
     t = jnp.asarray([0.2, 0.5, 0.8, 1.0])
-    given = {"label": jnp.asarray([0, 1, 0, -1])}
-    found = model.denoiser.denoise(variables, x, t, given)  # type: ignore[union-attr]
-    assert found.shape == (4, 2)
-    loss = lambda v: model.phases["flow"].objective(v, rows(8), keys(8), step=jnp.int32(0))[0].total
-    # The last layer begins at zero, and nothing before it would have a gradient.
     shaken = jax.tree.map(lambda x: x + 0.1, variables)
+    label = jnp.asarray([0, 1, 0, -1])
+    u = m.average(shaken, x, t, t, label)
+    found = model.denoiser.denoise(shaken, x, t, {"label": label})  # type: ignore[union-attr]
+    np.testing.assert_allclose(found, x - t[:, None] * u, rtol=1e-5)
+    # The last layer begins at zero, and nothing before it would have a gradient.
+    loss = lambda v: model.phases["flow"].objective(v, rows(8), keys(8), step=jnp.int32(0))[0].total
     slopes = jax.grad(loss)(shaken)
     assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(slopes.params))
 
@@ -106,7 +108,7 @@ def test_a_teacher_on_another_path_gives_its_velocities():
     b = rows(6)
     t = jnp.asarray([0.1, 0.3, 0.5, 0.7, 0.9, 0.95])
     x_t = jax.random.normal(jax.random.key(1), (6, 2))
-    v = m.velocity(variables, b["point"], x_t, x_t, t, b["label"])
+    v = m.velocity(variables, b, b["point"], x_t, x_t, t, b["label"])
     x_0 = x_t - t[:, None] * v
     path = teacher.denoiser.path(taught)  # type: ignore[union-attr]
     for n in range(6):

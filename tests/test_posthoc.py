@@ -77,7 +77,12 @@ def test_a_run_samples_with_a_width_that_it_has_not_kept(run, capsys):
 
 
 @pytest.mark.parametrize(
-    ("average", "says"), [("sigma_rel:0.4", "sigma_rel=0.4"), ("sigma_rel:wide", "sigma_rel:wide")]
+    ("average", "says"),
+    [
+        ("sigma_rel:0.4", "sigma_rel=0.4"),
+        ("sigma_rel:wide", "sigma_rel:wide"),
+        ("sigma_rel:0.27", "do not determine it"),
+    ],
 )
 def test_widths_that_are_none_are_refused(run, capsys, average: str, says: str):
     assert cli.main(["sample", str(run), f"--average={average}"]) == 2

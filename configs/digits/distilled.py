@@ -27,7 +27,6 @@ def get_config(size: str = "full") -> ConfigDict:
         "head": 24,
         "schedule": "straight",
         "prediction": "flow_velocity",
-        "times": "logit_normal",
         "variance": "large",
     }
     config.model = {

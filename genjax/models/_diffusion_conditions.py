@@ -58,7 +58,7 @@ class Conditions:
         out = dict(given)
         if self.label.name in out:
             out[self.label.name] = self.label.index(given, rows)
-        if self.text is not None and self.text.name in out and self.text.mask is not None:
+        if self.text is not None and self.text.name in out:
             out[self.text.mask] = self.text.read(given, rows, 0)[1]
         return out
 

@@ -87,6 +87,9 @@ class Learning:
         out, _ = self.output(variables, x_t, t, now, given)
         c = self.config
         found = jax.lax.stop_gradient(gaussian.to_data(c.prediction, out, x_t, now, c.data_std))
+        if self.data.element.levels:
+            # As the estimates of a sampler are: a prediction of the noise says little of x_0 in much noise.
+            found = jnp.clip(found, -1.0, 1.0)
         half = noise.bernoulli(fold(keys, 5), 0.5)
         return jnp.where(gaussian.spread(half, found), found, 0.0)
 

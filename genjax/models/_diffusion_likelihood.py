@@ -58,18 +58,18 @@ def continuous_bound(
     batch: Batch,
     keys: Keys,
     estimate: Estimate,
-    first: float,
+    ends: tuple[float, float],
     points: int,
     clip: float | None,
 ) -> Float[Array, " B"]:
     """Return the bound along the path without steps, in nats per row.
 
     Args:
-      first: the time at which the data is decoded; 0 on a path that has noise there.
+      ends: the time at which the data is decoded (0 on a path that has noise there), and the last one.
       points: at which the integral is evaluated.
     """
     x_0 = data.read(batch)
-    last = _last(path, points)
+    first, last = ends
 
     def at(t: Float[Array, " B"], n: int | Array) -> Array:
         x_t = gaussian.diffuse(x_0, noise.normal(fold(keys, n), data.shape), path(t))
@@ -77,7 +77,7 @@ def continuous_bound(
 
     epsilon = noise.normal(fold(keys, 0), data.shape)
     decoded = continuous.decoder_term(path, batch[data.name], x_0, epsilon, first, data.element.levels)
-    inside = continuous.integral(path, x_0, at, fold(keys, 1), (first, last), points)
+    inside = continuous.integral(path, x_0, at, fold(keys, 1), ends, points)
     return continuous.prior_term(path, x_0, last) - decoded + inside
 
 
@@ -99,12 +99,12 @@ def log_density(
         scale = 2.0 / (data.element.levels - 1)
         x_0 = x_0 + scale * (jax.vmap(lambda k: jax.random.uniform(k, data.shape))(fold(keys, 9)) - 0.5)
         width = math.prod(data.shape) * math.log(scale)
-    ends = (1.0 / timesteps, _last(path, timesteps))
+    ends = (1.0 / timesteps, last_time(path, timesteps))
     denoise = lambda x, t: estimate(x, t)[0]
     return width + flow_likelihood.log_density(denoise, path, x_0, keys, ends, steps, probes)
 
 
-def _last(path: Path, steps: int) -> float:
+def last_time(path: Path, steps: int) -> float:
     """Return the last time: 1, or just before it on a path that ends without signal.
 
     A learned path has signal at its end.

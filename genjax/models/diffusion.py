@@ -63,7 +63,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     check_fit(config, element)
     channels = element.shape[-1] * (2 if config.variance == "learned" else 1)
     network = Network(config, channels, given.label.classes, vocabulary=given.vocabulary)
-    m = _Diffusion(config, target, given, network, _guide(config, stages))
+    m = _Diffusion(config, target, given, network, _guide(config, target, stages))
     phases = {"denoise": Phase(PLAYER, m.learning.objective)}
     if config.schedule == "learned":
         # The schedule minimises another function of the same estimate.
@@ -79,19 +79,20 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     )
 
 
-def _guide(config: Config, stages: Mapping[str, Model] | None) -> Denoiser | None:
+def _guide(config: Config, target: Target, stages: Mapping[str, Model] | None) -> Denoiser | None:
     """Return the denoiser of the stage that guidance leads away from.
 
     Raises:
-      ConfigError: it is missing, or no diffusion.
+      ConfigError: it is missing, or no diffusion of such rows.
     """
     if config.guide is None:
         return None
     found = (stages or {}).get(config.guide)
-    if found is None or found.denoiser is None:
+    if found is None or found.denoiser is None or found.denoiser.shape != target.shape:
         raise ConfigError(
-            f"model.guide needs a diffusion in stages.{config.guide}",
-            f'set stages.{config.guide} to a run directory, or to {{"config": NAME}}',
+            f"model.guide needs a diffusion of {target.name} in stages.{config.guide}",
+            f'set stages.{config.guide} to a run directory, or to {{"config": NAME}}; a prior of the model '
+            "`latent`, or a student of `distillation`, has no guide",
         )
     return found.denoiser
 
@@ -115,9 +116,18 @@ class _Diffusion:
             self.expected,
             self.times_of,
             self.conditions.hidden,
+            shape=self.shape,
+            limit=1.0 if self.element.levels else None,
             remembers=self.config.self_condition,
             varied=self.varied if self.config.variance == "learned" else None,
+            weaker=None if self.guide is None else self.weaker,
         )
+
+    def weaker(self, variables: Variables) -> Callable[..., Array]:
+        """Return the estimate of the guide, for rows on this model's path."""
+        assert self.guide is not None
+        assert self.config.guide is not None
+        return sampling.matched(self.guide, variables.frozen[self.config.guide], self.path(variables))
 
     @property
     def element(self) -> Element:
@@ -145,7 +155,8 @@ class _Diffusion:
     def read(self, variables: Variables, batch: Batch) -> tuple[Float[Array, "B *shape"], Batch]:
         """Return x_0 and the conditions."""
         del variables
-        return self.data.read(batch), self.conditions.given(batch)
+        x_0 = self.data.read(batch)
+        return x_0, self.conditions.whole(self.conditions.given(batch), x_0.shape[0])
 
     def expected(self, variables: Variables, x_0: Float[Array, "B *shape"], given: Batch) -> Batch:
         """Return x_0 in the units of the data, not rounded."""
@@ -206,6 +217,9 @@ class _Diffusion:
         if c.self_condition:
             before = jnp.zeros_like(x) if before is None else before
             inputs = jnp.concatenate([inputs, before], axis=-1)
+        if c.schedule == "learned":
+            # The network reads -log SNR: what it computes at one noise does not depend on the schedule.
+            t = (-schedules.log_snr(*now) - log_snr.LOW) / (log_snr.HIGH - log_snr.LOW)
         label, text = given
         params = {"params": variables.params[PLAYER]}
         more = () if text is None else (None, text)
@@ -266,11 +280,6 @@ class _Diffusion:
         times = self.times_of(steps, spacing)
         count = keys.shape[0]
         given = self.conditions.given(prompt)
-        weaker = None
-        if self.guide is not None:
-            assert self.config.guide is not None
-            own = variables.frozen[self.config.guide]
-            weaker = sampling.matched(self.guide, own, self.path(variables))
         x = sampling.sample(
             self.denoiser,
             variables,
@@ -287,7 +296,6 @@ class _Diffusion:
             interval=interval,
             rescale=rescale,
             null=self.conditions.hidden(self.conditions.whole(given, count)) if given else None,
-            weaker=weaker,
             clip=clip,
             quantile=quantile,
         )
@@ -325,6 +333,8 @@ class _Diffusion:
         """
         if method != "ode" and (steps, probes) != (40, 1):
             raise ConfigError(f"steps and probes have no effect on method={method!r}", "set method to ode")
+        if method == "continuous" and terms == 0:
+            raise ConfigError("terms=0 of method='continuous'", "give at least 1")
         if method == "ode" and terms != 32:
             raise ConfigError("terms has no effect on method='ode'", "leave it out")
         path = self.path(variables)

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from genjax import plugins
@@ -33,6 +34,11 @@ from genjax.sampling.diffusion import Denoise, guided, integrate
 from genjax.sampling.methods import METHODS
 
 PACKAGE = "genjax.models"
+LEARNING = (
+    *("times", "times_mean", "times_std", "weighting", "gamma", "bias", "label_dropout", "dropout"),
+    *("self_condition", "variance_weight"),
+)
+"""Fields of a student that have no effect here: of its own objective."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Config:
     """Configure a distillation.
 
     Attributes:
-      student: `name` of an architecture with a denoiser, and fields of its own Config.
+      student: `name` of an architecture with a denoiser, and fields of its own Config. Those that say how it
+        would learn by itself (LEARNING) are refused.
       teacher: the stage of the teacher; None for consistency training without one.
       kind: "progressive", "consistency" or "reflow".
       steps: of the student ("progressive"); of the grid on which neighbours agree ("consistency"); of the
@@ -96,6 +103,7 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         if model is not None and (model.denoiser is None or model.denoiser.read is None):
             raise ConfigError(f"the {what} is no diffusion of data", "name a run or a config of diffusion")
     assert student.denoiser is not None
+    _check(config, student, teacher)
     m = _Distillation(config, student, student.denoiser, teacher)
     (player,) = student.players
     return student.replace(
@@ -104,6 +112,50 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         likelihood=None,
         rate_distortion=None,
     )
+
+
+def _check(config: Config, student: Model, teacher: Model | None) -> None:
+    """Refuse students that the losses do not train, and teachers of other rows.
+
+    Raises:
+      ConfigError: such a student or teacher.
+    """
+    own = student.denoiser
+    assert own is not None
+    name = config.student["name"]
+    fields = {f.name: f.default for f in dataclasses.fields(_module(name).Config)}
+    for field in LEARNING:
+        if field in fields and config.student[field] != fields[field]:
+            raise ConfigError(f"model.student.{field} has no effect in a distillation", "leave it out")
+    if len(student.players) != 1 or not own.alone:
+        raise ConfigError(
+            f"model.student: {name!r} learns more than its denoiser, which distillation does not teach",
+            "use the model diffusion with a fixed schedule",
+        )
+    if teacher is None:
+        return
+    assert teacher.denoiser is not None
+    if teacher.denoiser.shape != own.shape:
+        raise ConfigError(
+            f"the teacher models rows of {teacher.denoiser.shape}, and the student of {own.shape}",
+            "name a teacher of the same data; a run of the model latent models codes",
+        )
+    if config.kind != "reflow" and not _same_path(own, teacher.denoiser):
+        raise ConfigError(
+            f"kind={config.kind!r}: the student's schedule differs from the teacher's",
+            "give model.student.schedule and timesteps of the teacher",
+        )
+
+
+def _same_path(a: Denoiser, b: Denoiser) -> bool:
+    """Return whether two fixed paths agree; a learned one has none of its own before it is trained."""
+    t = jnp.linspace(0.1, 0.9, 9)
+    with jax.ensure_compile_time_eval():
+        try:
+            both = [np.stack([np.asarray(c) for c in d.path(Variables())(t)]) for d in (a, b)]
+        except KeyError:
+            return False
+    return np.allclose(both[0], both[1], rtol=1e-3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,15 +179,19 @@ class _Distillation:
                 own = own.replace(params=jax.tree.map(jnp.copy, given))
         return own.replace(frozen=frozen)
 
-    def taught(self, variables: Variables, given: Batch) -> Denoise:
-        """Return the teacher's estimate as a function of (x_t, t)."""
+    def taught(self, variables: Variables, batch: Batch) -> Denoise:
+        """Return the teacher's estimate as a function of (x_t, t), given its own conditions of the rows."""
         assert self.teacher is not None
         assert self.config.teacher is not None
         own = variables.frozen[self.config.teacher]
         denoiser = self.teacher.denoiser
         assert denoiser is not None
+        assert denoiser.read is not None
+        given = denoiser.read(own, batch)[1]
+        null = denoiser.hidden(given) if given else None
+        weaker = denoiser.weaker and denoiser.weaker(own)
         one = lambda x, t, prompt: jax.lax.stop_gradient(denoiser.denoise(own, x, t, prompt))
-        return guided(one, self.config.guidance, given, denoiser.hidden(given))
+        return guided(one, self.config.guidance, given, null, weaker=weaker)
 
     def taught_by(self, variables: Variables) -> schedules.Path:
         """Return the path of the teacher, or without one the student's."""
@@ -151,7 +207,7 @@ class _Distillation:
         assert self.denoiser.read is not None
         x_0, given = self.denoiser.read(variables, batch)
         own = lambda x, at: self.denoiser.denoise(variables, x, at, given)
-        teach = None if self.teacher is None else self.taught(variables, given)
+        teach = None if self.teacher is None else self.taught(variables, batch)
         error = self.error(variables, own, teach, x_0, keys)
         loss = Mean.of(error, batch["mask"])
         return loss, Aux(variables.state, {"error": loss})

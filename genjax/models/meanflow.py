@@ -90,7 +90,8 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
     teacher = None
     if config.teacher is not None:
         teacher = (stages or {}).get(config.teacher)
-        if teacher is None or teacher.denoiser is None:
+        denoiser = teacher and teacher.denoiser
+        if denoiser is None or denoiser.shape != target.shape:
             raise ConfigError(
                 f"model meanflow needs a diffusion in stages.{config.teacher}",
                 f'set stages.{config.teacher} to a run directory, or to {{"config": NAME}}',
@@ -100,7 +101,17 @@ def build(config: Config, spec: Spec, stages: Mapping[str, Model] | None = None)
         init=m.init,
         phases={"flow": Phase(PLAYER, m.objective)},
         sample=jax.jit(m.sample, static_argnames=("steps",)),
-        denoiser=Denoiser(m.path, m.denoise, m.read, m.expected, m.times, m.hidden),
+        denoiser=Denoiser(
+            m.path,
+            m.denoise,
+            m.read,
+            m.expected,
+            m.times,
+            m.hidden,
+            shape=target.shape,
+            limit=1.0 if target.element.levels else None,
+            alone=False,
+        ),
     )
 
 
@@ -120,9 +131,18 @@ class _MeanFlow:
         params = self.network.init(key, x, time, self.label.index({}, 1), None, time)["params"]
         return Variables(params={PLAYER: params}, frozen=frozen)
 
-    def average(self, variables: Variables, x: Array, r: Array, t: Array, label: Array) -> Array:
+    def average(
+        self,
+        variables: Variables,
+        x: Array,
+        r: Array,
+        t: Array,
+        label: Array,
+        keys: Keys | None = None,
+    ) -> Array:
         """Return u(x_t, r, t)."""
-        return self.network.apply({"params": variables.params[PLAYER]}, x, t, label, None, t - r)  # type: ignore[return-value]
+        params = {"params": variables.params[PLAYER]}
+        return self.network.apply(params, x, t, label, keys, t - r)  # type: ignore[return-value]
 
     # --- learning --------------------------------------------------------------------------------------
 
@@ -137,8 +157,9 @@ class _MeanFlow:
         r, t = self.interval(keys)
         epsilon = noise.normal(fold(keys, 1), self.target.shape)
         x_t = gaussian.diffuse(x_0, epsilon, (1.0 - t, t))
-        v = jax.lax.stop_gradient(self.velocity(variables, x_0, epsilon, x_t, t, label))
-        u_of = lambda x, r, t: self.average(variables, x, r, t, label)
+        v = jax.lax.stop_gradient(self.velocity(variables, batch, x_0, epsilon, x_t, t, label))
+        dropping = None if step is None else fold(keys, 5)
+        u_of = lambda x, r, t: self.average(variables, x, r, t, label, dropping)
         # d/dt u along the path: x moves by v, t by 1, and r stays (eq. 8).
         u, change = derivatives.along(u_of, (x_t, r, t), (v, jnp.zeros_like(r), jnp.ones_like(t)))
         goal = jax.lax.stop_gradient(v - gaussian.spread(t - r, x_t) * change)
@@ -157,15 +178,25 @@ class _MeanFlow:
         return jnp.where(long, low, high), high
 
     def velocity(
-        self, variables: Variables, x_0: Array, epsilon: Array, x_t: Array, t: Array, label: Array
+        self,
+        variables: Variables,
+        batch: Batch,
+        x_0: Array,
+        epsilon: Array,
+        x_t: Array,
+        t: Array,
+        label: Array,
     ) -> Float[Array, "B *shape"]:
         """Return the velocity at x_t that is learned: of the pair or the teacher, guided (eq. 19)."""
-        given = {} if self.label.name is None else {self.label.name: label}
         if self.teacher is not None:
             assert self.config.teacher is not None
             assert self.teacher.denoiser is not None
             denoiser = self.teacher.denoiser
             own = variables.frozen[self.config.teacher]
+            assert denoiser.read is not None
+            given = denoiser.read(own, batch)[1]
+            if self.label.name in given:
+                given = {**given, self.label.name: label}  # hidden in some of the rows
             one = matched(denoiser, own, schedules.straight)
             null = denoiser.hidden(given) if given else None
             x_0 = guided(one, self.config.guidance, given, null)(x_t, t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import flax.linen as nn
@@ -24,12 +25,12 @@ class Text:
     Attributes:
       name: of the element.
       vocabulary: of tokens; 0 for states.
-      mask: name of the element that is 0 on padding; None if there is none.
+      mask: name of the column that is 0 on padding; it is 1 everywhere if the data has none.
     """
 
     name: str
     vocabulary: int
-    mask: str | None
+    mask: str
 
     @classmethod
     def of(cls, spec: Spec) -> Text:
@@ -42,8 +43,7 @@ class Text:
             element = spec[name]
             tokens = len(element.shape) == 1 and element.levels
             if tokens or (len(element.shape) == 2 and not element.levels):
-                mask = f"{name}_mask"
-                return cls(name, element.levels or 0, mask if mask in spec.elements else None)
+                return cls(name, element.levels or 0, f"{name}_mask")
         raise ConfigError(
             f"model.text: the data has no text; its conditions are {', '.join(spec.conditions) or 'none'}",
             "choose data with captions, or set model.text to False",
@@ -51,8 +51,7 @@ class Text:
 
     def given(self, batch: Batch) -> Batch:
         """Return the columns of a batch or a prompt that hold the text; {} if it has none."""
-        names = (self.name,) if self.mask is None else (self.name, self.mask)
-        return {name: batch[name] for name in names if name in batch}
+        return {name: batch[name] for name in (self.name, self.mask) if name in batch}
 
     def read(self, batch: Batch, rows: int, length: int) -> tuple[Array, Float[Array, "B L"]]:
         """Return the tokens or states, and a mask that is 0 on padding: everywhere where no text is given.
@@ -63,8 +62,7 @@ class Text:
         if self.name not in batch:
             return jnp.zeros((rows, length), jnp.int32), jnp.zeros((rows, length))
         x = jnp.asarray(batch[self.name])
-        mask = batch[self.mask] if self.mask is not None and self.mask in batch else jnp.ones(x.shape[:2])
-        return x, jnp.asarray(mask, jnp.float32)
+        return x, jnp.asarray(batch.get(self.mask, jnp.ones(x.shape[:2])), jnp.float32)
 
 
 def hidden(keys: Keys, mask: Float[Array, "B L"], rate: float) -> Float[Array, "B L"]:
@@ -103,7 +101,8 @@ class Encoder(nn.Module):
         h = jnp.concatenate([jnp.broadcast_to(first[None, None], (h.shape[0], 1, self.width)), h], axis=1)
         mask = jnp.concatenate([jnp.ones_like(mask[:, :1]), mask], axis=1)
         if self.layers:
-            heads = max(self.width // 32, 1)
+            # About 32 features in a head, and an even number, which rotary positions need.
+            heads = math.gcd(max(self.width // 32, 1), self.width // 2)
             stack = Stack(
                 self.layers, heads, self.width, 4 * self.width, causal=False, rope=True, dtype=self.dtype
             )

@@ -210,7 +210,7 @@ def _estimate(
     guidance: float,
     null: Batch | None,
     options: dict[str, Any],
-    variance: Variance | None,
+    learned: bool,
     limits: tuple[float | None, float | None],
 ) -> Callable[..., Any]:
     """Return what a method evaluates: (x_t, t_B) -> E[x_0 | x_t], guided and limited.
@@ -219,34 +219,37 @@ def _estimate(
     returns the share, too. Both travel through the guidance as channels.
 
     Raises:
-      ConfigError: see `guided`; or a learned variance that the model has not.
+      ConfigError: see `guided`; or a learned variance that the model, or the guide at guidance 0, has not.
     """
-    if variance == "learned":
-        if denoiser.varied is None:
-            raise ConfigError("variance='learned': the model has none", "train with model.variance=learned")
-        varied = denoiser.varied
-        pair = lambda x, t, p: jnp.concatenate(varied(variables, x, t, p), axis=-1)
+    weaker = denoiser.weaker and denoiser.weaker(variables)
+    if learned and denoiser.varied is None:
+        raise ConfigError("variance='learned': the model has none", "train with model.variance=learned")
+    if learned and weaker is not None and guidance == 0:
+        raise ConfigError("variance='learned' at guidance=0: the guide's is not known", "leave one out")
 
-        def both(x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-            channels = x.shape[-1]
-            estimate = guided(pair, guidance, prompt, null, **options, free=channels)
-            found = estimate(x, t)
-            return threshold(found[..., :channels], *limits), found[..., channels:]
-
-        return both
-    if not denoiser.remembers:
-        one = lambda x, t, p: denoiser.denoise(variables, x, t, p)
-        estimate = guided(one, guidance, prompt, null, **options)
-        return lambda x, t: threshold(estimate(x, t), *limits)
-
-    def remembered(x: jax.Array, t: jax.Array, before: jax.Array | None = None) -> jax.Array:
+    def estimate(x: jax.Array, t: jax.Array, before: jax.Array | None = None) -> Any:
         channels = x.shape[-1]
-        split = lambda x, t, p: denoiser.denoise(variables, x[..., :channels], t, p, x[..., channels:])
-        before = jnp.zeros_like(x) if before is None else before
-        estimate = guided(split, guidance, prompt, null, **options)
-        return threshold(estimate(jnp.concatenate([x, before], axis=-1), t), *limits)
 
-    return remembered
+        def one(inputs: jax.Array, t: jax.Array, prompt: Batch) -> jax.Array:
+            memory = (inputs[..., channels:],) if denoiser.remembers else ()
+            args = (variables, inputs[..., :channels], t, prompt, *memory)
+            if not learned:
+                return denoiser.denoise(*args)
+            assert denoiser.varied is not None
+            return jnp.concatenate(denoiser.varied(*args), axis=-1)
+
+        guide = weaker and (lambda inputs, t, prompt: weaker(inputs[..., :channels], t, prompt))
+        free = channels if learned else 0
+        find = guided(one, guidance, prompt, null, **options, weaker=guide, free=free)
+        if denoiser.remembers:
+            before = jnp.zeros_like(x) if before is None else before
+            found = find(jnp.concatenate([x, before], axis=-1), t)
+        else:
+            found = find(x, t)
+        x_0 = threshold(found[..., :channels], *limits)
+        return (x_0, found[..., channels:]) if learned else x_0
+
+    return estimate
 
 
 def sample(
@@ -270,7 +273,6 @@ def sample(
     quantile: float | None = None,
     begin: Float[Array, "B *shape"] | None = None,
     change: Callable[[Method, Path], Method] | None = None,
-    weaker: Callable[..., jax.Array] | None = None,
 ) -> Float[Array, "B *shape"]:
     """Draw one row per key.
 
@@ -285,7 +287,7 @@ def sample(
       variance: of "ddpm".
       order: of "dpm_solver", "dpm_solver_sde", "deis", "unipc", "lms" and "pndm".
       churn: of "heun".
-      guidance, interval, rescale, null, weaker: see `guided`.
+      guidance, interval, rescale, null: see `guided`.
       clip, quantile: see `threshold`; applied to every estimate of x_0, after guidance.
       begin: rows that are noised to the first time, in place of noise alone: the later that time, the more
         they change (SDEdit; Meng et al. 2022, arXiv:2108.01073, algorithm 1).
@@ -297,9 +299,9 @@ def sample(
     given = {"eta": eta, "variance": variance, "order": order, "churn": churn}
     path = denoiser.path(variables)
     how = method(sampler, path=path, **given)
-    how = remembering(how) if denoiser.remembers else how
-    options: dict[str, Any] = {"interval": interval, "rescale": rescale, "weaker": weaker}
-    denoise = _estimate(denoiser, variables, prompt, guidance, null, options, variance, (clip, quantile))
+    options: dict[str, Any] = {"interval": interval, "rescale": rescale}
+    learned = variance == "learned"
+    denoise = _estimate(denoiser, variables, prompt, guidance, null, options, learned, (clip, quantile))
     times = jnp.asarray(times, jnp.float32)
     alpha, sigma = path(times[0])
     x = sigma * normal(keys, shape)
@@ -307,4 +309,6 @@ def sample(
         x = alpha * begin + x
     if change is not None:
         how = change(how, path)
+    if denoiser.remembers:
+        how = remembering(how)
     return integrate(denoise, path, x, keys, times, how)

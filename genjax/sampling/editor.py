@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genjax.config import Count, Signed, check
+from genjax.config import Count, Positive, Signed, check
 from genjax.core import Batch, Denoiser, Keys, Model, Spec, Variables
 from genjax.errors import ConfigError
 from genjax.functional.paths import along
@@ -35,14 +35,14 @@ class How:
       sampler: the name of a method.
       spacing: of the steps; None for the model's own.
       guidance: by the label; 1 for none.
-      clip: estimates of x_0 are limited to [-clip, clip]; None for no limit.
+      clip: estimates of x_0 are limited to [-clip, clip]; None for the range of the data, if it is known.
     """
 
     steps: Count = 50
     sampler: str = "ddim"
     spacing: Spacing | None = None
     guidance: Signed = 1.0
-    clip: float | None = 1.0
+    clip: Positive | None = None
 
     def __post_init__(self):
         check(self)
@@ -272,7 +272,8 @@ def _drawn(
     expected = lambda x: denoiser.expected(variables, x, given)  # type: ignore[misc]
     change = None if edit is None else lambda method, path: edit(method, path, expected, *parts)
     null = denoiser.hidden(given) if given else None
-    options: dict[str, Any] = {"sampler": how.sampler, "guidance": how.guidance, "clip": how.clip}
+    options: dict[str, Any] = {"sampler": how.sampler, "guidance": how.guidance}
+    options["clip"] = how.clip or denoiser.limit
     options |= {"null": null, "begin": begin, "change": change}
     return diffusion.sample(denoiser, variables, keys, given, times, shape=shape, **options)
 
@@ -288,7 +289,7 @@ def _along(way: Way) -> Any:
         denoiser: Denoiser, how: How, variables: Variables, given: Batch, times: Array, x: jax.Array
     ) -> jax.Array:
         one = lambda x, t: denoiser.denoise(variables, x, t, given)
-        estimate = lambda x, t: diffusion.threshold(one(x, t), how.clip)
+        estimate = lambda x, t: diffusion.threshold(one(x, t), how.clip or denoiser.limit)
         # The time without noise is left out on the way there: no noise can be read off clean rows.
         points = times[:-1][::-1] if way < 0 else times
         # DDIM draws nothing.

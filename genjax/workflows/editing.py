@@ -192,7 +192,10 @@ def _begin(work: Work, options: _Edit) -> tuple[Editor, Batch]:
       ConfigError: the run is no diffusion, the rows are not there, or the data has no such label.
     """
     editor = Editor.of(work.trained.experiment.model, work.variables, work.spec)
-    rows = work.held_out(options.rows) if options.input is None else work.images(options.input, "edit.input")
+    if options.input is None:
+        rows = work.held_out(options.rows, "edit.rows")
+    else:
+        rows = work.images(options.input, "edit.input")
     if options.label is not None:
         name = work.spec.label
         if name not in work.spec.conditions or options.label >= work.spec.classes():
@@ -323,6 +326,8 @@ def _restore(work: Work, options: Restore) -> Drawn:
     editor, rows = _begin(work, options)
     measure = options.operator()
     x_0, given = editor.read(rows)
+    if x_0.shape[1:] != work.spec[work.spec.targets[0]].shape:
+        raise ConfigError("restore measures images, and this run models codes of them", "use another run")
     measured = measure(x_0)
     noise = jax.random.normal(jax.random.key(options.seed), measured.shape)
     measured = measured + options.noise * noise
@@ -351,6 +356,10 @@ def _steer(work: Work, options: Steer) -> Drawn:
         return jax.nn.log_softmax(logits(targets[name]))[:, options.towards]
 
     label = work.spec.label
+    if options.label is None and options.guidance != 1:
+        raise ConfigError(
+            f"edit.guidance={options.guidance} has no effect: the network is told no class", "give edit.label"
+        )
     if options.label is None and label in work.spec.conditions:
         # The class is the classifier's business: the network is not told.
         rows = {**rows, label: np.full(_count(rows), -1, np.int32)}
@@ -379,9 +388,10 @@ def _interpolate(work: Work, options: Interpolate) -> Drawn:
 
 
 def _psnr(work: Work, truth: Batch, made: Batch) -> float:
-    """Return the mean peak signal-to-noise ratio of images of whole levels, in decibels."""
+    """Return the mean peak signal-to-noise ratio of images, in decibels; real values by their own range."""
     name = work.spec.targets[0]
-    top = (work.spec[name].levels or 2) - 1
+    levels = work.spec[name].levels
+    top = levels - 1 if levels else float(np.ptp(np.asarray(truth[name])))
     unit = lambda x: np.asarray(x[name], np.float64).reshape(len(x[name]), -1) / top
     return float(psnr(unit(made), unit(truth)).mean())
 

@@ -69,8 +69,11 @@ class Work:
     def spec(self) -> Spec:
         return self.dataset.spec
 
-    def held_out(self, index: tuple[int, ...]) -> Batch:
+    def held_out(self, index: tuple[int, ...], option: str = "latent.rows") -> Batch:
         """Return rows of the held-out split.
+
+        Args:
+          option: that named them, for errors.
 
         Raises:
           ConfigError: it has fewer.
@@ -78,7 +81,7 @@ class Work:
         count = len(self.dataset.eval)
         if not index or max(index) >= count:
             raise ConfigError(
-                f"latent.rows={index}: the held-out split has rows 0 to {count - 1}", "name some of them"
+                f"{option}={index}: the held-out split has rows 0 to {count - 1}", "name some of them"
             )
         return self.dataset.eval.rows(np.asarray(index))
 

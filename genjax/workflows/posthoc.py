@@ -14,6 +14,8 @@ from genjax.training.posthoc import PREFIX, Profile, combination, combined, expo
 from genjax.workflows.assemble import Trained
 
 log = logging.getLogger("genjax")
+FAR = 0.03
+"""The weights of a combination may miss the sum 1 by this; beyond it their profile is not the wanted one."""
 
 
 def with_average(trained: Trained, name: str | None) -> Trained:
@@ -30,6 +32,8 @@ def with_average(trained: Trained, name: str | None) -> Trained:
         raise ConfigError(f"average {name!r}: {error}", "give a width such as sigma_rel:0.1") from None
     averages = trained.experiment.settings.train.averages
     kept = {n: a for n, a in averages.items() if a.sigma_rel is not None}
+    first = next(iter(kept.values()), None)
+    kept = {n: a for n, a in kept.items() if first is not None and a.players == first.players}
     steps = [n for n in checkpoint.saved_steps(trained.directory) if n <= trained.step]
     if not kept or len(kept) * len(steps) < 2:
         raise ConfigError(
@@ -46,6 +50,11 @@ def with_average(trained: Trained, name: str | None) -> Trained:
             saved.append(Profile(step, exponent_of(average.sigma_rel)))
             trees.append(jax.device_get(ema[key]))
     weights = combination(saved, wanted)
+    if abs(weights.sum() - 1.0) > FAR:
+        raise ConfigError(
+            f"average {name!r}: the checkpoints of {', '.join(map(str, steps))} steps do not determine it",
+            "keep more of the training (train.checkpoint_every, train.keep_last), or take another width",
+        )
     log.info("%s is a combination of %d averages of %d checkpoints", name, len(saved), len(steps))
     found = jax.tree.map(jnp.asarray, combined(trees, weights))
     # With the types of the run's own averages, as the model reads them.

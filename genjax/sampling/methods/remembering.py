@@ -22,11 +22,13 @@ def remembering(method: Method) -> Method:
     def step(denoise, x, memory, now: Point, then: Point, noise):
         inner, before = memory
         first = denoise(x, now.t, before)
+        # With a learned variance, the estimate is the first of two.
+        seen = first[0] if isinstance(first, tuple) else first
 
         def estimate(y: jax.Array, t: jax.Array) -> jax.Array:
-            return first if y is x else denoise(y, t, first)
+            return first if y is x else denoise(y, t, seen)
 
         moved, inner = method.step(estimate, x, inner, now, then, noise)
-        return moved, (inner, first)
+        return moved, (inner, seen)
 
     return Method(start, step, method.evaluations)
