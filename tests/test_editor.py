@@ -51,6 +51,7 @@ DENOISER = Denoiser(
 )
 
 
+CLASSIFIER = "--config.evaluate.features=classifier:digits/classifier:smoke"
 PROGRAMS = (editors._drawn, editors._inverted, editors._returned, editors._read, editors._expected)
 
 
@@ -185,7 +186,7 @@ def test_the_denoiser_of_a_model_reads_what_it_writes():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("edit") / "run"
-    assert cli.main(["train", "--config=digits/diffusion:smoke", f"--dir={directory}"]) == 0
+    assert cli.main(["train", "--config=digits/diffusion:smoke", f"--dir={directory}", CLASSIFIER]) == 0
     return directory
 
 
@@ -202,7 +203,8 @@ def run(tmp_path_factory):
     ],
     ids=str,
 )
-def test_every_verb_writes_a_picture(run, capsys, verb: str, given: list[str]):
+def test_every_verb_writes_a_picture(run, capsys, monkeypatch, tmp_path, verb: str, given: list[str]):
+    monkeypatch.chdir(tmp_path)
     steps = ["--edit.steps=4", "--edit.rows=(0,1,2)"]
     assert cli.main(["edit", verb, str(run), *steps, *given]) == 0
     assert (run / "edit" / f"{verb}.png").exists()

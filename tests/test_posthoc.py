@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,9 +65,11 @@ def run(tmp_path_factory):
     return directory
 
 
-def test_a_run_samples_with_a_width_that_it_has_not_kept(run, capsys):
-    assert cli.main(["sample", str(run), "--num=2", "--average=sigma_rel:0.07"]) == 0
-    assert "combination of" in capsys.readouterr().err
+def test_a_run_samples_with_a_width_that_it_has_not_kept(run, capsys, caplog):
+    with caplog.at_level(logging.INFO, "genjax"):
+        assert cli.main(["sample", str(run), "--num=2", "--average=sigma_rel:0.07"]) == 0
+    assert "combination of 8 averages of 4 checkpoints" in caplog.text
+    capsys.readouterr()
     how = ["--evaluate.metrics=('likelihood',)"]
     assert cli.main(["evaluate", str(run), *how, "--evaluate.average=sigma_rel:0.1"]) == 0
     first = capsys.readouterr().out
