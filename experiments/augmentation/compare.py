@@ -12,7 +12,7 @@ KINDS = {
     "diff": ("DiffAugment", "model.augment={'kind': 'diff'}"),
 }
 """{entry: (name, override of emoji/stylegan2)}."""
-STEPS = 5000
+STEPS = 3000
 
 
 def get_config(size: str = "full") -> ConfigDict:
