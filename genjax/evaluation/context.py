@@ -318,7 +318,7 @@ def _held_out(dataset: Any, size: int, config: Config) -> list[Columns]:
     if rows < size:
         raise ConfigError(
             f"a floor of {size} real rows needs as many held-out ones; the eval split has {rows}",
-            f"set evaluate.samples to {rows} or less, or leave the floor out",
+            f"set evaluate.samples to {rows} or less, or floor=False in the comparison",
         )
     order = np.random.default_rng(config.seed).permutation(rows)
     count = min(config.sets, rows // size)

@@ -139,6 +139,8 @@ class _Comparison:
         sample.save(
             self.dataset, {k: v[: sample.SHOWN] for k, v in rows.items()}, self.where / "real" / "final"
         )
+        if not self.config.floor:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         scores = evaluation.floor(self.dataset, self.features, self.evaluation, reference=self.reference)
         evaluation.write(path, scores)

@@ -47,6 +47,7 @@ class Config:
         dataset's default.
       entries: {name: Entry}, in the report's order.
       evaluate: fields of the evaluate section, the same for all.
+      floor: also score held-out real rows, as many as there are samples.
     """
 
     name: Folder
@@ -57,6 +58,7 @@ class Config:
     budget: Budget = dataclasses.field(default_factory=Budget)
     features: Extractor | None = None
     evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
+    floor: bool = True
 
     @property
     def protocol(self) -> evaluation.Config:
