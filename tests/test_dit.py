@@ -12,8 +12,8 @@ import pytest
 from genjax.core import Element, Spec, row_keys
 from genjax.errors import ConfigError
 from genjax.models import diffusion
-from genjax.models._diffusion_data import Target
 from genjax.nn import dit
+from genjax.nn.denoisers.target import Target
 from genjax.nn.embedding import rotary_plane
 
 SPEC = Spec({"image": Element((4, 8, 3), "uint8", 17, "image", "target")}, 100)

@@ -17,9 +17,9 @@ from genjax.functional import noise, schedules
 from genjax.functional.chain_bound import Chain
 from genjax.functional.noise import fold
 from genjax.models._diffusion_conditions import Conditions
-from genjax.models._diffusion_config import TIMES, Config
-from genjax.models._diffusion_data import Target
 from genjax.nn import log_snr
+from genjax.nn.denoisers.config import TIMES, Config
+from genjax.nn.denoisers.target import Target
 
 SCHEDULE = "schedule"
 """The player of a learned schedule."""

@@ -20,7 +20,7 @@ from genjax.functional import flow_likelihood, noise
 from genjax.functional.chain_bound import Chain
 from genjax.functional.noise import fold
 from genjax.functional.schedules import Path
-from genjax.models._diffusion_data import Target
+from genjax.nn.denoisers.target import Target
 from genjax.sampling.diffusion import threshold
 
 Estimate = Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]]

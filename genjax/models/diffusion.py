@@ -29,11 +29,11 @@ from genjax.functional import schedules
 from genjax.functional.chain_bound import Chain
 from genjax.models import _diffusion_likelihood as likelihood
 from genjax.models._diffusion_conditions import Conditions
-from genjax.models._diffusion_config import Config, check_fit, network_of
-from genjax.models._diffusion_data import Target
 from genjax.models._diffusion_learning import SCHEDULE, Learning
-from genjax.models._diffusion_network import Network
 from genjax.nn import log_snr
+from genjax.nn.denoisers.config import Config, check_fit, network_of
+from genjax.nn.denoisers.network import Network
+from genjax.nn.denoisers.target import Target
 from genjax.sampling import diffusion as sampling
 
 PLAYER = "denoiser"

@@ -23,11 +23,11 @@ from genjax.errors import ConfigError
 from genjax.functional import derivatives, noise, schedules
 from genjax.functional import diffusion as gaussian
 from genjax.functional.noise import fold
-from genjax.models import _diffusion_config as diffusion
-from genjax.models._diffusion_data import Target
-from genjax.models._diffusion_network import Network
 from genjax.nn import conditions
 from genjax.nn.conditions import ClassLabel
+from genjax.nn.denoisers import config as diffusion
+from genjax.nn.denoisers.network import Network
+from genjax.nn.denoisers.target import Target
 from genjax.sampling.diffusion import guided, matched, normal
 
 PLAYER = "denoiser"

@@ -14,8 +14,8 @@ import torch
 
 from genjax.errors import ConfigError, DataError
 from genjax.interop import diffusers as interop
-from genjax.models import _diffusion_config as config
-from genjax.models._diffusion_network import Network
+from genjax.nn.denoisers import config as config
+from genjax.nn.denoisers.network import Network
 from genjax.nn.ldm_unet import Form, Given, LDMUNet
 
 sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]

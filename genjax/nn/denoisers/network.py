@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genjax.core import Keys
-from genjax.models._diffusion_config import Config
 from genjax.nn import conditions
 from genjax.nn.activations import GATED
+from genjax.nn.denoisers.config import Config
 from genjax.nn.dit import DiT
 from genjax.nn.edm2_unet import EDM2UNet
 from genjax.nn.embedding import lookup

@@ -1,4 +1,4 @@
-"""Configure a diffusion model: see models/diffusion.py."""
+"""Configure a diffusion model and its network: see models/diffusion.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Hold what models of diffusions share: the config of their network, the network, and what it models."""
