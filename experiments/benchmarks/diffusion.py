@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,8 @@ def theirs(name: str, args: argparse.Namespace) -> Any:
     sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from diffusers.models import DiTTransformer2DModel, UNet2DModel
+        from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+        from diffusers.models.unets.unet_2d import UNet2DModel
 
         if name == "dit":
             return DiTTransformer2DModel(
@@ -187,7 +188,9 @@ def our_calls(name: str, state: Any, args: argparse.Namespace) -> Callable:
 
     @jax.jit
     def run(params: Any, x: jax.Array) -> jax.Array:
-        body = lambda x, t: (net.apply(params, x, jnp.full((args.batch,), t), label), None)
+        def body(x: jax.Array, t: jax.Array) -> tuple[Any, None]:
+            return net.apply(params, x, jnp.full((args.batch,), t), label), None
+
         return jax.lax.scan(body, x, jnp.linspace(1.0, 0.02, STEPS))[0]
 
     return lambda: run(params, x)
@@ -196,7 +199,7 @@ def our_calls(name: str, state: Any, args: argparse.Namespace) -> Callable:
 def torch_step(network: Any, args: argparse.Namespace, batch: dict, *, compiled: bool) -> Callable:
     """Return diffusers' training step."""
     import torch
-    from diffusers import DDPMScheduler
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     scheduler = DDPMScheduler(1000)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
@@ -209,7 +212,7 @@ def torch_step(network: Any, args: argparse.Namespace, batch: dict, *, compiled:
         i = torch.randint(0, 1000, (args.batch,))
         noise = torch.randn_like(x_0)
         optimizer.zero_grad(set_to_none=True)
-        estimate = call(forward, scheduler.add_noise(x_0, noise, i), i, labels)
+        estimate = call(forward, scheduler.add_noise(x_0, noise, cast(Any, i)), i, labels)
         loss = (estimate - noise).square().mean()
         loss.backward()
         optimizer.step()
@@ -221,7 +224,7 @@ def torch_step(network: Any, args: argparse.Namespace, batch: dict, *, compiled:
 def torch_samples(network: Any, args: argparse.Namespace, *, compiled: bool) -> Callable:
     """Return diffusers' sampling of a batch with DDIMScheduler."""
     import torch
-    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     scheduler = DDIMScheduler(1000, timestep_spacing="trailing")
     scheduler.set_timesteps(STEPS)
@@ -233,7 +236,7 @@ def torch_samples(network: Any, args: argparse.Namespace, *, compiled: bool) -> 
             x = torch.randn(args.batch, 3, args.size, args.size)
             for i in scheduler.timesteps:
                 estimate = call(forward, x, i.expand(args.batch), label)
-                x = scheduler.step(estimate, i, x).prev_sample
+                x = cast(Any, scheduler.step(estimate, cast(Any, i), x)).prev_sample
         return x
 
     return run

@@ -346,7 +346,9 @@ class _Diffusion:
         elif method == "continuous":
             first = 0.0 if self.fixed is None else FIRST
             points = self.config.timesteps if terms is None else terms
-            nats = likelihood.continuous_bound(self.data, path, batch, keys, estimate, first, points, clip)
+            ends = (first, likelihood.last_time(path, self.config.timesteps))
+            bound = likelihood.continuous_bound
+            nats = bound(self.data, path, batch, keys, estimate, ends, points, clip)
         else:
             chain = Chain(path, self.config.timesteps, self.config.variance)
             nats = likelihood.bound(self.data, chain, batch, keys, estimate, terms, clip)

@@ -238,9 +238,12 @@ def _estimate(
             assert denoiser.varied is not None
             return jnp.concatenate(denoiser.varied(*args), axis=-1)
 
-        guide = weaker and (lambda inputs, t, prompt: weaker(inputs[..., :channels], t, prompt))
+        def guide(inputs: jax.Array, t: jax.Array, prompt: Batch) -> jax.Array:
+            assert weaker is not None
+            return weaker(inputs[..., :channels], t, prompt)
+
         free = channels if learned else 0
-        find = guided(one, guidance, prompt, null, **options, weaker=guide, free=free)
+        find = guided(one, guidance, prompt, null, **options, weaker=weaker and guide, free=free)
         if denoiser.remembers:
             before = jnp.zeros_like(x) if before is None else before
             found = find(jnp.concatenate([x, before], axis=-1), t)
