@@ -97,7 +97,7 @@ def test_arguments_that_are_missing_or_not_known(command: str, unreached: None, 
         if argument == "model.width=1,2":
             continue
         said = told(capsys, [command, *(a for a in right if a != argument)])
-        assert "required" in said or (argument == "map" and "invalid choice: 'runs/x'" in said)
+        assert "required" in said or (argument in ("map", "vary") and "invalid choice: 'runs/x'" in said)
     for wrong in ("extra", "--nosuch", "--nosuch=1", "--nosuch.field=1", "-x", "--config"):
         said = told(capsys, [command, *right, wrong])
         assert "unknown argument" in said or "expected one argument" in said or "twice" in said

@@ -47,6 +47,7 @@ FREE = {
         "model.gan.network",
         "model.latent.prior",
         "model.distillation.student",
+        "model.meanflow.network",
         "evaluate.likelihood",
         "train.sharding",
     ),

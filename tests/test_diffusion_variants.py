@@ -123,7 +123,7 @@ def test_a_learned_variance_improves_the_bound():
     for variance in ("small", "large", "learned"):
         fields = {**small, "variance": variance} | ({"variance_weight": 0.1} if variance == "learned" else {})
         model, _ = made(POINT, **fields)
-        variables, _ = learned(model, narrow, 1200)
+        variables, _ = learned(model, narrow, 500, 6e-3)
         nats, _ = model.likelihood(variables, narrow(9999), keys(128, 5), terms=None)  # type: ignore[misc]
         bounds[variance] = float(nats.total.sum() / nats.count.sum())
     assert bounds["learned"] < min(bounds["small"], bounds["large"]), bounds
@@ -192,7 +192,7 @@ def test_a_learned_schedule_lowers_the_bound_and_both_players_learn():
         lambda v: model.phases["schedule"].objective(v, b, keys(128), step=jnp.int32(0))[0].total
     )(variables)
     assert all(float(jnp.abs(x).max()) > 0 for x in jax.tree.leaves(slopes.params["schedule"]))
-    found, record = learned(model, narrow, 400)
+    found, record = learned(model, narrow, 120)
     first = np.mean([r["schedule/loss"] for r in record[:20]])
     last = np.mean([r["schedule/loss"] for r in record[-20:]])
     assert last < first

@@ -52,9 +52,9 @@ def made(**fields) -> tuple[Model, Variables]:
     return model, jax.jit(lambda k: model.init(k, rows(2), {}))(jax.random.key(0))
 
 
-def trained(steps: int = 1500, **fields) -> tuple[Model, Variables]:
+def trained(steps: int = 1000, **fields) -> tuple[Model, Variables]:
     model, _ = made(**fields)
-    optimizers = {"denoiser": optax.adam(2e-3)}
+    optimizers = {"denoiser": optax.adam(3e-3)}
     step = jax.jit(training.make_step(model, optimizers), static_argnames="phases")
     state = training.create(model, optimizers, jax.random.key(0), rows(128))
     for n in range(steps):

@@ -259,7 +259,7 @@ def test_every_verb_prints_to_a_terminal_that_lacks_characters(
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, write_through=True))
     monkeypatch.setattr(commands, "run", run)
     given = {"train": ["--config=x"], "sweep": ["--config=x"], "compare": [], "export": ["x", "y"]}
-    given["latent"] = ["map", "x"]
+    given |= {"latent": ["map", "x"], "edit": ["vary", "x"]}
     assert cli.main([verb, *given.get(verb, ["x"])]) == 0
     assert written.getvalue() == b"a??\n"
 
