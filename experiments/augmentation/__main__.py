@@ -3,7 +3,7 @@
     python -m experiments.augmentation runs/compare-augmentation-full [--out curves.png]
 
 r_t is the mean sign of the critic's logits on training rows (Karras et al. 2020, arXiv:2006.06676, eq. 1);
-beside it the probability p of adaptive augmentation, and the logits of held-out rows.
+beside it the probability p of adaptive augmentation, and the mean logit of training rows.
 """
 
 from __future__ import annotations

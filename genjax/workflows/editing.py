@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from genjax import kinds
-from genjax.config import Count, Natural, NotNegative, Positive, Seed, Signed, build
+from genjax.config import Count, Natural, NotNegative, Positive, Seed, Signed, build, unused
 from genjax.core import Batch, Element, Keys, row_keys
 from genjax.errors import ConfigError
 from genjax.evaluation.metrics.psnr import psnr
@@ -42,22 +42,31 @@ class _Edit:
     Attributes:
       rows: held-out rows; not read with `input`.
       input: an image or a folder of images to edit instead.
-      label: of the edited rows; None for their own (held-out rows).
       steps: of the sampler.
-      guidance: by the label.
-      seed: of the noise.
     """
 
     rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     input: str | None = None
-    label: Natural | None = None
     steps: Count = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawing(_Edit):
+    """Configure an edit that draws from the model.
+
+    Attributes:
+      label: of the edited rows; None for their own (held-out rows).
+      guidance: by the label.
+      seed: of the noise.
+    """
+
+    label: Natural | None = None
     guidance: Signed = 1.0
     seed: Seed = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Inpaint(_Edit):
+class Inpaint(_Drawing):
     """Configure the completion of rows.
 
     Attributes:
@@ -74,9 +83,13 @@ class Inpaint(_Edit):
     repeats: Count = 5
     sampler: str = "ddpm"
 
+    def __post_init__(self):
+        if self.mask is not None:
+            unused(self, "mask", "hole")
+
 
 @dataclasses.dataclass(frozen=True)
-class Outpaint(_Edit):
+class Outpaint(_Drawing):
     """Configure what is drawn around the middle of rows.
 
     Attributes:
@@ -91,7 +104,7 @@ class Outpaint(_Edit):
 
 
 @dataclasses.dataclass(frozen=True)
-class Vary(_Edit):
+class Vary(_Drawing):
     """Configure images made from images.
 
     Attributes:
@@ -104,7 +117,7 @@ class Vary(_Edit):
 
 
 @dataclasses.dataclass(frozen=True)
-class Restore(_Edit):
+class Restore(_Drawing):
     """Configure the restoration of rows from a measurement of them.
 
     Attributes:
@@ -125,13 +138,16 @@ class Restore(_Edit):
     scale: Positive = 1.0
     sampler: str = "ddpm"
 
+    def __post_init__(self):
+        unused(self, "measure", "std" if self.measure == "enlarge" else "factor")
+
     def operator(self) -> Pooled | Blurred:
         """Return the measurement."""
         return Pooled(self.factor) if self.measure == "enlarge" else Blurred(self.std)
 
 
 @dataclasses.dataclass(frozen=True)
-class Steer(_Edit):
+class Steer(_Drawing):
     """Configure draws that the dataset's classifier leads to a class.
 
     Attributes:
@@ -185,17 +201,27 @@ def options(verb: str, given: Mapping[str, Any]) -> Any:
     return build(_VERBS[verb][0], dict(given), "edit")
 
 
-def _begin(work: Work, options: _Edit) -> tuple[Editor, Batch]:
+def _rows(work: Work, options: _Edit) -> tuple[Editor, Batch]:
     """Return the editor of a run, and the rows to edit.
 
     Raises:
-      ConfigError: the run is no diffusion, the rows are not there, or the data has no such label.
+      ConfigError: the run is no diffusion, or the rows are not there.
     """
     editor = Editor.of(work.trained.experiment.model, work.variables, work.spec)
     if options.input is None:
         rows = work.held_out(options.rows, "edit.rows")
     else:
         rows = work.images(options.input, "edit.input")
+    return editor, rows
+
+
+def _begin(work: Work, options: _Drawing) -> tuple[Editor, Batch]:
+    """Return the editor of a run, and the rows to edit with the label that was asked for.
+
+    Raises:
+      ConfigError: as `_rows`, or the data has no such label.
+    """
+    editor, rows = _rows(work, options)
     if options.label is not None:
         name = work.spec.label
         if name not in work.spec.conditions or options.label >= work.spec.classes():
@@ -207,10 +233,10 @@ def _begin(work: Work, options: _Edit) -> tuple[Editor, Batch]:
 
 
 def _how(options: Any) -> How:
-    return How(steps=options.steps, sampler=getattr(options, "sampler", "ddim"), guidance=options.guidance)
+    return How(steps=options.steps, sampler=options.sampler, guidance=options.guidance)
 
 
-def _keys(options: _Edit, count: int) -> Keys:
+def _keys(options: _Drawing, count: int) -> Keys:
     return row_keys(jax.random.key(options.seed), 0, jnp.arange(count))
 
 
@@ -372,11 +398,7 @@ def _steer(work: Work, options: Steer) -> Drawn:
 
 
 def _interpolate(work: Work, options: Interpolate) -> Drawn:
-    if options.guidance != 1:
-        raise ConfigError(f"edit.guidance={options.guidance}: paths have no label", "leave it out")
-    if options.label is not None:
-        raise ConfigError(f"edit.label={options.label}: paths have no label", "leave it out")
-    editor, rows = _begin(work, options)
+    editor, rows = _rows(work, options)
     if _count(rows) < 2 or options.points < 2:
         raise ConfigError("a path needs two rows and two points", "give more edit.rows or edit.points")
     first = {name: x[:-1] for name, x in rows.items()}
