@@ -1,6 +1,6 @@
 """Compare parametrisations of diffusion on 5,000 real 28x28 digits, 300 seconds of training each.
 
-    genjax compare --config=compare/diffusion
+    genjax compare --config=compare/diffusion     (or compare/diffusion:seeds, three trainings of each)
 
 Noise, velocity, EDM and flow matching with one network and one optimizer. Writes
 runs/compare-diffusion/report.html.
@@ -33,9 +33,10 @@ def get_config(size: str = "full") -> ConfigDict:
     smoke = size == "smoke"
     suffix = ":smoke" if smoke else ""
     config = ConfigDict()
-    config.name = "diffusion-smoke" if smoke else "diffusion"
+    config.name = "diffusion" if size == "full" else f"diffusion-{size}"
     config.title = "Parametrisations of diffusion on real 28x28 digits"
     config.seed = 0
+    config.seeds = 3 if size == "seeds" else 1
     config.budget = {"kind": "steps", "value": 8} if smoke else {"kind": "seconds", "value": 300}
     config.features = "classifier:mnist5k/classifier" + suffix
     entries = {

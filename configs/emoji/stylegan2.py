@@ -13,17 +13,25 @@ def get_config(size: str = "full") -> ConfigDict:
     """Return the config; "smoke" trains a few steps of tiny players."""
     config = ConfigDict()
     config.name = "emoji-stylegan2"
-    config.data = {"name": "emoji:google", "batch": 32}
+    config.data = {"name": "emoji:google", "batch": 16}
     config.model = {
         "name": "gan",
-        "network": {"name": "stylegan2", "width": 32, "widest": 64, "style": 64},
-        "r1": 0.3,
+        # Emoji have no texture that noise could draw, and no features that two styles could mix.
+        "network": {
+            "name": "stylegan2",
+            "width": 16,
+            "widest": 64,
+            "style": 64,
+            "noise": False,
+            "mixing": 0.0,
+        },
+        "r1": 0.05,
         "interval": 16,
-        "augment": {"kind": "ada", "examples": 100_000.0},
+        "augment": {"kind": "ada", "examples": 50_000.0},
     }
-    config.optimizer = {"name": "adam", "learning_rate": 2e-3, "b1": 0.0, "b2": 0.99}
+    config.optimizer = {"name": "adam", "learning_rate": 3e-3, "b1": 0.0, "b2": 0.99}
     average = {"players": ("generator",), "half_life": 10_000.0}
-    config.train = {"steps": 5000, "averages": {"eval": average}}
+    config.train = {"steps": 24_000, "averages": {"eval": average}}
     if size == "smoke":
         config.data.batch = 8
         config.model.update({"latent": 8, "interval": 2})

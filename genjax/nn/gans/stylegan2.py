@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genjax.config import Count, Layers, Positive, Probability, Rate, Width, check
+from genjax.config import Count, Layers, Positive, Rate, Share, Width, check
 from genjax.core import Keys, Tree, across
 from genjax.errors import ConfigError
 from genjax.functional import noise, resample
@@ -45,7 +45,7 @@ class Config:
     style: Width = 128
     layers: Layers = 4
     mapping_rate: Positive = 0.01
-    mixing: Probability = 0.9
+    mixing: Share = 0.9
     decay: Rate = 0.998
     noise: bool = True
     group: Count = 4
