@@ -82,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--num", type=int, help="how many (default: 64, or the files of --input)")
     c.add_argument("--label", help="the class to draw (default: each in turn)")
     c.add_argument("--prompt", help="text to continue or to translate, or a caption")
+    c.add_argument("--gap", type=int, metavar="TOKENS", help="write so many tokens after the prompt")
+    c.add_argument("--suffix", help="the text that follows the gap")
     c.add_argument("--input", metavar="PATH", help="an image or a folder of images to translate or complete")
     c.add_argument(
         "--start",
@@ -243,7 +245,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)[:200]
 
 
-TEXTS = ("prompt", "label", "regex", "words", "json_schema", "stop")
+TEXTS = ("prompt", "suffix", "label", "regex", "words", "json_schema", "stop")
 """Arguments that are text, not paths."""
 
 

@@ -71,7 +71,7 @@ def _config(args: argparse.Namespace, overrides: Overrides) -> int:
 
 def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
     from genjax.settings import values
-    from genjax.workflows import assemble, posthoc, sample, text
+    from genjax.workflows import assemble, infill, posthoc, sample, text
 
     num = _number_of_samples(args)
     trained = posthoc.with_average(assemble.restore(args.run, args.step), args.average)
@@ -79,6 +79,13 @@ def _sample(args: argparse.Namespace, overrides: Overrides) -> int:
     asked = {"label": args.label, "prompt": args.prompt, "input": args.input}
     conditions = sample.conditions(dataset, num, args.start or 0, asked)
     options = values(overrides["sample"])
+    if args.suffix is not None and args.gap is None:
+        raise ConfigError("--suffix follows a gap", "give its number of tokens with --gap")
+    if args.gap is not None:
+        if args.stream or args.stop is not None:
+            raise ConfigError("--gap is filled all at once", "leave out --stream and --stop")
+        conditions, width = infill.gap(trained, conditions, num, args.gap, args.suffix)
+        options.setdefault("length", width)
     beginning = text.begun(dataset, conditions)
     if args.stop is not None:
         if "stop" in options:

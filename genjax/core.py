@@ -262,6 +262,8 @@ class Model(NamedTuple):
       sample: (variables, keys_B, prompt, **options) -> batch with the data's targets, one row per key.
         `prompt` is a batch-first dict of the conditions ({"label": B}, {"source": BxS, ...}) or of a
         beginning to continue ({"tokens": BxP}), or {}.
+      mask: the token that stands for a gap in a beginning to continue, which `sample` fills, too; None if it
+        fills no gaps.
       deterministic: samples are a function of the prompt alone (translation, super-resolution by regression).
       likelihood: (variables, batch, keys, **options) -> (Mean per row: total nats, count of units; carry).
         Options are static.
@@ -284,6 +286,7 @@ class Model(NamedTuple):
     fit: Callable[[Variables, Batch, Keys], Variables] | None = None
     finish: Callable[[Variables], Variables] = lambda variables: variables
     sample: Callable[..., Batch] | None = None
+    mask: int | None = None
     deterministic: bool = False
     likelihood: Callable[..., tuple[Mean, Tree]] | None = None
     likelihood_kind: str = "exact"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +19,10 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from genjax import evaluation
-from genjax.sampling.sampler import options
-from genjax.workflows import assemble, evaluate
+from experiments.diffusion.measure import Measure
 
 BEST = {"sampler": "heun", "steps": 18, "spacing": "karras"}
 """Heun's method at 35 evaluations."""
-METRICS = ("frechet", "prdc", "accuracy")
-
-
-class Measure:
-    """Score a finished run with other options of its sampler."""
-
-    def __init__(self, run: Path, samples: int):
-        """Restore the run, and prepare the reference."""
-        self.run = run
-        self.trained = assemble.restore(run)
-        self.dataset = self.trained.experiment.dataset
-        self.config = evaluate.config_of(self.trained, {"samples": samples, "metrics": METRICS})
-        self.features = evaluate.features(
-            self.config.features, self.dataset, Path("runs") / "features", say=print
-        )
-        self.reference = evaluation.ReferenceStatistics(self.dataset, self.features, self.config)
-
-    def scores(self, nfe: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a record of the scores at `nfe` evaluations."""
-        model = self.trained.experiment.model
-        asked = {**self.trained.experiment.settings.sample, **changes}
-        scores, _ = evaluation.evaluate(
-            model,
-            self.trained.variables,
-            self.dataset,
-            self.features,
-            self.config,
-            options(model, asked),
-            reference=self.reference,
-        )
-        values = {s.name: s.value for s in scores} | {
-            f"{s.name}_{end}": getattr(s, end)
-            for s in scores
-            if s.name == "frechet"
-            for end in ("low", "high")
-        }
-        record = {"run": self.run.name, "nfe": nfe, **changes, **values}
-        print(json.dumps(record), flush=True)
-        return record
 
 
 def draw(records: Sequence[dict[str, Any]], best: float, out: Path) -> None:
@@ -88,14 +47,15 @@ def main() -> None:
     parser.add_argument("students", nargs="+", type=Path)
     parser.add_argument("--nfe", nargs="+", type=int, default=(1, 2, 4))
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--sets", type=int, default=1, help="sets of samples, for intervals")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="the folder of the two files")
     args = parser.parse_args()
-    teacher = Measure(args.teacher, args.samples)
-    best = teacher.scores(35, BEST)
-    records = [teacher.scores(n, {"sampler": "ddim", "steps": n}) for n in args.nfe]
+    teacher = Measure(args.teacher, args.samples, args.sets)
+    best = teacher.scores(BEST, {"nfe": 35})
+    records = [teacher.scores({"sampler": "ddim", "steps": n}, {"nfe": n}) for n in args.nfe]
     for run in args.students:
-        student = Measure(run, args.samples)
-        records += [student.scores(n, {"steps": n}) for n in args.nfe]
+        student = Measure(run, args.samples, args.sets)
+        records += [student.scores({"steps": n}, {"nfe": n}) for n in args.nfe]
     for record in records:
         ratio = record["frechet"] / best["frechet"]
         print(f"{record['run']}, {record['nfe']} evaluations: {ratio:.2f} times the teacher's distance at 35")

@@ -40,8 +40,8 @@ def filled(
     keys = row_keys(jax.random.key(0), 0, jnp.arange(len(rows)))
     prompt = rows[:, :low]
     if ahead:
-        mask = run.experiment.dataset.spec.special["mask"]
-        prompt = rows.at[:, low:high].set(mask)
+        assert model.mask is not None
+        prompt = rows.at[:, low:high].set(model.mask)
     options = run.experiment.settings.sample
     drawn = model.sample(run.ready(), keys, {"tokens": prompt}, **options)["tokens"]
     return rows.at[:, low:high].set(drawn[:, low:high])
@@ -85,6 +85,7 @@ def main() -> None:
         error = more.std() / len(more) ** 0.5
         same = float((own == truth)[:, low : low + args.gap].mean())
         lines.append(f"| {NAMES[name]} | {more.mean():.2f} ± {1.96 * error:.2f} | {same:.3f} |")
+    assert dataset.tokenizer is not None
     decode = dataset.tokenizer.decode
     for i in range(SHOWN):
         lines += ["", "```text"]

@@ -242,6 +242,7 @@ def build(config: Config, spec: Spec, stages: dict[str, Model]) -> Model:
         init=m.init,
         phases={"mlm": Phase("model", m.objective)} if config.head else {},
         sample=m.sample if config.head else None,
+        mask=mask if config.head else None,
         predict=m.predict,
         likelihood=m.likelihood if config.objective == "absorbing" else None,
         likelihood_kind="bound",
