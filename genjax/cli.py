@@ -114,11 +114,13 @@ def parser() -> argparse.ArgumentParser:
     c = add("latent", "Draw the latent space of a run: paths, edits, projections, style mixing.")
     codecs = ("interpolate", "traverse", "edit", "search", "map")
     generators = ("project", "mix", "factors", "curve")
-    c.add_argument("verb", choices=codecs + generators, help="the last four are of GANs")
+    c.add_argument(
+        "verb", choices=codecs + generators, help="project, mix and factors are of GANs, curve of any sampler"
+    )
     c.add_argument("run", help="the directory of a run with real-valued codes, such as a VAE, or of a GAN")
     c.add_argument("--step", default="latest", help="latest, best or a step")
     c.add_argument("--average", help="which average of the weights, or none (default: evaluate.average)")
-    c.epilog = "any option of the verb: --latent.OPTION=VALUE (docs/guides/latent.md)"
+    c.epilog = "any option of the verb: --latent.OPTION=VALUE (docs/guides/latent.md and gan.md)"
 
     c = add("edit", "Edit rows with a diffusion: complete, vary, restore, steer and join them.")
     c.add_argument("verb", choices=("inpaint", "outpaint", "vary", "restore", "steer", "interpolate"))

@@ -159,7 +159,9 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
     try:
         return cls(**out)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path or cls.__name__}: {error}") from error
+        raise ConfigError(
+            f"{path or cls.__name__}: {error}", "change one of the fields that it names, or leave it out"
+        ) from error
 
 
 def coerce(hint: Any, value: Any, where: str, default: Any = dataclasses.MISSING) -> Any:

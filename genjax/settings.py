@@ -11,6 +11,7 @@ import ast
 import contextlib
 import dataclasses
 import importlib.util
+import inspect
 import json
 import sys
 import traceback
@@ -94,13 +95,30 @@ def _returned(path: Path, size: str) -> dict[str, Any]:
     if not callable(getattr(module, "get_config", None)):
         raise ConfigError(f"{path} defines no get_config(size='full')", "return a ConfigDict from it")
     config = _called(path, module, size)
-    if size and size not in SIZES and config == _unless_refused(path, module, f"no {size}"):
+    if (
+        size
+        and size not in (*SIZES, _default_size(module))
+        and _same(config, _unless_refused(path, module, f"no {size}"))
+    ):
         raise ConfigError(f"{path} has no size {size!r}", "give full or smoke, or a size that the file knows")
     return config
 
 
 SIZES = ("full", "smoke")
 """Sizes that every config has. Another one that changes nothing is unknown to the file."""
+
+
+def _default_size(module: ModuleType) -> Any:
+    """Return the size that a file has if none is named."""
+    parameters = inspect.signature(module.get_config).parameters.values()
+    return next((p.default for p in parameters), None)
+
+
+def _same(config: dict[str, Any], other: dict[str, Any] | None) -> bool:
+    """Return whether two configs differ in what they are called at most."""
+    called = ("name", "title")
+    kept = [{k: v for k, v in c.items() if k not in called} for c in (config, other or {})]
+    return other is not None and kept[0] == kept[1]
 
 
 def _called(path: Path, module: ModuleType, size: str) -> dict[str, Any]:

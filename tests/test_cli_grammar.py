@@ -199,6 +199,9 @@ def test_folders_and_sizes_of_config_files(tmp_path: Path, capsys, monkeypatch):
     assert "'runs' is a folder" in told(capsys, ["config", "runs"])
     (tmp_path / "a.py").write_text("def get_config():\n    return {'model': {'name': 'gpt'}}\n")
     assert "a.py: TypeError" in told(capsys, ["config", "a.py:smoke"])
+    body = "    return {'name': size, 'model': {'name': 'gpt'}, 'train': {'steps': 1 + (size == 'smoke')}}\n"
+    (tmp_path / "d.py").write_text(f"def get_config(size='full'):\n{body}")
+    assert "d.py has no size 'smok'" in told(capsys, ["config", "d.py:smok"])  # nothing but a name changes
     (tmp_path / "b:c.json").write_text(json.dumps({"model": {"name": "gpt"}}))
     assert settings.load("b:c.json") == {"model": {"name": "gpt"}}
 

@@ -37,6 +37,10 @@ def test_an_unconditional_model_ignores_the_label(name: str):
     assert ignored(f"digits/{name}", "model.conditional=False") == ("label",)
 
 
+def test_a_batch_that_fills_packs_is_traced():
+    planned.name_ignored(experiment("digits/gan", "model.conditional=False", "model.pack=4"))
+
+
 SPEC = Spec(
     {
         "image": Element((2,), "float32", kind="point", role="target"),

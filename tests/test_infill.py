@@ -51,7 +51,7 @@ def test_a_gap_that_cannot_be_filled(
 
 
 def test_a_model_that_reads_forwards_is_refused(tmp_path, capsys: pytest.CaptureFixture[str]):
-    config = settings.load("pydoc/gpt:smoke", (*QUIET, "train.steps=1"))
+    config = settings.load("pydoc/gpt:smoke", QUIET)
     train.train(settings.complete(config), tmp_path, devices=jax.devices()[:1])
     assert cli.main(["sample", str(tmp_path), "--gap=2", "--num=1"]) != 0
     assert "'gpt' does not fill gaps" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from test_report_page import Page
 from test_report_runs import build_run, write_json
 
@@ -263,6 +263,35 @@ def test_files_that_are_no_images_are_named(tmp_path: Path):
         kind_of("tokens").parse(
             "a", "thing", EXAMPLES["tokens"].element, 2, context("tokens", tokenizer=None)
         )
+
+
+def test_image_files_are_read_as_they_are_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    kind = kind_of("image")
+    grey = Element((4, 8, 1), "uint8", 256, "image", "condition")
+    clear = np.zeros((4, 8, 4), np.uint8)  # black, and invisible
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    image = kind.parse(str(tmp_path / "clear.png"), "thing", grey, 1, context("image"))["thing"]
+    assert (image == 255).all()
+    assert "put on white" in caplog.text
+    sideways = np.arange(32, dtype=np.uint8).reshape(8, 4)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # turn it by 90 degrees clockwise
+    Image.fromarray(sideways).save(tmp_path / "sideways.png", exif=exif)
+    image = kind.parse(str(tmp_path / "sideways.png"), "thing", grey, 1, context("image"))["thing"]
+    np.testing.assert_array_equal(image[0, ..., 0], np.rot90(sideways, -1))
+
+
+def test_image_files_that_would_be_changed_in_silence_are_refused(tmp_path: Path, monkeypatch):
+    kind = kind_of("image")
+    element = EXAMPLES["image"].element
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png has pixels of the mode 'I;16'"):
+        kind.parse(str(tmp_path), "thing", element, 1, context("image"))
+    (tmp_path / "deep.png").unlink()
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"large\.png has too many pixels"):
+        kind.parse(str(tmp_path), "thing", element, 1, context("image"))
 
 
 def test_an_unknown_kind_is_named_with_the_nearest():

@@ -176,7 +176,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("verb", "options", "size"),
     [
         ("project", ["rows=(0,1)", "steps=3", "draws=3"], (2, 3)),
-        ("project", ["rows=(0,1)", "steps=3", "draws=3", "per_layer=False"], (2, 3)),
+        ("project", ["rows=(0,1)", "steps=3", "draws=3", "per_layer=False", "label=3"], (2, 3)),
         ("mix", ["rows=2", "columns=3", "layers=(0,)", "truncation=0.7"], (4, 3)),
         ("factors", ["rows=2", "directions=3", "steps=5"], (5, 6)),
     ],
@@ -237,6 +237,7 @@ def test_a_curve_scores_each_value_and_leaves_the_scores_of_the_run(
         ("mix", "layers=(99,)", "the generator has layers 0 to"),
         ("factors", "directions=99", "codes have 8 dimensions"),
         ("project", "rows=(99999,)", "held-out split has rows 0 to"),
+        ("project", "label=10", "latent.label=10: the model has 10 classes"),
         ("curve", "option=truncatoin", "is no option of this model's sampler"),
         ("curve", "values=(-1.0,)", "values"),
         ("interpolate", "steps=3", "GANs have project, mix"),

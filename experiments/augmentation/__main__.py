@@ -1,9 +1,10 @@
-"""Draw how far the critic of each training overfits, from a finished comparison.
+"""Draw how far the critic of each training overfits, and samples of each, from a finished comparison.
 
-    python -m experiments.augmentation runs/compare-augmentation-full [--out curves.png]
+    python -m experiments.augmentation runs/compare-augmentation-full [--out FOLDER]
 
 r_t is the mean sign of the critic's logits on training rows (Karras et al. 2020, arXiv:2006.06676, eq. 1);
-beside it the probability p of adaptive augmentation, and the mean logit of training rows.
+beside it the probability p of adaptive augmentation, and the mean logit of training rows. Writes curves.png
+and samples.png.
 """
 
 from __future__ import annotations
@@ -27,13 +28,26 @@ PANELS = {
 """{metric: label}."""
 
 
+def draw_samples(directory: Path, out: Path) -> None:
+    """Draw the samples that were scored, of each training beside those of the others."""
+    found = {family: directory / name / "samples" / "final.png" for name, (family, _) in KINDS.items()}
+    found = {family: path for family, path in found.items() if path.exists()}
+    figure, axes = plt.subplots(1, len(found), figsize=(6 * len(found), 6.4), squeeze=False)
+    for axis, (family, path) in zip(axes[0], found.items(), strict=True):
+        axis.imshow(plt.imread(path), interpolation="nearest")
+        axis.set_title(family)
+        axis.axis("off")
+    figure.tight_layout()
+    figure.savefig(out, dpi=120)
+
+
 def main() -> None:
-    """Draw the curves."""
+    """Draw both pictures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--out", type=Path, help="the picture; curves.png in the directory by default")
+    parser.add_argument("--out", type=Path, help="the folder of both pictures; the directory by default")
     args = parser.parse_args()
     figure, axes = plt.subplots(1, len(PANELS), figsize=(4.5 * len(PANELS), 3.5))
     for name, (family, _) in KINDS.items():
@@ -47,9 +61,10 @@ def main() -> None:
         axis.set(xlabel="step", ylabel=label)
         axis.legend()
     figure.tight_layout()
-    out = args.out or args.directory / "curves.png"
-    figure.savefig(out, dpi=150)
-    print(out)
+    out = args.out or args.directory
+    figure.savefig(out / "curves.png", dpi=150)
+    draw_samples(args.directory, out / "samples.png")
+    print(out / "curves.png", out / "samples.png")
 
 
 if __name__ == "__main__":

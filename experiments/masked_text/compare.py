@@ -25,7 +25,7 @@ MUON = {
 FAMILIES = {
     "gpt": ("GPT", "shakespeare/gpt", (*SHARED, f"optimizer={MUON}"), None),
     "masked": ("masked diffusion", "shakespeare/masked", SHARED, None),
-    "ngram": ("5-gram", "shakespeare/ngram", ("model.order=5",), 1),
+    "ngram": ("5-gram", "shakespeare/ngram", ("data.length=128", "model.order=5"), 1),
 }
 """{entry: (name, config, overrides, passes)}."""
 
@@ -43,7 +43,7 @@ def get_config(size: str = "full") -> ConfigDict:
         name: {
             "config": path + suffix,
             "family": family,
-            "overrides": () if smoke else overrides,
+            "overrides": ("data.length=16", "data.limit=200") if smoke else overrides,
             "passes": passes,
         }
         for name, (family, path, overrides, passes) in FAMILIES.items()

@@ -67,7 +67,7 @@ def get_config(size: str = "grid") -> ConfigDict:
         return stacked()
     config = ConfigDict()
     smoke = size == "smoke"
-    data = "ring" if size == "ring" else "grid"
+    data = {"ring": "ring", "grid": "grid", "matrix": "grid", "smoke": "grid"}[size]
     if size in ("ring", "grid"):
         pairs = CURES
     else:

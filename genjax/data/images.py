@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
+from genjax import pictures
 from genjax.data import listing
 from genjax.data.progress import progress
 from genjax.data.rows import Columns, Rows
-from genjax.errors import DataError, GenjaxError
+from genjax.errors import DataError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
-_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "YCbCr": 3, "CMYK": 3}
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""Transpositions that show a picture of an EXIF orientation upright (EXIF 2.32, section 4.6.4)."""
 
 
 def find(folder: Path) -> list[Path]:
@@ -69,42 +57,12 @@ def check(files: Sequence[Path], size: int | None) -> tuple[int, int, int]:
     return first if size is None else (size, size, first[2])
 
 
-@contextlib.contextmanager
-def _opened(file: Path, fault: str) -> Iterator[Image.Image]:
-    """Open an image; every error of reading it becomes a DataError that names the file and the fault."""
-    try:
-        with Image.open(file) as image:
-            yield image
-    except (GenjaxError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{file} has too many pixels: {error}", "make it smaller, or remove it") from error
-    # Damaged files make Pillow raise errors of many types: struct.error, zlib.error, EOFError, KeyError ...
-    except Exception as error:
-        raise DataError(f"{file} {fault}: {error}", "replace it, or remove it") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, that remains to be applied; 1 if the picture is upright."""
-    # Pillow turns TIFF files itself. For PNG, its getexif() would decode the pixels, which headers need not.
-    if image.format == "TIFF":
-        return 1
-    try:
-        return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Damaged metadata raise errors of many types, and the pixels may be whole.
-        return 1
-
-
 def _header(file: Path) -> tuple[int, int, int]:
-    with _opened(file, "is not a readable image") as image:
-        if image.mode not in _CHANNELS:
-            raise DataError(
-                f"{file} has pixels of the mode {image.mode!r}", "convert it to 8-bit grey or RGB"
-            )
+    with pictures.opened(file, "is not a readable image") as image:
+        pictures.check_depth(image, file)
         size = (image.height, image.width)
-        # Orientations 5 to 8 exchange height and width.
-        height, width = reversed(size) if _orientation(image) in (5, 6, 7, 8) else size
-        return height, width, _CHANNELS[image.mode]
+        height, width = reversed(size) if pictures.sideways(image) else size
+        return height, width, pictures.CHANNELS[image.mode]
 
 
 def decode(file: Path, shape: tuple[int, int, int], size: int | None) -> np.ndarray:
@@ -113,10 +71,8 @@ def decode(file: Path, shape: tuple[int, int, int], size: int | None) -> np.ndar
     Raises:
       DataError: the file is truncated or corrupt, or has changed its size since `check`.
     """
-    with _opened(file, "is truncated or corrupt") as image:
-        turn = _UPRIGHT.get(_orientation(image))
-        picture = image.convert(_MODES[shape[2]])
-    picture = picture if turn is None else picture.transpose(turn)
+    with pictures.opened(file, "is truncated or corrupt") as image:
+        picture = pictures.upright(image, pictures.MODES[shape[2]])
     picture = square(picture, size) if size else picture
     if (picture.height, picture.width) != shape[:2]:
         raise DataError(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+CHANNELS = (1, 3, 4)
 log = logging.getLogger("genjax")
 
 
@@ -37,35 +37,47 @@ def find(path: Path, option: str) -> list[Path]:
 
 
 def read(path: Path, element: Element) -> np.ndarray:
-    """Return one image file in the element's shape, levels and dtype.
+    """Return one image file in the element's shape, levels and dtype, upright, on white if it is transparent.
 
     Raises:
       ConfigError: the element's shape is not that of an image.
-      DataError: the file is not a readable image.
+      DataError: the file is not a readable image of 8 bits per channel.
     """
-    from PIL import Image, UnidentifiedImageError
+    from genjax import pictures
 
-    if len(element.shape) != 3 or element.shape[2] not in MODES:
+    if len(element.shape) != 3 or element.shape[2] not in CHANNELS:
         raise ConfigError(f"images of shape {element.shape} cannot be read from files", "leave --input out")
     height, width, channels = element.shape
-    try:
-        with Image.open(path) as image:
-            picture = fitted(image.convert(MODES[channels]), width, height)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable image: {error}", "replace it or remove it") from error
+    with pictures.opened(path, "is not a readable image") as image:
+        pictures.check_depth(image, path)
+        see_through = channels < 4 and image.has_transparency_data
+        picture = pictures.upright(image, "RGBA" if see_through else pictures.MODES[channels])
+    if see_through:
+        picture = on_white(picture).convert(pictures.MODES[channels])
+    picture = fitted(picture, width, height)
     return to_levels(np.asarray(picture, np.uint8).reshape(element.shape), element)
 
 
-def tell(paths: Sequence[Path], element: Element, option: str) -> None:
-    """Warn if files have another size than the element, or colours that it does not have."""
+def on_white(picture: Image.Image) -> Image.Image:
+    """Return an RGBA picture in front of white."""
     from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+
+
+def tell(paths: Sequence[Path], element: Element) -> None:
+    """Warn if files have another size than the element, or colours or transparency that it does not have."""
+    from genjax import pictures
 
     height, width, channels = element.shape
     shapes = []
     grey = []
+    clear = 0
     for path in paths:
-        with Image.open(path) as image:
-            shapes.append(image.size)
+        with pictures.opened(path, "is not a readable image") as image:
+            size = image.size
+            shapes.append(size[::-1] if pictures.sideways(image) else size)
+            clear += channels < 4 and image.has_transparency_data
             grey.append(image.mode in ("1", "L", "LA", "I;16"))
     cropped = sum(w * height != h * width for w, h in shapes)
     smaller = sum(w > width and h > height for w, h in shapes)
@@ -77,13 +89,13 @@ def tell(paths: Sequence[Path], element: Element, option: str) -> None:
             (smaller, "made smaller"),
             (larger, "made larger"),
             (sum(not g for g in grey) if channels == 1 else 0, "turned to grey"),
+            (clear, "put on white"),
         )
         if count
     ]
     if said:
         log.warning(
-            "%s: the model reads images of %dx%d; of %d images %s",
-            option,
+            "the model reads images of %dx%d; of %d images %s",
             width,
             height,
             len(shapes),

@@ -140,5 +140,5 @@ def parse(given: str, name: str, element: Element, num: int, context: Any) -> di
     del context
     found = _files.find(Path(given), f"--{OPTION}")
     images = np.stack([_files.read(path, element) for path in found[:num]])
-    _files.tell(found[:num], element, f"--{OPTION}")
+    _files.tell(found[:num], element)
     return {name: images[np.arange(num) % len(images)]}

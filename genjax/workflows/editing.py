@@ -222,14 +222,7 @@ def _begin(work: Work, options: _Drawing) -> tuple[Editor, Batch]:
       ConfigError: as `_rows`, or the data has no such label.
     """
     editor, rows = _rows(work, options)
-    if options.label is not None:
-        name = work.spec.label
-        if name not in work.spec.conditions or options.label >= work.spec.classes():
-            raise ConfigError(
-                f"edit.label={options.label}: the model has {work.spec.classes()} classes", "name another"
-            )
-        rows = {**rows, name: np.full(len(next(iter(rows.values()))), options.label, np.int32)}
-    return editor, rows
+    return editor, work.labelled(rows, options.label, "edit.label")
 
 
 def _how(options: Any) -> How:

@@ -105,6 +105,22 @@ class Work:
         given = self.dataset.eval.rows(index)
         return {**{n: given[n] for n in self.spec.conditions}, **images}
 
+    def labelled(self, rows: Batch, label: int | None, option: str) -> Batch:
+        """Return the rows with this class; as they are if it is None.
+
+        Raises:
+          ConfigError: the data has no such label.
+        """
+        if label is None:
+            return rows
+        name = self.spec.label
+        if name not in self.spec.conditions or label >= self.spec.classes():
+            raise ConfigError(
+                f"{option}={label}: the model has {self.spec.classes()} classes", "name another"
+            )
+        count = len(next(iter(rows.values())))
+        return {**rows, name: np.full(count, label, np.int32)}
+
     def codes(self, split: Any, count: int, column: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the codes of the first rows of a split, and one of its columns."""
         count = min(count, len(split))

@@ -15,7 +15,7 @@ INNER = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "remat", "checkpoi
 """Primitives whose inputs and outputs are those of the jaxpr that they hold."""
 
 
-def conditions(model: Model, variables: Variables, spec: Spec) -> tuple[str, ...]:
+def conditions(model: Model, variables: Variables, spec: Spec, count: int = 2) -> tuple[str, ...]:
     """Return the conditions on which neither a loss nor the state of the model depends.
 
     The objectives are traced and nothing is run. A condition counts as read if some operation that leads to
@@ -23,21 +23,22 @@ def conditions(model: Model, variables: Variables, spec: Spec) -> tuple[str, ...
 
     Args:
       variables: or their shapes, with those of the stages in `frozen`.
+      count: rows of the batch that is traced, such as a model can learn from.
     """
     asked = [name for name in spec.conditions if spec[name].kind is not None]
     if not asked:
         return ()
     read: set[str] = set()
     for phase in model.phases.values():
-        read |= _read(model, phase.objective, variables, spec)
+        read |= _read(model, phase.objective, variables, spec, count)
     return tuple(name for name in asked if name not in read)
 
 
-def _read(model: Model, objective: Any, variables: Variables, spec: Spec) -> set[str]:
+def _read(model: Model, objective: Any, variables: Variables, spec: Spec, count: int) -> set[str]:
     """Return the names of the elements of a batch that an objective's loss or next state depends on."""
-    batch = jax.eval_shape(lambda: spec.example(2))
+    batch = jax.eval_shape(lambda: spec.example(count))
     batch = {**batch, "carry": jax.eval_shape(model.carry, batch)}
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count))
 
     def outputs(rows: Any, variables: Variables, keys: Any, step: Any) -> Any:
         loss, aux = objective(variables, rows, keys, step=step)

@@ -77,7 +77,9 @@ def check(experiment: Experiment) -> None:
 def name_ignored(experiment: Experiment) -> None:
     """Log the conditions of the data that the model does not read, in one line."""
     variables = shapes(experiment).replace(frozen=experiment.frozen)
-    unread = ignored.conditions(experiment.model, variables, experiment.dataset.spec)
+    settings = experiment.settings
+    rows = max(settings.data.batch // settings.train.accumulate, 1)
+    unread = ignored.conditions(experiment.model, variables, experiment.dataset.spec, rows)
     if unread and distributed.is_primary():
         log.info(
             "model %s does not read the condition %s of %s: its samples will not depend on it",

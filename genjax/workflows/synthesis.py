@@ -26,6 +26,7 @@ from genjax.sampling.sampler import declared, options
 from genjax.workflows import evaluate
 from genjax.workflows.exploring import Drawn, Work
 
+DIRECTIONS = 5
 SPREAD = 1000
 """Codes from which their standard deviation along a direction is computed."""
 METRICS = ("prdc", "frechet")
@@ -38,6 +39,7 @@ class Project:
     Attributes:
       rows: held-out rows; not read with `input`.
       input: an image or a folder of images to project instead, e.g. "me.png".
+      label: the class that the generator reads; None for that of the held-out rows (of `input`, in turn).
       draws: codes among which the nearest one is where the search begins.
       per_layer: a code for each layer, if the generator reads several; else one for all of them.
       steps, learning_rate: of Adam.
@@ -46,6 +48,7 @@ class Project:
 
     rows: tuple[Natural, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     input: str | None = None
+    label: Natural | None = None
     draws: Count = 200
     per_layer: bool = True
     steps: Count = 300
@@ -77,7 +80,7 @@ class Factors:
 
     Attributes:
       rows: random codes.
-      directions: how many, of those that change the most.
+      directions: how many, of those that change the most; None for five, or for all of fewer dimensions.
       steps: of a line.
       span: reach on both sides of a code, in standard deviations of the codes along the direction.
       layers: that are moved; None for all.
@@ -86,7 +89,7 @@ class Factors:
     """
 
     rows: Count = 2
-    directions: Count = 5
+    directions: Count | None = None
     steps: Count = 7
     span: Positive = 3.0
     layers: tuple[Natural, ...] | None = None
@@ -114,7 +117,7 @@ def _project(work: Work, options: Project) -> Drawn:
     rows = (
         work.held_out(options.rows) if options.input is None else work.images(options.input, "latent.input")
     )
-    rows = {name: jnp.asarray(x) for name, x in rows.items()}
+    rows = {name: jnp.asarray(x) for name, x in work.labelled(rows, options.label, "latent.label").items()}
     distance = latents.squared_error(synthesis, rows)
     count = len(next(iter(rows.values())))
     keys = jax.vmap(lambda i: _keys(options.seed, count, i))(jnp.arange(options.draws))
@@ -163,11 +166,10 @@ def _factors(work: Work, options: Factors) -> Drawn:
     layers = _layers(options.layers, synthesis.layers, range(synthesis.layers))
     kernels = synthesis.generator.kernels(synthesis.variables)
     width = kernels[0].shape[0]
-    if options.directions > width:
-        raise ConfigError(
-            f"latent.directions={options.directions}: codes have {width} dimensions", "name fewer"
-        )
-    found, values = latents.directions([kernels[i] for i in layers], options.directions)
+    directions = min(DIRECTIONS, width) if options.directions is None else options.directions
+    if directions > width:
+        raise ConfigError(f"latent.directions={directions}: codes have {width} dimensions", "name fewer")
+    found, values = latents.directions([kernels[i] for i in layers], directions)
     many, labels = _drawn(synthesis, options.seed, max(SPREAD, options.rows), options.truncation)
     spread = (many[:, 0] @ found.T).std(0)
     codes = many[: options.rows]
@@ -175,12 +177,12 @@ def _factors(work: Work, options: Factors) -> Drawn:
     steps = jnp.linspace(-options.span, options.span, options.steps)
     lines = [latents.moved(codes, n, s * steps, layers) for n, s in zip(found, spread, strict=True)]
     every = jnp.concatenate(lines).reshape(-1, *codes.shape[1:])
-    repeated = {k: jnp.tile(jnp.repeat(x, options.steps), options.directions) for k, x in given.items()}
+    repeated = {k: jnp.tile(jnp.repeat(x, options.steps), directions) for k, x in given.items()}
     shown = _in_parts(synthesis, every, repeated)
     said = ", ".join(f"{v:.3g}" for v in np.asarray(values))
     return Drawn(
         work.save(shown, options.steps),
-        f"{options.directions} directions with the eigenvalues {said}, {options.rows} lines each",
+        f"{directions} directions with the eigenvalues {said}, {options.rows} lines each",
     )
 
 
