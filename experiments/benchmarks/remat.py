@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from experiments.benchmarks import diffusion
 from genjax.training import step as training
 
 
-def temporary(name: str, args: argparse.Namespace, remat: bool, device: jax.Device) -> float:
+def temporary(name: str, args: argparse.Namespace, remat: bool, device: Any) -> float:
     """Return MiB of temporary memory of a step on the device."""
     model, state, batch = diffusion.built(name, args, remat=remat)
     step = training.make_step(model, {"denoiser": optax.adam(1e-4)})
@@ -30,7 +31,9 @@ def temporary(name: str, args: argparse.Namespace, remat: bool, device: jax.Devi
     shapes = jax.tree.map(abstract, (state, batch, jax.random.key(1)))
     jitted = jax.jit(step, static_argnums=4, donate_argnums=0)
     compiled = jitted.trace(shapes[0], {}, shapes[1], shapes[2], ("denoise",)).lower().compile()
-    return compiled.memory_analysis().temp_size_in_bytes / 2**20
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    return memory.temp_size_in_bytes / 2**20
 
 
 def main() -> None:
