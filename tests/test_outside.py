@@ -109,9 +109,9 @@ def test_a_translation_is_shown_beside_its_input(
     assert sorted(p.name for p in (runs / "each").iterdir()) == ["0.png", "1.png", "2.png", "more_wide.png"]
     with Image.open(runs / "each" / "more_wide.png") as picture:
         assert picture.size == (8, 8)
-    said = [m for m in caplog.messages if "--input" in m]
+    said = [m for m in caplog.messages if "the model reads images" in m]
     assert said == [
-        "--input: the model reads images of 8x8; of 4 images 1 cropped at the centre, 1 made smaller, "
+        "the model reads images of 8x8; of 4 images 1 cropped at the centre, 1 made smaller, "
         "1 turned to grey"
     ]
     assert cli.main([*command, "--num=6"]) == 0
