@@ -20,8 +20,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """Transpositions that show a picture of an EXIF orientation upright (EXIF 2.32, section 4.6.4)."""
-CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "PA": 3, "RGB": 3, "RGBA": 4, "YCbCr": 3, "CMYK": 3}
-"""Modes of 8 bits and fewer, and the channels of their colours."""
+DEEP = ("I", "F")
+"""Beginnings of the modes with more than 8 bits per channel."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """The mode with so many channels."""
 
@@ -47,7 +47,7 @@ def check_depth(image: Image.Image, file: Path) -> None:
     Raises:
       DataError: the image has them.
     """
-    if image.mode not in CHANNELS:
+    if image.mode.startswith(DEEP):
         raise DataError(f"{file} has pixels of the mode {image.mode!r}", "convert it to 8-bit grey or RGB")
 
 

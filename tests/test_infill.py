@@ -39,6 +39,7 @@ def test_a_gap_is_filled_between_prompt_and_suffix(run: Trained, capsys: pytest.
     [
         (("--suffix=cd",), "--suffix follows a gap"),
         (("--gap=0",), "--gap"),
+        (("--gap=2", "--suffix="), "--suffix is empty"),
         (("--gap=2", "--stop=x"), "--gap is filled all at once"),
         (("--gap=5", "--sample.length=2"), "a prompt of 5 tokens"),
     ],

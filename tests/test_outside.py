@@ -111,8 +111,7 @@ def test_a_translation_is_shown_beside_its_input(
         assert picture.size == (8, 8)
     said = [m for m in caplog.messages if "the model reads images" in m]
     assert said == [
-        "the model reads images of 8x8; of 4 images 1 cropped at the centre, 1 made smaller, "
-        "1 turned to grey"
+        "the model reads images of 8x8; of 4 images 1 cropped at the centre, 1 made smaller, 1 turned to grey"
     ]
     assert cli.main([*command, "--num=6"]) == 0
     assert {"0_1.png", "1_1.png"} <= {p.name for p in (runs / "each").iterdir()}

@@ -16,7 +16,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.data = {"name": "emoji:google", "batch": 16}
     config.model = {
         "name": "gan",
-        # Emoji have no texture that noise could draw, and no features that two styles could mix.
+        # Without noise the samples of short trials were cleaner.
         "network": {
             "name": "stylegan2",
             "width": 16,

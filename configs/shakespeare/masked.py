@@ -1,4 +1,4 @@
-"""Masked diffusion of the characters of tiny_shakespeare, with the network of shakespeare/gpt read both ways.
+"""Masked diffusion of the characters of tiny_shakespeare, with the width and the layers of shakespeare/gpt.
 
 genjax train --config=shakespeare/masked
 

@@ -10,7 +10,13 @@ from ml_collections import ConfigDict
 SECONDS = 300
 FLOPS = 2e13
 ADAM = "optimizer={'name': 'adam', 'learning_rate': 2e-3, 'schedule': 'cosine', 'warmup': 0.1, 'end': 0.01}"
-UNET = ("model.network=unet", "model.width=32", "model.multipliers=(1, 2, 2)", "model.blocks=1")
+UNET = (
+    "model.network=unet",
+    "model.width=32",
+    "model.multipliers=(1, 2, 2)",
+    "model.blocks=1",
+    "model.patch=2",
+)
 FORMS = {
     "unet": ("U-Net, Adam", (*UNET, ADAM)),
     "transformer_adam": ("Transformer, Adam", (ADAM,)),

@@ -16,6 +16,7 @@ from genjax.data.rows import Columns, Rows
 from genjax.errors import DataError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
+_CHANNELS = {"1": 1, "L": 1, "P": 3, "RGB": 3, "RGBA": 4, "YCbCr": 3, "CMYK": 3}
 
 
 def find(folder: Path) -> list[Path]:
@@ -59,10 +60,13 @@ def check(files: Sequence[Path], size: int | None) -> tuple[int, int, int]:
 
 def _header(file: Path) -> tuple[int, int, int]:
     with pictures.opened(file, "is not a readable image") as image:
-        pictures.check_depth(image, file)
+        if image.mode not in _CHANNELS:
+            raise DataError(
+                f"{file} has pixels of the mode {image.mode!r}", "convert it to 8-bit grey or RGB"
+            )
         size = (image.height, image.width)
         height, width = reversed(size) if pictures.sideways(image) else size
-        return height, width, pictures.CHANNELS[image.mode]
+        return height, width, _CHANNELS[image.mode]
 
 
 def decode(file: Path, shape: tuple[int, int, int], size: int | None) -> np.ndarray:

@@ -23,9 +23,11 @@ def gap(
       suffix: the text behind the gap; None for none.
 
     Raises:
-      ConfigError: the model fills no masks, or the data is not running text.
+      ConfigError: the model fills no masks, the suffix is empty, or the data is not running text.
     """
     coerce(Count, size, "--gap")
+    if suffix == "":
+        raise ConfigError("--suffix is empty", "leave it out for a gap at the end")
     experiment = trained.experiment
     dataset = experiment.dataset
     if experiment.model.mask is None:

@@ -27,6 +27,7 @@ from genjax.workflows import evaluate
 from genjax.workflows.exploring import Drawn, Work
 
 DIRECTIONS = 5
+"""That are shown if none are asked for."""
 SPREAD = 1000
 """Codes from which their standard deviation along a direction is computed."""
 METRICS = ("prdc", "frechet")
